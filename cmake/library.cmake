@@ -1,0 +1,18 @@
+# pb_library(NAME [DIRS d...] [DEPS t...]): a static library of every .c file in the folder (and DIRS under it).
+# A new file is picked up by the next build; nobody edits a list.
+function(pb_library name)
+  cmake_parse_arguments(ARG "" "" "DIRS;DEPS" ${ARGN})
+  set(patterns ${CMAKE_CURRENT_SOURCE_DIR}/*.c)
+  foreach(dir ${ARG_DIRS})
+    list(APPEND patterns ${CMAKE_CURRENT_SOURCE_DIR}/${dir}/*.c)
+  endforeach()
+  file(GLOB sources CONFIGURE_DEPENDS ${patterns})
+  get_property(generated GLOBAL PROPERTY ${name}_generated)
+  if(NOT sources AND NOT generated)
+    add_library(${name} INTERFACE)
+    target_link_libraries(${name} INTERFACE ${ARG_DEPS})
+  else()
+    add_library(${name} STATIC ${sources} ${generated})
+    target_link_libraries(${name} PUBLIC ${ARG_DEPS})
+  endif()
+endfunction()

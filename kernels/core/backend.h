@@ -1,0 +1,52 @@
+/* The private side of a device: what a backend provides. Included by kernels/ only. */
+#ifndef PB_KERNELS_CORE_BACKEND_H
+#define PB_KERNELS_CORE_BACKEND_H
+
+#include "kernels/core/device.h"
+#include "kernels/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* One op on one backend. `args` points at the op's pb_<op>_args. */
+typedef struct pb_kernel {
+    pb_op op;
+    const char *variant; /* "avx512", "onednn", "plain": goes into records */
+    /* (optional) bytes of scratch this call needs, given to run as `ws` (64-byte aligned); default 0. Must depend on
+     * shapes, dtypes and the device's thread count only, so that plan devices can ask it without data. */
+    size_t (*workspace)(const pb_device *dev, const void *args);
+    /* Enqueues the op. Shapes and dtypes were checked by the wrapper (kernels/ops.c). */
+    pb_status (*run)(pb_device *dev, const void *args, void *ws);
+} pb_kernel;
+
+/* What a file kernels/<backend>/op_<family>.c defines: its kernels, `op` ascending or not, `n` of them. */
+typedef struct pb_kernel_set {
+    const pb_kernel *kernels;
+    int n;
+} pb_kernel_set;
+
+typedef struct pb_backend {
+    const char *name;
+    bool computes;
+    /* Zeroed memory or NULL. */
+    void *(*mem_alloc)(void *ctx, size_t bytes);
+    void (*mem_free)(void *ctx, void *p, size_t bytes);
+    pb_status (*open)(const pb_device_options *options, void **ctx);
+    void (*close)(void *ctx);
+    pb_status (*put)(void *ctx, void *dst, const void *host, size_t bytes);
+    pb_status (*get)(void *ctx, void *host, const void *src, size_t bytes);
+    pb_status (*zero)(void *ctx, void *dst, size_t bytes);
+    pb_status (*copy)(void *ctx, void *dst, const void *src, size_t bytes);
+    pb_status (*sync)(void *ctx);
+    bool (*fast_dtype)(void *ctx, pb_dtype dtype);
+    const pb_kernel_set *const *kernels; /* generated table, NULL-terminated */
+} pb_backend;
+
+/* The backend's own context (threads, primitive caches). */
+void *pb_device_context(const pb_device *dev);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

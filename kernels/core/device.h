@@ -1,0 +1,120 @@
+/* A device: memory by purpose, one in-order queue of operations, events.
+ *
+ * Operations are asynchronous: they are enqueued and run in order; pb_device_get and pb_device_sync wait. On the CPU
+ * backends an enqueued operation has already run. All memory is handed out by arenas, one per purpose (pb_mem), so that
+ * the peak of each arena *is* the memory table of a run. Backends: "ref" (double accumulators, never optimised, the only
+ * one with f64), "cpu", and "plan:<backend>", which computes nothing and counts everything: the same calls on it predict
+ * memory by purpose, FLOPs and bytes of a run without holding a single weight. */
+#ifndef PB_KERNELS_CORE_DEVICE_H
+#define PB_KERNELS_CORE_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "kernels/core/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What a byte is for. Names as in the records: pb_mem_name. */
+typedef enum pb_mem {
+    PB_MEM_BASE,    /* "base": pretrained weights in their storage dtype (dense or 4-bit codes) */
+    PB_MEM_QUANT,   /* "quant_constants": absmax and double-quantisation constants */
+    PB_MEM_ADAPTER, /* "adapter": weights a method or the task head adds, in the compute dtype */
+    PB_MEM_MASTER,  /* "master": f32 copies of trainable weights when the compute dtype is bf16 */
+    PB_MEM_GRAD,    /* "gradient": gradients of trainable weights */
+    PB_MEM_OPTIM,   /* "optimizer": optimizer state */
+    PB_MEM_ACT,     /* "activation": what forward saves for backward */
+    PB_MEM_WORK,    /* "workspace": temporaries of a layer or an op */
+    PB_MEM_DATA,    /* "data": batches and logs on the device */
+    PB_MEM_COUNT
+} pb_mem;
+const char *pb_mem_name(pb_mem mem);
+
+typedef struct pb_device pb_device;
+
+typedef struct pb_device_options {
+    int threads;            /* CPU threads; 0 = all online cores */
+    uint64_t memory_budget; /* bytes over all arenas; an allocation beyond it is PB_E_OOM with the numbers; 0 = none */
+    int64_t fail_alloc;     /* tests: the n-th arena growth fails with PB_E_OOM (1-based); 0 = never */
+} pb_device_options;
+
+/* Opens "ref", "cpu" or "plan:cpu". options NULL = defaults. PB_E_INPUT for an unknown name (names the known ones),
+ * PB_E_ENV when the backend cannot run here. */
+pb_status pb_device_open(const char *backend, const pb_device_options *options, pb_device **out);
+void pb_device_close(pb_device *dev); /* frees every arena; NULL is fine */
+
+const char *pb_device_name(const pb_device *dev); /* as given to open */
+bool pb_device_computes(const pb_device *dev);    /* false on plan devices: values read back are zeros */
+int pb_device_threads(const pb_device *dev);
+/* True when the dtype has arithmetic in hardware here (bf16: AVX512-BF16 or AMX). */
+bool pb_device_fast_dtype(const pb_device *dev, pb_dtype dtype);
+
+/* --- memory ------------------------------------------------------------------------------------------------------ */
+
+/* A contiguous, 64-byte aligned, zero-filled tensor from the arena. Freed with the device, or by a rewind. */
+pb_status pb_device_alloc(pb_device *dev, pb_mem mem, pb_dtype dtype, int ndim, const int64_t *dim, pb_tensor *out);
+pb_status pb_alloc1(pb_device *dev, pb_mem mem, pb_dtype dtype, int64_t n, pb_tensor *out);
+pb_status pb_alloc2(pb_device *dev, pb_mem mem, pb_dtype dtype, int64_t rows, int64_t cols, pb_tensor *out);
+/* As pb_alloc2 but the content is undefined (workspace and activations that are fully written anyway). */
+pb_status pb_alloc2_raw(pb_device *dev, pb_mem mem, pb_dtype dtype, int64_t rows, int64_t cols, pb_tensor *out);
+
+/* Stack discipline: everything allocated from the arena after the mark is given back to the arena (not to the system). */
+typedef struct pb_mark {
+    int64_t bytes;
+} pb_mark;
+pb_mark pb_device_mark(const pb_device *dev, pb_mem mem);
+void pb_device_rewind(pb_device *dev, pb_mem mem, pb_mark mark);
+
+/* Makes room for `bytes` at once (set-up), so that the arena is one block. */
+pb_status pb_device_reserve(pb_device *dev, pb_mem mem, uint64_t bytes);
+
+uint64_t pb_device_mem_now(const pb_device *dev, pb_mem mem);
+uint64_t pb_device_mem_peak(const pb_device *dev, pb_mem mem);
+uint64_t pb_device_mem_peak_total(const pb_device *dev); /* highest sum over all arenas at one instant */
+void pb_device_mem_reset_peaks(pb_device *dev);          /* peaks := now */
+/* How often an arena had to ask the system for memory: must not move in a steady training step. */
+uint64_t pb_device_growths(const pb_device *dev);
+
+/* --- data and time ----------------------------------------------------------------------------------------------- */
+
+/* Host to device and back; `bytes` must be pb_bytes of the (contiguous) tensor. get waits for the queue. */
+pb_status pb_device_put(pb_device *dev, pb_tensor dst, const void *host, size_t bytes);
+pb_status pb_device_get(pb_device *dev, void *host, pb_tensor src, size_t bytes);
+/* From/to float or double arrays on the host whatever the tensor's floating dtype. Temporary host buffer only. */
+pb_status pb_device_put_f32(pb_device *dev, pb_tensor dst, const float *host);
+pb_status pb_device_put_f64(pb_device *dev, pb_tensor dst, const double *host);
+pb_status pb_device_get_f64(pb_device *dev, double *host, pb_tensor src);
+pb_status pb_device_zero(pb_device *dev, pb_tensor t);
+pb_status pb_device_copy(pb_device *dev, pb_tensor dst, pb_tensor src); /* same dtype and element count */
+pb_status pb_device_sync(pb_device *dev);
+
+typedef struct pb_event pb_event;
+pb_status pb_event_new(pb_device *dev, pb_event **out);
+void pb_event_free(pb_event *event);
+pb_status pb_event_record(pb_event *event);
+/* Waits for both; nanoseconds from a to b. On a plan device: predicted time. */
+pb_status pb_event_elapsed(const pb_event *a, const pb_event *b, double *ns);
+
+/* --- accounting ---------------------------------------------------------------------------------------------------- */
+
+/* Analytic work of everything enqueued so far (also on computing devices). */
+typedef struct pb_work {
+    double flops;      /* of matrix products */
+    double flops_else; /* of everything else */
+    double bytes;      /* least traffic: every operand once */
+    uint64_t ops;
+} pb_work;
+pb_work pb_device_work(const pb_device *dev);
+
+/* Called around every op, for profilers: `op` is the op's name; begin = true before, false after. NULL removes it. */
+typedef void (*pb_op_observer)(void *user, const char *op, bool begin, const pb_work *work_of_op);
+void pb_device_observe(pb_device *dev, pb_op_observer fn, void *user);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

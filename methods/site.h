@@ -1,0 +1,57 @@
+/* Sites: the named places of a model where a method may hook. A method never sees the model, only its sites. */
+#ifndef PB_METHODS_SITE_H
+#define PB_METHODS_SITE_H
+
+#include "methods/param.h"
+
+typedef enum pb_site_kind {
+    PB_SITE_LINEAR,       /* "layers.3.attn.q": y = x W^T + b */
+    PB_SITE_SUBLAYER_OUT, /* "layers.3.attn.out": a sub-layer's output after its dropout, before the residual add */
+    PB_SITE_NORM,         /* "layers.3.attn.norm", "embed.norm", "final.norm" */
+    PB_SITE_EMBED,        /* "embed" */
+    PB_SITE_ATTENTION     /* "layers.3.attn" */
+} pb_site_kind;
+
+typedef struct pb_site {
+    char name[64];
+    pb_site_kind kind;
+    int layer; /* -1 outside the layers */
+    int id;    /* index in the model's site array; enters dropout streams */
+    int64_t in, out;
+    pb_param *weight, *bias; /* LINEAR: bias may be NULL */
+    /* NORM: the norm's own gamma (beta NULL for RMS). SUBLAYER_OUT: the norm that follows the residual add (post-LN
+     * models), gamma NULL when there is none (pre-LN models). */
+    pb_param *gamma, *beta;
+    pb_norm norm;
+    double norm_eps;
+    bool hooked; /* set by a method's attach: linear_fwd/bwd or sublayer_fwd/bwd are called here */
+    void *state; /* the method's own data for this site */
+} pb_site;
+
+/* One pass over a batch, as hooks see it. */
+typedef struct pb_pass {
+    pb_device *dev;
+    pb_dtype dtype; /* T */
+    bool train;     /* dropout on, activations kept for backward */
+    uint64_t seed;  /* dropout key */
+    int64_t step;   /* optimizer steps done so far; micro-batches of one step differ in `micro` */
+    int64_t micro;
+} pb_pass;
+
+/* Dropout at a place of this pass: key and a stream unique to (step, micro, site, slot); p = 0 when not training. */
+pb_drop pb_pass_dropout(const pb_pass *pass, int site_id, int slot, double p);
+
+/* The memory for something a forward hook keeps for backward: PB_MEM_ACT when training, else PB_MEM_WORK. */
+pb_mem pb_pass_keep(const pb_pass *pass);
+
+/* The stored weight of a LINEAR site as ops take it. */
+pb_weight pb_site_weight(const pb_site *site);
+
+/* y = x W^T + b, with beta: y = ... + beta*y; with_bias false leaves b out. */
+pb_status pb_site_base_fwd(const pb_pass *pass, const pb_site *site, pb_tensor x, pb_tensor y, bool with_bias);
+/* Base path backward: dx = beta_dx*dx + dy W (when dx is a tensor); dW += dy^T x and db += sum dy when those parameters are
+ * trainable. */
+pb_status pb_site_base_bwd(const pb_pass *pass, const pb_site *site, pb_tensor x, pb_tensor dy, pb_tensor dx,
+                           double beta_dx);
+
+#endif
