@@ -1,0 +1,74 @@
+/* Suites: one JSON file that says what to run; expanded into resolved runs. Grammar and defaults: harness/suites/README.md.
+ *
+ * A resolved configuration names everything that can change a run's result, so that its hash is the run's identity; what
+ * cannot (threads, progress, where files lie) is not part of it: data and model enter by name and sha256. */
+#ifndef PB_HARNESS_SUITE_H
+#define PB_HARNESS_SUITE_H
+
+#include "base/json.h"
+#include "base/status.h"
+#include "kernels/core/tensor.h"
+#include "methods/method.h"
+#include "results/record.h"
+
+typedef enum pb_schedule { PB_SCHEDULE_LINEAR, PB_SCHEDULE_COSINE, PB_SCHEDULE_CONSTANT } pb_schedule;
+typedef enum pb_optimizer { PB_OPT_ADAMW, PB_OPT_ADAMW8 } pb_optimizer;
+
+/* One run, resolved: every default filled in. Strings are owned by the suite. */
+typedef struct pb_run_config {
+    char suite[64], label[64];
+    const pb_method *method;
+    pb_json *method_params; /* as given in the suite (method->describe gives the defaults) */
+    char model[1024];       /* folder, or a shape name for random weights ("shape:llama-3.2-1b") */
+    char data_name[64];     /* registered source, or "" */
+    char data_dir[1024];    /* folder of JSON Lines, or "" */
+    char device[32];        /* "cpu" */
+    pb_dtype dtype;
+    uint64_t seed;
+    double lr;
+    int64_t steps;          /* optimizer steps; from "epochs" when given (then known after the data are read; 0 until) */
+    double epochs;          /* 0 = steps given */
+    int64_t batch, accumulate;
+    pb_schedule schedule;
+    double warmup;          /* < 1: share of steps; >= 1: steps */
+    pb_optimizer optimizer;
+    double beta1, beta2, eps, weight_decay, clip; /* clip 0 = none */
+    double hidden_dropout, attention_dropout, head_dropout; /* < 0 = the model's */
+    int64_t max_len, limit[3]; /* examples per split: train, valid, test; 0 = all */
+    uint64_t subsample_seed;
+    int64_t eval_batch, eval_every; /* validation every n steps during training; 0 = at the end only */
+    int64_t train_eval;     /* training examples whose loss is evaluated at the end */
+    int64_t infer_repeats;  /* latency passes, merged and unmerged */
+    bool deterministic;
+} pb_run_config;
+
+typedef struct pb_suite {
+    char name[64], title[256];
+    pb_run_config *runs;
+    int n_runs;
+    void *storage;
+} pb_suite;
+
+/* What the command line may override. Zero / NULL = as the suite says. */
+typedef struct pb_suite_overrides {
+    const char *model, *data, *dtype, *device; /* data: source name or folder */
+    const char *methods; /* comma-separated labels or method names: only these rows */
+    int seeds;           /* number of seeds: the first n of 1, 2, 3, ... */
+    int64_t steps, batch, max_len;
+    bool has_lr;
+    double lr;
+} pb_suite_overrides;
+
+/* name: "quick" (harness/suites/quick.json) or a path ending in .json. Unknown keys, values out of range, unknown methods
+ * are PB_E_INPUT with file, place and the nearest known name. dtype "auto" resolves through the device (bf16 where the
+ * CPU has it in hardware). */
+pb_status pb_suite_load(const char *name, const pb_suite_overrides *overrides, pb_suite *out);
+void pb_suite_free(pb_suite *suite);
+/* Names of the suites that ship, sorted; free with pb_names_free. */
+pb_status pb_suite_names(char ***names, size_t *n);
+
+/* The resolved configuration as JSON (method parameters with their defaults), without machine paths. model_sha and
+ * data_sha as the loaders gave them. */
+pb_status pb_run_config_json(const pb_run_config *run, const char *model_sha, const char *data_sha, pb_json **out);
+
+#endif
