@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Shared by run.sh and test.sh: system packages, the base model, the build. Sourced, not run.
 # Everything that is fetched lies under .cache/ and is checked by its sha256 before use.
 
