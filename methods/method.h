@@ -93,6 +93,9 @@ const pb_method *pb_method_find(const char *name);
 /* As find, with PB_E_INPUT naming the nearest known method. */
 pb_status pb_method_lookup(const char *name, const char *where, const pb_method **out);
 
+/* PB_E_INPUT when params (NULL = {}) is no object or has a key outside the NULL-terminated list. */
+pb_status pb_method_check_keys(const pb_json *params, const char *where, const char *const *keys);
+
 /* Shared by methods that target LINEAR sites: "targets" is an array of globs over site names. Marks matches in hit[0..n-1];
  * PB_E_INPUT naming the pattern and some site names when a pattern matches no LINEAR site. */
 pb_status pb_targets_match(const char *where, const char *const *patterns, int n_patterns,

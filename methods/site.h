@@ -38,7 +38,11 @@ typedef struct pb_pass {
     int64_t micro;
 } pb_pass;
 
-/* Dropout at a place of this pass: key and a stream unique to (step, micro, site, slot); p = 0 when not training. */
+/* Slots of a site's dropout streams: the model uses those below, methods those from here on. */
+#define PB_SLOT_METHOD 128
+
+/* Dropout at a place of this pass: key and a stream unique to (step, micro, site, slot); p = 0 when not training.
+ * slot in 0..255. */
 pb_drop pb_pass_dropout(const pb_pass *pass, int site_id, int slot, double p);
 
 /* The memory for something a forward hook keeps for backward: PB_MEM_ACT when training, else PB_MEM_WORK. */
@@ -47,8 +51,11 @@ pb_mem pb_pass_keep(const pb_pass *pass);
 /* The stored weight of a LINEAR site as ops take it. */
 pb_weight pb_site_weight(const pb_site *site);
 
-/* y = x W^T + b, with beta: y = ... + beta*y; with_bias false leaves b out. */
+/* y = x W^T + b; with_bias false leaves b out. */
 pb_status pb_site_base_fwd(const pb_pass *pass, const pb_site *site, pb_tensor x, pb_tensor y, bool with_bias);
+/* dW += dy^T x and db += sum dy of a linear layer, for those of the two that are there (NULL = none) and trainable. */
+pb_status pb_linear_grads(pb_device *dev, const pb_param *weight, const pb_param *bias, pb_tensor x, pb_tensor dy);
+
 /* Base path backward: dx = beta_dx*dx + dy W (when dx is a tensor); dW += dy^T x and db += sum dy when those parameters are
  * trainable. */
 pb_status pb_site_base_bwd(const pb_pass *pass, const pb_site *site, pb_tensor x, pb_tensor dy, pb_tensor dx,
