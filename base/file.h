@@ -7,11 +7,13 @@
 
 #include "base/status.h"
 
-/* Reads a regular file of at most `max` bytes. *data is malloc'ed (caller frees), with a NUL after *len bytes.
+/* Reads a regular file of at most `max` bytes (/proc and /sys files too, whose size says nothing). *data is malloc'ed
+ * (caller frees), with a NUL after *len bytes. len may be NULL.
  * PB_E_INPUT names the path when it is missing, a folder, or too long. */
 pb_status pb_file_read(const char *path, size_t max, char **data, size_t *len);
 
-/* A read-only mapping. Zero-initialise; unmap with pb_map_close (NULL-safe, idempotent). An empty file maps to len 0. */
+/* A read-only mapping. Zero-initialise; unmap with pb_map_close (NULL-safe, idempotent). An empty file maps to len 0
+ * and data "". */
 typedef struct pb_map {
     const unsigned char *data;
     size_t len;
@@ -19,7 +21,8 @@ typedef struct pb_map {
 pb_status pb_map_open(const char *path, pb_map *map);
 void pb_map_close(pb_map *map);
 
-/* Writes path atomically: either the old content or all of the new one is there after a crash. */
+/* Writes path atomically: either the old content or all of the new one is there after a crash. The temporary file is
+ * .pb-tmp-* in the same folder, which must exist; only a kill leaves one behind. */
 pb_status pb_file_write_atomic(const char *path, const void *data, size_t len);
 
 /* Creates the folder and its parents; fine when it exists. */
@@ -28,7 +31,7 @@ pb_status pb_make_dirs(const char *path);
 bool pb_file_exists(const char *path);
 bool pb_is_dir(const char *path);
 
-/* Joins with one '/'. Result malloc'ed, NULL when memory ran out. */
+/* Joins with one '/'; an empty side gives the other one. Result malloc'ed, NULL when memory ran out. */
 char *pb_path_join(const char *a, const char *b);
 
 /* Sorted names in a folder without "." and "..": malloc'ed array of malloc'ed strings; free with pb_names_free. */

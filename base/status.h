@@ -26,20 +26,22 @@ typedef enum pb_status {
 /* The name of a code, "ok", "input", ... Static storage. */
 const char *pb_status_name(pb_status status);
 
-/* Process exit code for a status: 0, 1, 2, 3 as documented above; PB_E_INTERRUPTED gives 130. */
+/* Process exit code for a status: 0, 1, 2, 3 as documented above; PB_E_OOM and PB_E_UNSUPPORTED give 3, PB_E_DIVERGED and
+ * PB_E_BUG give 1, PB_E_INTERRUPTED gives 130. */
 int pb_status_exit_code(pb_status status);
 
-/* Starts a new error chain in this thread with one message; returns `status`. */
+/* Starts a new error chain in this thread with one message; returns `status`. The arguments may be the previous message.
+ * Messages beyond 2 KiB are cut and end in "...". errno is left alone. */
 pb_status pb_error_set(pb_status status, const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Adds a frame to this thread's chain (at most 16 are kept). */
+/* Adds a frame to this thread's chain (the first 16 are kept, the rest counted). */
 void pb_error_frame(const char *file, int line);
 
 /* This thread's last message, "" when none. Valid until the next pb_error_set in the thread. */
 const char *pb_error_message(void);
 
-/* The frames as "file:line < file:line ...", "" when none. Valid until the next error call in the thread. */
+/* The frames as "file:line < file:line ...", innermost first, "" when none. Valid until the next error call in the thread. */
 const char *pb_error_trace(void);
 
 /* Forgets the chain. */

@@ -1,4 +1,4 @@
-/* Growing strings, strict numbers, nearest names, globs, log lines. */
+/* Growing strings, strict numbers, nearest names, globs, UTF-8, the clock. No function here depends on the locale. */
 #ifndef PB_BASE_TEXT_H
 #define PB_BASE_TEXT_H
 
@@ -22,11 +22,17 @@ void pb_text_add_bytes(pb_text *t, const void *bytes, size_t n);
 pb_status pb_text_status(const pb_text *t);
 void pb_text_free(pb_text *t);
 
-/* Strict numbers: the whole string must parse and fit; false otherwise. */
-bool pb_parse_i64(const char *s, int64_t *out);
-bool pb_parse_f64(const char *s, double *out); /* finite only */
-/* "4096", "4K", "4Ki", "1.5G", "48GiB": K/M/G are powers of 1000, Ki/Mi/Gi of 1024; a trailing B is allowed. */
+/* Strict numbers: the whole string must parse and fit; false (and *out untouched) otherwise. No spaces, no leading '+'. */
+bool pb_parse_i64(const char *s, int64_t *out); /* decimal */
+bool pb_parse_f64(const char *s, double *out);  /* finite only; decimal or 0x hexadecimal */
+/* "4096", "4K", "4Ki", "1.5G", "48GiB": K/M/G are powers of 1000, Ki/Mi/Gi of 1024; a trailing B is allowed.
+ * A fraction needs a unit and is rounded down to whole bytes. */
 bool pb_parse_size(const char *s, uint64_t *out);
+
+/* The shortest decimal that reads back as the same double: whole numbers below 2^53 without a point or exponent, else the
+ * shortest of %.15g, %.16g and %.17g. "nan", "inf", "-inf" for the rest. */
+#define PB_F64_CHARS 32
+void pb_format_f64(char out[PB_F64_CHARS], double v);
 
 /* The entry of names[0..n-1] with the least edit distance to `name`, NULL when n is 0. */
 const char *pb_nearest(const char *name, const char *const *names, size_t n);
