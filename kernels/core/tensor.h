@@ -18,6 +18,9 @@ typedef enum pb_dtype { PB_F32, PB_BF16, PB_F64, PB_I32, PB_U8, PB_DTYPE_COUNT }
 size_t pb_dtype_size(pb_dtype dtype);      /* bytes per element */
 const char *pb_dtype_name(pb_dtype dtype); /* "f32", "bf16", "f64", "i32", "u8" */
 
+/* The type M of statistics, gradients and optimizer state that goes with a real dtype T: f64 for f64, else f32. */
+static inline pb_dtype pb_dtype_master(pb_dtype dtype) { return dtype == PB_F64 ? PB_F64 : PB_F32; }
+
 #define PB_MAX_DIMS 3
 
 typedef struct pb_tensor {
@@ -30,12 +33,13 @@ typedef struct pb_tensor {
 
 static inline bool pb_has(pb_tensor t) { return t.data != NULL; }
 
-static inline int64_t pb_cols(pb_tensor t) { return t.ndim > 0 ? t.dim[t.ndim - 1] : 1; }
+/* No indexing by ndim here: gcc 12 then believes that the copied argument is not initialised. */
+static inline int64_t pb_cols(pb_tensor t) {
+    return t.ndim == 2 ? t.dim[1] : t.ndim == 1 ? t.dim[0] : t.ndim == 3 ? t.dim[2] : 1;
+}
 
 static inline int64_t pb_rows(pb_tensor t) {
-    int64_t n = 1;
-    for (int i = 0; i + 1 < t.ndim; i++) n *= t.dim[i];
-    return n;
+    return t.ndim == 2 ? t.dim[0] : t.ndim == 3 ? t.dim[0] * t.dim[1] : 1;
 }
 
 static inline int64_t pb_numel(pb_tensor t) { return pb_rows(t) * pb_cols(t); }
