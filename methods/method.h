@@ -28,6 +28,8 @@ typedef struct pb_attach {
     int64_t max_rows;    /* token rows of the largest batch (rounded) */
 } pb_attach;
 
+#define PB_STATE_NAME 96
+
 typedef struct pb_method {
     const char *name;  /* "lora" */
     const char *title; /* "LoRA" */
@@ -68,6 +70,10 @@ typedef struct pb_method {
     /* After the optimizer, gradients still in place (unclipped; grad_scale M [1] as the optimizer used it): AdaLoRA. */
     pb_status (*after_step)(void *self, pb_device *dev, int64_t step, pb_tensor grad_scale);
 
+    /* Device tensors beside parameters and optimizer state that a checkpoint must hold to continue with the same bits
+     * (AdaLoRA's running importance): writes name and tensor number i, false when there are no more. Default none. */
+    bool (*state)(void *self, int i, char name[PB_STATE_NAME], pb_tensor *t);
+
     /* Evaluation variants (DyLoRA: one per rank). count default 1; select(i) in 0..count-1 makes later forwards use
      * variant i; select(-1) returns to training. value: the number that names the variant ("rank" 3). */
     int (*variants)(const void *self);
@@ -76,7 +82,9 @@ typedef struct pb_method {
     double (*variant_value)(const void *self, int i);
 
     /* Folds the adapter into the base weights of every hooked site / takes it out again (exactly up to rounding). A 4-bit
-     * base is requantised (lossy): unmerge then restores the kept codes. linear_fwd must give the base path while merged. */
+     * base is requantised (lossy): unmerge then restores the kept codes. linear_fwd gives the base path while merged.
+     * What merge keeps lies in PB_MEM_WORK until unmerge: the pair must nest with the caller's own marks there. A failed
+     * merge leaves every site unmerged. */
     pb_status (*merge)(void *self, pb_device *dev);
     pb_status (*unmerge)(void *self, pb_device *dev);
 
@@ -95,6 +103,9 @@ pb_status pb_method_lookup(const char *name, const char *where, const pb_method 
 
 /* PB_E_INPUT when params (NULL = {}) is no object or has a key outside the NULL-terminated list. */
 pb_status pb_method_check_keys(const pb_json *params, const char *where, const char *const *keys);
+
+/* The status of a chain of pb_json_add_* (false: memory ran out). */
+pb_status pb_described(bool ok);
 
 /* Shared by methods that target LINEAR sites: "targets" is an array of globs over site names. Marks matches in hit[0..n-1];
  * PB_E_INPUT naming the pattern and some site names when a pattern matches no LINEAR site. */

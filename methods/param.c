@@ -1,6 +1,7 @@
-/* The registry of named parameters (param.h): who exists, who is trained, and where value, master and gradient live.
- * Not here: optimizer state (the optimizer's) and files (models/). Initial values are drawn on the host from Philox in
- * double, so that every device starts from the same numbers. Test: tests/test_methods_unit.c. */
+/* The registry of named parameters (param.h): who exists, who is trained, and where value, master
+ * and gradient live. Not here: optimizer state (the optimizer's) and files (models/). Initial
+ * values are drawn on the host from Philox in double, so that every device starts from the same
+ * numbers. Test: tests/test_methods_unit.c. */
 #include "methods/param.h"
 
 #include <math.h>
@@ -71,7 +72,8 @@ static pb_status declare(pb_params *params, pb_role role, const char *name, int6
     p->ndim = dim1 ? 2 : 1;
     p->dim[0] = dim0;
     p->dim[1] = dim1;
-    p->decay = dim1 > 0; /* biases, norms and other vectors do not decay unless their owner says so */
+    p->decay =
+        dim1 > 0; /* biases, norms and other vectors do not decay unless their owner says so */
     p->lr_scale = 1;
     params->list[params->n++] = p;
     *out = p;
@@ -104,7 +106,8 @@ pb_status pb_param_train(pb_params *params, pb_param *p) {
         p->master = p->value;
     } else {
         PB_RETURN(alloc_like(params, p, PB_MEM_MASTER, params->master, &p->master));
-        PB_RETURN(pb_axpby(params->dev, &(pb_axpby_args){.x = p->value, .y = p->master, .alpha = 1}));
+        PB_RETURN(
+            pb_axpby(params->dev, &(pb_axpby_args){.x = p->value, .y = p->master, .alpha = 1}));
     }
     PB_RETURN(alloc_like(params, p, PB_MEM_GRAD, params->master, &p->grad));
     p->trainable = true;
@@ -138,7 +141,7 @@ pb_status pb_params_zero_grads(pb_params *params) {
     return PB_OK;
 }
 
-/* --- values ------------------------------------------------------------------------------------------------------- */
+/* --- values ----------------------------------------------------------------------------------- */
 
 /* One value of an initial distribution at element i of n. */
 typedef struct draw {
@@ -171,7 +174,8 @@ static pb_status set_drawn(pb_params *params, pb_param *p, draw d) {
     if (!pb_device_computes(params->dev)) return PB_OK;
     int64_t n = numel(p);
     double *host = malloc((size_t)n * sizeof *host);
-    if (!host) return PB_ERROR(PB_E_OOM, "no memory to draw %lld values of '%s'", (long long)n, p->name);
+    if (!host)
+        return PB_ERROR(PB_E_OOM, "no memory to draw %lld values of '%s'", (long long)n, p->name);
     for (int64_t i = 0; i < n; i++) host[i] = draw_at(&d, i, n);
     pb_status status = pb_param_set(params, p, host);
     free(host);
@@ -183,8 +187,8 @@ pb_status pb_param_fill(pb_params *params, pb_param *p, double constant) {
     return set_drawn(params, p, (draw){.kind = DRAW_CONSTANT, .a = constant});
 }
 
-pb_status pb_param_init_uniform(pb_params *params, pb_param *p, double lo, double hi,
-                                uint64_t seed, uint64_t stream) {
+pb_status pb_param_init_uniform(pb_params *params, pb_param *p, double lo, double hi, uint64_t seed,
+                                uint64_t stream) {
     draw d = {.kind = DRAW_UNIFORM, .a = lo, .b = hi, .seed = seed, .stream = stream};
     return set_drawn(params, p, d);
 }
@@ -196,8 +200,7 @@ pb_status pb_param_init_normal(pb_params *params, pb_param *p, double sigma, dou
 }
 
 pb_status pb_param_get(pb_params *params, const pb_param *p, double *host) {
-    if (!p->quant)
-        return pb_device_get_f64(params->dev, host, p->trainable ? p->master : p->value);
+    if (!p->quant) return pb_device_get_f64(params->dev, host, p->trainable ? p->master : p->value);
     pb_status status = PB_OK;
     pb_tensor dense;
     pb_mark mark = pb_device_mark(params->dev, PB_MEM_WORK);

@@ -1,5 +1,5 @@
-/* Finding methods by name and sites by pattern (method.h). The table itself is generated from the folder.
- * Test: tests/test_methods_unit.c. */
+/* Finding methods by name and sites by pattern (method.h). The table itself is generated from the
+ * folder. Test: tests/test_methods_unit.c. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,9 +23,8 @@ pb_status pb_method_lookup(const char *name, const char *where, const pb_method 
         pb_text_add(&all, "%s%s", n ? ", " : "", names[n]);
     }
     const char *nearest = pb_nearest(name, names, (size_t)n);
-    pb_status status =
-        PB_ERROR(PB_E_INPUT, "%s: unknown method '%s'; did you mean '%s'? Known: %s", where, name,
-                 nearest ? nearest : "", all.data ? all.data : "");
+    pb_status status = PB_ERROR(PB_E_INPUT, "%s: unknown method '%s'; did you mean '%s'? Known: %s",
+                                where, name, nearest ? nearest : "", all.data ? all.data : "");
     pb_text_free(&all);
     return status;
 }
@@ -37,6 +36,10 @@ pb_status pb_method_check_keys(const pb_json *params, const char *where, const c
     size_t n = 0;
     while (keys[n]) n++;
     return pb_json_only_keys(params, where, keys, n);
+}
+
+pb_status pb_described(bool ok) {
+    return ok ? PB_OK : PB_ERROR(PB_E_OOM, "no memory for a JSON value");
 }
 
 static pb_status no_match(const char *where, const char *pattern, const pb_site *sites,

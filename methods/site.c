@@ -1,5 +1,5 @@
-/* What hooks share at a site (site.h): dropout streams, memory for what backward needs, and the base path
- * y = x W^T + b with its gradients. Test: tests/test_methods_unit.c. */
+/* What hooks share at a site (site.h): dropout streams, memory for what backward needs, and the
+ * base path y = x W^T + b with its gradients. Test: tests/test_methods_unit.c. */
 #include "methods/site.h"
 
 #include "kernels/core/rng.h"
@@ -28,10 +28,11 @@ pb_status pb_site_base_fwd(const pb_pass *pass, const pb_site *site, pb_tensor x
     return pb_linear(pass->dev, &args);
 }
 
-pb_status pb_linear_grads(pb_device *dev, const pb_param *weight, const pb_param *bias,
-                          pb_tensor x, pb_tensor dy) {
+pb_status pb_linear_grads(pb_device *dev, const pb_param *weight, const pb_param *bias, pb_tensor x,
+                          pb_tensor dy) {
     if (weight && weight->trainable) {
-        pb_gemm_args gemm = {.a = dy, .b = x, .c = weight->grad, .trans_a = true, .alpha = 1, .beta = 1};
+        pb_gemm_args gemm = {
+            .a = dy, .b = x, .c = weight->grad, .trans_a = true, .alpha = 1, .beta = 1};
         PB_RETURN(pb_gemm(dev, &gemm));
     }
     if (bias && bias->trainable)
