@@ -3,7 +3,8 @@
  *
  * One immutable folder per run, results/<suite>/<run-id>/, with record.json and samples as little-endian f64 files beside
  * it; run-id = the first 16 hex digits of the SHA-256 of the resolved configuration. Everything is written to temporary
- * names, fsynced and renamed; record.json comes last, so a folder with a record is complete. */
+ * names, fsynced and renamed; record.json comes last, so a folder with a record is complete. record.json carries the
+ * SHA-256 of its own text (`digest`) and of every sample file: a changed byte anywhere is found. */
 #ifndef PB_RESULTS_RECORD_H
 #define PB_RESULTS_RECORD_H
 
@@ -76,7 +77,8 @@ typedef struct pb_record {
 
 void pb_record_free(pb_record *r);
 
-/* Builders: copy their arguments; PB_E_OOM when memory ran out. A duplicate tag is PB_E_BUG. */
+/* Builders: copy their arguments; PB_E_OOM when memory ran out. A duplicate or malformed tag (see pb_tag_valid) and a
+ * string that does not fit are PB_E_BUG. */
 pb_status pb_record_metric(pb_record *r, const char *tag, double value, const char *unit, int better, int64_t n,
                            const char *from);
 pb_status pb_record_sample(pb_record *r, const char *tag, const double *values, int64_t n);
@@ -86,10 +88,24 @@ pb_status pb_record_warn(pb_record *r, const char *fmt, ...) __attribute__((form
 /* The canonical text of a resolved configuration (keys sorted) and its run id. */
 pb_status pb_run_id_of(const pb_json *config, char run_id[PB_RUN_ID]);
 
-/* root/<suite>/<run-id>/: writes samples, then record.json. Refuses to overwrite a finished record (PB_E_INPUT). */
+/* A family of metrics with a fixed meaning (results/SCHEMA.md): what the writer should say and verify checks. */
+typedef struct pb_tag_info {
+    const char *pattern; /* glob over the tag without its variant */
+    const char *unit;
+    int better;
+    const char *title;   /* "test accuracy" */
+} pb_tag_info;
+/* The family of a metric tag, NULL when it has none. */
+const pb_tag_info *pb_tag_find(const char *tag);
+/* a/b_c/d or a/b@key=value: lower-case letters, digits and "_.-" between slashes, one variant at the end. */
+bool pb_tag_valid(const char *tag);
+
+/* root/<suite>/<run-id>/: writes samples, then record.json. Other files in the folder are left alone. Concurrent writers
+ * of one run take turns (flock on the folder); a finished record is never overwritten (PB_E_INPUT), one with status
+ * interrupted is replaced. A record that would not validate is PB_E_BUG. */
 pb_status pb_record_write(const pb_record *r, const char *root);
-/* Reads and validates one record.json against the schema; samples are loaded and their hashes checked when
- * with_samples. PB_E_INPUT names file, field, found and expected. */
+/* Reads and validates one record.json against the schema, digest included; samples are loaded and their hashes checked
+ * when with_samples (else values stay NULL). PB_E_INPUT names file, field, found and expected. */
 pb_status pb_record_read(const char *path, bool with_samples, pb_record *out);
 
 /* Every record under a folder (a run folder, a suite folder or a results root), sorted by suite, method, label, seed, id.
@@ -102,12 +118,13 @@ const pb_sample *pb_record_find_sample(const pb_record *r, const char *tag); /* 
 /* Value of a metric, NaN when absent. */
 double pb_record_value(const pb_record *r, const char *tag);
 
-/* Re-derives every metric that names its sample (`from`), checks hashes, run id and fixed names; writes one line per
- * finding to `out` (a FILE) and returns PB_E_CHECK when there was any. */
+/* Re-derives every metric that names its sample (`from`), checks hashes, run id, folder and fixed names; writes one line
+ * per finding to `out` (a FILE) and returns PB_E_CHECK when there was any. */
 pb_status pb_records_verify(const char *dir, FILE *out, int *n_checked, int *n_bad);
 
 /* The derivations `from` may name, shared by writer and verifier: "mean", "median", "sum", "last", "min", "max",
- * "count", "p10", "p90". PB_E_BUG for an unknown one. */
+ * "count", "p10", "p90". PB_E_BUG for an unknown one, PB_E_INPUT for no values where one is needed; a NaN among the values
+ * gives NaN. mean = sum / n, both rounded once: a count of ones over n is exact. */
 pb_status pb_derive(const char *how, const double *values, int64_t n, double *out);
 
 #endif

@@ -1,0 +1,43 @@
+/* Records into rows and chapters: the same grouping serves plots and reports. A row is one label
+ * over its seeds; a chapter is one suite on one model and one data set, the scope in which rows may
+ * be compared. */
+#ifndef PB_RESULTS_GROUP_H
+#define PB_RESULTS_GROUP_H
+
+#include "results/record.h"
+
+/* Over the runs of a row. n = 0: every value is NaN; n = 1: sd is NaN. */
+typedef struct pb_stat {
+    int n;
+    double mean, sd, min, max;
+} pb_stat;
+pb_stat pb_stat_of(const double *values, int n);
+
+typedef struct pb_row {
+    const char *method, *label; /* point into the first record */
+    const pb_record **runs;     /* sorted by seed; a run found in two folders is taken once */
+    int n_runs, n_ok;
+    int order; /* position of the method in the reading order: colours and tables follow it */
+} pb_row;
+
+typedef struct pb_chapter {
+    const char *suite, *model, *dataset; /* model, dataset: names, "" when unknown */
+    pb_row *rows;
+    int n_rows, n_runs, n_ok, n_duplicates;
+} pb_chapter;
+
+/* Rows in reading order: LoRA and its relatives, adapters, full fine-tuning, head only, unknown
+ * methods, then by label. The records must outlive the chapters. */
+pb_status pb_chapters_make(const pb_record *records, int n, pb_chapter **out, int *n_out);
+void pb_chapters_free(pb_chapter *chapters, int n);
+
+/* Over the ok runs of the row that have the metric. */
+pb_stat pb_row_stat(const pb_row *row, const char *tag);
+/* Bytes of a memory tag: measured peaks over the ok runs, predictions over all runs that have one.
+ */
+pb_stat pb_row_memory(const pb_row *row, const char *tag, bool predicted);
+/* The first ok run, else the first. */
+const pb_record *pb_row_example(const pb_row *row);
+bool pb_is_head_only(const char *method);
+
+#endif

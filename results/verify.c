@@ -1,0 +1,118 @@
+/* Checks what is written against what it is derived from: hashes, derivations, identities, fixed
+ * names. It never stops at the first finding. Test: tests/test_records.c. */
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/text.h"
+#include "results/record_impl.h"
+
+typedef struct findings {
+    FILE *out;
+    const char *path;
+    int n; /* of this record */
+} findings;
+
+static void finding(findings *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void finding(findings *f, const char *fmt, ...) {
+    va_list args;
+    f->n++;
+    if (!f->out) return;
+    if (*fmt != '%') fprintf(f->out, "%s: ", f->path);
+    va_start(args, fmt);
+    vfprintf(f->out, fmt, args);
+    va_end(args);
+    fputc('\n', f->out);
+}
+
+/* Writer and verifier share pb_derive; the tolerance is for a producer that sums in another order.
+ */
+static bool agree(double a, double b) {
+    return fabs(a - b) <= 1e-9 * fmax(fabs(a), fabs(b));
+}
+
+static void check_metrics(const pb_record *r, findings *f) {
+    for (int i = 0; i < r->n_metrics; i++) {
+        const pb_metric *m = &r->metrics[i];
+        const pb_tag_info *info = pb_tag_find(m->tag);
+        const char *source = NULL;
+        char how[16], found[PB_F64_CHARS], expected[PB_F64_CHARS];
+        double value = NAN;
+        if (info && strcmp(info->unit, m->unit) != 0)
+            finding(f, "metrics[%d] (%s): unit \"%s\", expected \"%s\"", i, m->tag, m->unit,
+                    info->unit);
+        if (info && info->better != m->better)
+            finding(f, "metrics[%d] (%s): better is %+d, expected %+d", i, m->tag, m->better,
+                    info->better);
+        if (!pb_from_split(m->from, how, &source)) continue;
+        const pb_sample *s = pb_record_find_sample(r, source);
+        if (!s || (s->n && !s->values)) continue; /* said already */
+        if (pb_derive(how, s->values, s->n, &value) != PB_OK) {
+            finding(f, "metrics[%d] (%s): %s", i, m->tag, pb_error_message());
+            continue;
+        }
+        pb_format_f64(found, m->value);
+        pb_format_f64(expected, value);
+        if (!agree(m->value, value))
+            finding(f, "metrics[%d] (%s): %s, but %s is %s", i, m->tag, found, m->from, expected);
+    }
+}
+
+/* The last two names of the folder are the suite and the run id. */
+static void check_place(const pb_record *r, findings *f) {
+    char *real = realpath(r->dir, NULL);
+    if (!real) return;
+    char *name = strrchr(real, '/');
+    if (name && strcmp(name + 1, r->run_id) != 0)
+        finding(f, "run_id: %s, but its folder is %s", r->run_id, name + 1);
+    if (name) *name = 0;
+    name = name ? strrchr(real, '/') : NULL;
+    if (name && strcmp(name + 1, r->suite) != 0)
+        finding(f, "suite: %s, but its folder is %s", r->suite, name + 1);
+    free(real);
+}
+
+static void check_record(const char *path, findings *f) {
+    pb_record r;
+    char id[PB_RUN_ID];
+    if (pb_record_read(path, false, &r) != PB_OK) {
+        finding(f, "%s", pb_error_message());
+        return;
+    }
+    for (int i = 0; i < r.n_samples; i++)
+        if (pb_sample_load(r.dir, &r.samples[i]) != PB_OK) finding(f, "%s", pb_error_message());
+    if (pb_run_id_of(r.config, id) != PB_OK)
+        finding(f, "%s", pb_error_message());
+    else if (strcmp(id, r.run_id) != 0)
+        finding(f, "run_id: %s, but the configuration's is %s", r.run_id, id);
+    if (r.status == PB_RUN_OK && strcmp(r.verified, "incorrect") == 0)
+        finding(f, "verified: incorrect in a run with status ok");
+    check_place(&r, f);
+    check_metrics(&r, f);
+    pb_record_free(&r);
+}
+
+pb_status pb_records_verify(const char *dir, FILE *out, int *n_checked, int *n_bad) {
+    pb_status status = PB_OK;
+    char **paths = NULL;
+    size_t n = 0;
+    int bad = 0;
+    if (n_checked) *n_checked = 0;
+    if (n_bad) *n_bad = 0;
+    PB_TRY(pb_record_paths(dir, &paths, &n));
+    if (n == 0) PB_FAIL(PB_E_INPUT, "%s: holds no run (a folder with a %s)", dir, PB_RECORD_FILE);
+    for (size_t i = 0; i < n; i++) {
+        findings f = {.out = out, .path = paths[i]};
+        check_record(paths[i], &f);
+        bad += f.n > 0;
+    }
+    if (n_checked) *n_checked = (int)n;
+    if (n_bad) *n_bad = bad;
+    if (bad) PB_FAIL(PB_E_CHECK, "%s: %d of %zu records failed verification", dir, bad, n);
+done:
+    pb_names_free(paths, n);
+    return status;
+}
