@@ -10,7 +10,9 @@
  * compute weights share one real dtype T; statistics, losses, gradients of parameters and optimizer state have the master
  * type M = f32 (f64 when T is f64). Every product and reduction accumulates in f32 or wider. Gradients of parameters are
  * always added to (+=): the trainer zeroes them once a step. Gradients of activations take an explicit `beta`:
- * dx = beta*dx + new. Aliasing is allowed only where said. Results must not depend on the number of threads. */
+ * dx = beta*dx + new; an output whose beta is 0 is never read, so its old content may be anything, NaN too. Element
+ * [row, col] of a tensor under dropout has the index row*cols + col. Aliasing is allowed only where said. Results must
+ * not depend on the number of threads. */
 #ifndef PB_KERNELS_OPS_H
 #define PB_KERNELS_OPS_H
 
@@ -200,8 +202,9 @@ typedef struct pb_rope_args {
 } pb_rope_args;
 
 /* Variable-length attention without a T x T matrix in memory beyond one head of one sequence.
- * q[N, heads*head_dim], k, v[N, kv_heads*head_dim], o like q: T (rows may be strided); lse: M [N*heads], log-sum-exp.
- * cu: i32 [sequences+1], first row of each sequence and the end of the last; rows of o behind it are zeroed.
+ * q[N, heads*head_dim], k, v[N, kv_heads*head_dim], o like q: T (rows may be strided); lse: M [N*heads], log-sum-exp at
+ * row*heads + head. cu: i32 [sequences+1], first row of each sequence and the end of the last; rows of o behind it are
+ * zeroed (lse there: undefined). No sequence is longer than max_len.
  * heads is a multiple of kv_heads (grouped queries). scale multiplies q.k. causal: key <= query within the sequence.
  * drop: dropout on the probabilities, index = ((query row * heads) + head) * max_len + key position in its sequence. */
 typedef struct pb_attention_fwd_args {
