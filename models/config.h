@@ -9,7 +9,7 @@
 #include "kernels/ops.h"
 
 typedef struct pb_model_config {
-    char family[32];      /* "bert", "llama": a file models/family_<name>.c */
+    char family[32];      /* "bert", "gpt2", "llama", ...: a file models/family_<name>.c */
     char name[128];       /* folder or shape name */
     int64_t V, C, L, NH, NKV, HS, FF, P; /* vocabulary, width, layers, heads, kv heads, head size, MLP width, positions */
     int64_t type_vocab;   /* 0 = no token types */
@@ -17,6 +17,7 @@ typedef struct pb_model_config {
     bool post_norm;       /* BERT: LN(x + f(x)); false: x + f(norm(x)) with a final norm */
     bool gated_mlp;       /* SwiGLU: gate, up, down; false: up, act, down */
     bool biases;          /* linear layers have biases (attention and MLP) */
+    bool qkv_biases;      /* q, k, v have biases even where `biases` is false (Qwen2) */
     bool tied_head;       /* decoder: the head is the word embedding */
     bool rope;            /* rotary positions; false: learned position embeddings */
     pb_norm norm;
@@ -32,7 +33,7 @@ pb_status pb_model_config_load(const char *dir, pb_model_config *out);
 pb_status pb_model_config_parse(const char *where, const char *json, size_t len, pb_model_config *out);
 
 /* Known shapes without weights for benchmarks and plans: "minilm", "gpt2-124m", "llama-3.2-1b", "llama-3.2-3b",
- * "llama-3.1-8b", "llama-7b", "llama-65b", ... PB_E_INPUT names the nearest. */
+ * "llama-3.1-8b", "llama-7b", "llama-65b", ... PB_E_INPUT names all of them and the nearest. */
 pb_status pb_model_shape(const char *name, pb_model_config *out);
 /* The shape names, NULL-terminated static array. */
 const char *const *pb_model_shape_names(void);

@@ -51,18 +51,24 @@ typedef struct pb_batch {
 } pb_batch;
 
 /* Forward to per-target losses: loss M [targets], pred i32 [targets] (either may be no tensor when not wanted).
- * When pass->train, activations are kept until pb_model_backward or pb_model_discard. */
+ * When pass->train, activations are kept until pb_model_backward or pb_model_discard.
+ *
+ * A decoder's logits are made in chunks of rows and never stored. A frozen head gives its input's gradient per chunk in
+ * forward already (with scale 1; backward multiplies it); a trained head (full fine-tuning) makes each chunk's logits again
+ * in backward, because its own gradient needs the scale: one more product with the head. */
 pb_status pb_model_forward(pb_model *model, const pb_pass *pass, const pb_batch *batch, pb_tensor loss, pb_tensor pred);
-/* Gradients of scale * sum(losses) (mean over the batch: scale = 1/targets). Rewinds the activations. */
+/* Gradients of scale * sum(losses) (mean over the batch: scale = 1/targets). `pass` equals forward's. Rewinds the
+ * activations, also when it fails. */
 pb_status pb_model_backward(pb_model *model, const pb_pass *pass, const pb_batch *batch, double scale);
 pb_status pb_model_discard(pb_model *model);
 
-/* Forward without a head: encoder: pooled [sequences,C]; decoder: final hidden rows [rows,C]. T. (embeddings, tests) */
+/* Forward without a head and without dropout, whatever pass->train says: encoder: pooled [sequences,C]; decoder: final hidden rows [rows,C]. T. (embeddings, tests) */
 pb_status pb_model_features(pb_model *model, const pb_pass *pass, const pb_batch *batch, pb_tensor out);
-/* Logits: encoder [sequences,classes], decoder [rows,V]. T. */
+/* Logits: encoder [sequences,classes], decoder [rows,V]. T. No dropout. */
 pb_status pb_model_logits(pb_model *model, const pb_pass *pass, const pb_batch *batch, pb_tensor out);
 
-/* Adapter file: every trainable parameter's master in f32, with metadata (method, its parameters, base name and sha). */
+/* Adapter file: every parameter that is not the unchanged base (all trainable ones, and all that a method or the task head
+ * added), masters in f32, with metadata (method, its parameters, base name and sha). */
 pb_status pb_model_save_adapter(pb_model *model, const char *path, const pb_json *metadata, uint64_t *bytes);
 /* Reads them back into a model with the same method attached: a missing, extra or misshapen tensor is PB_E_INPUT. */
 pb_status pb_model_load_adapter(pb_model *model, const char *path);

@@ -22,12 +22,17 @@ typedef struct pb_stored_tensor {
 } pb_stored_tensor;
 
 /* path: a .safetensors file, or a folder with model.safetensors or model.safetensors.index.json. Refused with file, offset
- * or tensor name, value and expectation: truncated or overlapping data, holes, duplicate names, shape overflow, header
- * over 100 MB, missing shards. Memory beyond the mapping stays under 64 MiB. */
+ * or tensor name, value and expectation: truncated or overlapping data, holes, duplicate names, shape overflow, unknown
+ * dtypes, a header over 100 MB, more than 131072 tensors, 16 MiB of names or 4 MiB of index, missing shards. Memory
+ * beyond the mapping stays under 64 MiB. */
 pb_status pb_safetensors_open(const char *path, pb_safetensors **out);
 /* From memory, for fuzzing; `bytes` must outlive the reader. */
 pb_status pb_safetensors_open_bytes(const char *where, const void *bytes, size_t len, pb_safetensors **out);
 void pb_safetensors_close(pb_safetensors *st);
+/* As given to open, for messages. */
+const char *pb_safetensors_path(const pb_safetensors *st);
+/* Value of a key of __metadata__, NULL when absent. */
+const char *pb_safetensors_metadata(const pb_safetensors *st, const char *key);
 int pb_safetensors_count(const pb_safetensors *st);
 const pb_stored_tensor *pb_safetensors_at(const pb_safetensors *st, int i);
 /* NULL when absent. */
