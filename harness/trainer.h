@@ -19,6 +19,7 @@ typedef struct pb_run_options {
     bool keep_adapter;     /* default: the file is written, measured and kept */
     void (*progress)(void *user, const pb_progress_event *event);
     void *user;
+    int64_t fail_alloc;       /* tests: the n-th arena growth of the run's device fails; 0 = never */
     const volatile int *stop; /* non-zero (a signal number): stop at the next step, status interrupted */
 } pb_run_options;
 

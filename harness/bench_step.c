@@ -1,0 +1,211 @@
+/* The step benchmark: the trainer's session on a fixed random batch. Weights do not matter for
+ * time, and random ones need no file. Test: tests/test_trainer.c. */
+#include "harness/bench_step.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "harness/trainer_impl.h"
+
+typedef struct bench {
+    const pb_bench_step_options *o;
+    pb_model_config config;
+    pb_safetensors *weights;
+    pb_session session;
+    pb_synthetic batch;
+    int64_t warmup, steps;
+    double *series[4]; /* step, forward, backward, optimizer */
+} bench;
+
+static pb_status open_model(bench *b) {
+    const char *name = b->o->model;
+    if (pb_is_dir(name)) {
+        PB_RETURN(pb_model_config_load(name, &b->config));
+        return pb_safetensors_open(name, &b->weights);
+    }
+    return pb_model_shape(strncmp(name, "shape:", 6) == 0 ? name + 6 : name, &b->config);
+}
+
+static int64_t or_default(int64_t value, int64_t otherwise) {
+    return value > 0 ? value : otherwise;
+}
+
+static pb_status open_session(bench *b) {
+    const pb_bench_step_options *o = b->o;
+    int64_t classes = or_default(o->classes, 2);
+    int64_t min_len = or_default(o->min_len, o->max_len);
+    double dropout = o->dropout ? -1.0 : 0.0;
+    if (o->batch < 1 || o->max_len < 2 || min_len > o->max_len) {
+        return PB_ERROR(
+            PB_E_INPUT,
+            "batch %lld and lengths %lld to %lld: expected a batch of at least 1 and 2 tokens",
+            (long long)o->batch, (long long)min_len, (long long)o->max_len);
+    }
+    PB_RETURN(
+        pb_synthetic_new(&b->config, classes, o->batch, min_len, o->max_len, o->seed, &b->batch));
+    const pb_host_batch *hb = &b->batch.batch;
+    pb_session_spec spec = {
+        .device = o->device != NULL ? o->device : "cpu",
+        .device_options = {.threads = o->threads, .memory_budget = o->memory_budget},
+        .config = &b->config,
+        .weights = b->weights,
+        .method = o->method,
+        .method_params = o->params,
+        .where = o->method != NULL ? o->method->name : "bench step",
+        .model = {.dtype = o->dtype,
+                  .classes = b->config.causal ? 0 : classes,
+                  .hidden_dropout = dropout,
+                  .attention_dropout = dropout,
+                  .head_dropout = dropout},
+        .optim = {.kind = o->optimizer,
+                  .schedule = PB_SCHEDULE_CONSTANT,
+                  .lr = 1e-6,
+                  .beta1 = 0.9,
+                  .beta2 = 0.999,
+                  .eps = 1e-8,
+                  .clip = 1.0,
+                  .steps = b->warmup + b->steps},
+        .seed = o->seed,
+        .accumulate = or_default(o->accumulate, 1),
+        .train = {.rows = hb->rows,
+                  .sequences = hb->sequences,
+                  .max_len = hb->max_len,
+                  .targets = hb->targets},
+    };
+    return pb_session_open(&b->session, &spec);
+}
+
+static pb_status timed_steps(bench *b, pb_bench_step_result *out) {
+    pb_device *dev = b->session.dev;
+    pb_work before = {0};
+    uint64_t growths = 0;
+    for (int64_t i = 0; i < b->warmup + b->steps; i++) {
+        pb_step_result r;
+        if (b->o->stop != NULL && *b->o->stop != 0)
+            return PB_ERROR(PB_E_INTERRUPTED, "stopped by a signal");
+        if (i == b->warmup) {
+            before = pb_device_work(dev);
+            growths = pb_device_growths(dev);
+        }
+        PB_RETURN(pb_session_step(&b->session, i, pb_synthetic_source, &b->batch, &r));
+        if (i < b->warmup) continue;
+        b->series[0][i - b->warmup] = r.forward_s + r.backward_s + r.optimizer_s;
+        b->series[1][i - b->warmup] = r.forward_s;
+        b->series[2][i - b->warmup] = r.backward_s;
+        b->series[3][i - b->warmup] = r.optimizer_s;
+        out->tokens = r.tokens;
+    }
+    out->growths = pb_device_growths(dev) - growths;
+    out->flops = (pb_device_work(dev).flops - before.flops) / (double)b->steps;
+    for (int m = 0; m < PB_MEM_COUNT; m++) out->peak[m] = pb_device_mem_peak(dev, (pb_mem)m);
+    out->peak_total = pb_device_mem_peak_total(dev);
+    return PB_OK;
+}
+
+static pb_status traced_steps(bench *b, pb_bench_step_result *out) {
+    enum { STEPS = 3 };
+    pb_status status = PB_OK;
+    pb_op_profile profile;
+    double total_s = 0.0, products_s = 0.0;
+    pb_op_profile_begin(b->session.dev, &profile);
+    for (int i = 0; i < STEPS; i++) {
+        pb_step_result r;
+        PB_TRY(pb_session_step(&b->session, b->warmup + b->steps - 1, pb_synthetic_source,
+                               &b->batch, &r));
+        total_s += r.forward_s + r.backward_s + r.optimizer_s;
+    }
+    for (int op = 0; op < PB_OP_COUNT; op++) {
+        out->op_s[op] = profile.seconds[op] / STEPS;
+        if (pb_op_is_product((pb_op)op)) products_s += profile.seconds[op];
+    }
+    out->product_share = total_s > 0.0 ? products_s / total_s : 0.0;
+done:
+    pb_op_profile_end(b->session.dev);
+    return status;
+}
+
+/* The best of a few products [rows,C] x [FF,C]^T: what this machine can do for this model at this
+ * dtype. */
+static pb_status measure_limit(bench *b, double *flops_per_s) {
+    pb_status status = PB_OK;
+    pb_device *dev = b->session.dev;
+    pb_event *begin = NULL, *end = NULL;
+    pb_mark mark = pb_device_mark(dev, PB_MEM_WORK);
+    int64_t rows = b->batch.batch.rows, C = b->config.C, FF = b->config.FF;
+    pb_dtype T = b->o->dtype;
+    pb_linear_args a = {0};
+    PB_TRY(pb_event_new(dev, &begin));
+    PB_TRY(pb_event_new(dev, &end));
+    PB_TRY(pb_alloc2(dev, PB_MEM_WORK, T, rows, C, &a.x));
+    PB_TRY(pb_alloc2(dev, PB_MEM_WORK, T, FF, C, &a.w.dense));
+    PB_TRY(pb_alloc2(dev, PB_MEM_WORK, T, rows, FF, &a.y));
+    PB_TRY(pb_fill_uniform(dev, &(pb_fill_uniform_args){.x = a.x, .lo = -1, .hi = 1, .key = 1}));
+    PB_TRY(
+        pb_fill_uniform(dev, &(pb_fill_uniform_args){.x = a.w.dense, .lo = -1, .hi = 1, .key = 2}));
+    double best_ns = 0.0, sum_ns = 0.0;
+    for (int i = 0; i < 200 && (i < 5 || sum_ns < 2e8); i++) {
+        double ns = 0.0;
+        PB_TRY(pb_event_record(begin));
+        PB_TRY(pb_linear(dev, &a));
+        PB_TRY(pb_event_record(end));
+        PB_TRY(pb_event_elapsed(begin, end, &ns));
+        sum_ns += ns;
+        if (i == 0 || ns < best_ns) best_ns = ns;
+    }
+    *flops_per_s = best_ns > 0.0 ? 2e9 * (double)rows * (double)C * (double)FF / best_ns : 0.0;
+done:
+    pb_event_free(begin);
+    pb_event_free(end);
+    pb_device_rewind(dev, PB_MEM_WORK, mark);
+    return status;
+}
+
+static pb_status summarise(bench *b, pb_bench_step_result *out) {
+    double *median[4] = {&out->median_s, &out->forward_s, &out->backward_s, &out->optimizer_s};
+    for (int i = 0; i < 4; i++) PB_RETURN(pb_derive("median", b->series[i], b->steps, median[i]));
+    PB_RETURN(pb_derive("p10", b->series[0], b->steps, &out->p10_s));
+    PB_RETURN(pb_derive("p90", b->series[0], b->steps, &out->p90_s));
+    out->params_total = pb_params_elements(pb_model_params(b->session.model), false);
+    out->params_trainable = pb_params_elements(pb_model_params(b->session.model), true);
+    if (!(out->median_s > 0.0)) return PB_OK;
+    double examples = (double)b->batch.batch.sequences * (double)b->session.spec.accumulate;
+    out->examples_per_s = examples / out->median_s;
+    out->tokens_per_s = (double)out->tokens / out->median_s;
+    out->flops_per_s = out->flops / out->median_s;
+    out->limit_share = out->gemm_limit > 0.0 ? out->flops_per_s / out->gemm_limit : 0.0;
+    return PB_OK;
+}
+
+pb_status pb_bench_step(const pb_bench_step_options *options, pb_bench_step_result *out) {
+    pb_status status = PB_OK;
+    bench b = {.o = options,
+               .warmup = or_default(options->warmup, 3),
+               .steps = or_default(options->steps, 10)};
+    *out = (pb_bench_step_result){0};
+    for (int i = 0; i < 4; i++) {
+        b.series[i] = calloc((size_t)b.steps, sizeof(double));
+        if (b.series[i] == NULL)
+            PB_FAIL(PB_E_OOM, "no host memory for %lld times", (long long)b.steps);
+    }
+    PB_TRY(open_model(&b));
+    PB_TRY(open_session(&b));
+    PB_TRY(timed_steps(&b, out));
+    PB_TRY(traced_steps(&b, out));
+    PB_TRY(measure_limit(&b, &out->gemm_limit));
+    PB_TRY(summarise(&b, out));
+    out->steps = b.steps;
+    out->step_s = b.series[0];
+    b.series[0] = NULL;
+done:
+    pb_session_close(&b.session);
+    pb_synthetic_free(&b.batch);
+    pb_safetensors_close(b.weights);
+    for (int i = 0; i < 4; i++) free(b.series[i]);
+    return status;
+}
+
+void pb_bench_step_free(pb_bench_step_result *result) {
+    free(result->step_s);
+    *result = (pb_bench_step_result){0};
+}

@@ -1,0 +1,52 @@
+/* The speed of a training step on random tokens: no data set, no record. What `peftbench bench
+ * step` prints. */
+#ifndef PB_HARNESS_BENCH_STEP_H
+#define PB_HARNESS_BENCH_STEP_H
+
+#include "harness/suite.h"
+#include "kernels/core/device.h"
+#include "models/config.h"
+
+typedef struct pb_bench_step_options {
+    const char *
+        model; /* a folder (its weights are used), a shape name, or "shape:NAME" (random weights) */
+    const pb_method *method;
+    const pb_json *params; /* the method's; may be NULL */
+    const char *device;    /* NULL = "cpu" */
+    int threads;
+    uint64_t memory_budget;
+    pb_dtype dtype;
+    pb_optimizer optimizer;
+    int64_t batch, min_len,
+        max_len; /* tokens per sequence, uniform in [min_len, max_len]; min_len 0 = max_len */
+    int64_t accumulate;    /* 0 = 1 */
+    int64_t classes;       /* of an encoder's head; 0 = 2 */
+    int64_t steps, warmup; /* timed steps, and steps before them; 0 = 10 and 3 */
+    bool dropout;          /* the model's own dropout; false = none */
+    uint64_t seed;
+    const volatile int *stop; /* may be NULL */
+} pb_bench_step_options;
+
+typedef struct pb_bench_step_result {
+    double *step_s; /* [steps], each timed step; free with pb_bench_step_free */
+    int64_t steps;
+    double median_s, p10_s, p90_s, forward_s, backward_s, optimizer_s; /* medians */
+    double examples_per_s, tokens_per_s;                               /* at the median */
+    int64_t tokens;                                                    /* per step */
+    double flops;                                                      /* of products, per step */
+    double flops_per_s;                                                /* at the median */
+    double product_share; /* of a step's time, from a separate traced pass */
+    double gemm_limit;  /* FLOP/s of this model's largest layer alone, measured here, same dtype and
+                           rows */
+    double limit_share; /* flops_per_s / gemm_limit */
+    double op_s[PB_OP_COUNT]; /* traced seconds per step by op */
+    uint64_t peak[PB_MEM_COUNT], peak_total;
+    int64_t params_total, params_trainable;
+    uint64_t growths; /* arena growths in the timed steps: 0 */
+} pb_bench_step_result;
+
+/* PB_E_OOM, PB_E_UNSUPPORTED etc. as the device says. */
+pb_status pb_bench_step(const pb_bench_step_options *options, pb_bench_step_result *out);
+void pb_bench_step_free(pb_bench_step_result *result);
+
+#endif

@@ -1,0 +1,19 @@
+/* Where a run took place: machine, system, build, libraries. Only what matters for its numbers; no
+ * host or user name. */
+#ifndef PB_HARNESS_ENVIRONMENT_H
+#define PB_HARNESS_ENVIRONMENT_H
+
+#include "base/json.h"
+#include "base/status.h"
+
+/* Remembers the command line for records. Call once, first thing in main; the strings must stay. */
+void pb_environment_set_argv(int argc, char *const *argv);
+
+/* {machine, system, build, libraries, variables, argv, device, threads}. threads 0 = all the device
+ * would use. */
+pb_status pb_environment_json(const char *device, int threads, pb_json **out);
+
+/* Now in UTC, "2026-01-31T12:34:56Z". */
+void pb_utc_now(char out[32]);
+
+#endif

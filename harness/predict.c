@@ -1,0 +1,55 @@
+/* Prediction: the trainer's own set-up and one step on a plan device, which counts and computes
+ * nothing. No formula for any method or model exists here; what a new method needs is predicted the
+ * moment it runs. Test: tests/test_laws.c. */
+#include <stdio.h>
+
+#include "harness/trainer_impl.h"
+
+static double seconds(pb_work work, double flops_per_s, double bytes_per_s) {
+    double compute = flops_per_s > 0.0 ? work.flops / flops_per_s : 0.0;
+    double traffic = bytes_per_s > 0.0 ? work.bytes / bytes_per_s : 0.0;
+    return compute > traffic ? compute : traffic;
+}
+
+static pb_status one_step(pb_session *s, pb_prediction *out) {
+    pb_status status = PB_OK;
+    pb_synthetic batch = {0};
+    pb_step_result result;
+    pb_work before = pb_device_work(s->dev);
+    PB_TRY(pb_synthetic_of_bounds(&s->spec.train, &batch));
+    PB_TRY(pb_session_step(s, 0, pb_synthetic_source, &batch, &result));
+    pb_work after = pb_device_work(s->dev);
+    out->step = (pb_work){.flops = after.flops - before.flops,
+                          .flops_else = after.flops_else - before.flops_else,
+                          .bytes = after.bytes - before.bytes,
+                          .ops = after.ops - before.ops};
+done:
+    pb_synthetic_free(&batch);
+    return status;
+}
+
+pb_status pb_run_predict(const pb_run_config *run, const pb_assets *assets, int threads,
+                         double flops_per_s, double bytes_per_s, pb_prediction *out) {
+    pb_status status = PB_OK;
+    pb_session session = {0};
+    pb_session_spec spec;
+    pb_loader *loader = NULL;
+    char device[sizeof run->device + 8];
+    *out = (pb_prediction){0};
+    PB_TRY(pb_run_spec(run, assets, threads, &spec, &loader));
+    snprintf(device, sizeof device, "plan:%s", run->device);
+    spec.device = device;
+    spec.weights = NULL;
+    PB_TRY(pb_session_open(&session, &spec));
+    PB_TRY(one_step(&session, out));
+    for (int m = 0; m < PB_MEM_COUNT; m++)
+        out->bytes[m] = pb_device_mem_peak(session.dev, (pb_mem)m);
+    out->total = pb_device_mem_peak_total(session.dev);
+    out->params_total = pb_params_elements(pb_model_params(session.model), false);
+    out->params_trainable = pb_params_elements(pb_model_params(session.model), true);
+    out->seconds_per_step = seconds(out->step, flops_per_s, bytes_per_s);
+done:
+    pb_session_close(&session);
+    pb_loader_free(loader);
+    return status;
+}

@@ -1,0 +1,112 @@
+/* What the files of the trainer share. Private to harness/. */
+#ifndef PB_HARNESS_TRAINER_IMPL_H
+#define PB_HARNESS_TRAINER_IMPL_H
+
+#include "harness/evaluate.h"
+#include "harness/trainer.h"
+#include "harness/trainer_session.h"
+
+/* --- set-up: trainer_spec.c --- */
+
+/* A run as a session sees it, and its loader of training batches (NULL when the assets hold no
+ * data: the largest batch is then `batch` sequences of max_len tokens). PB_E_INPUT when model, data
+ * and settings do not go together. */
+pb_status pb_run_spec(const pb_run_config *run, const pb_assets *assets, int threads,
+                      pb_session_spec *spec, pb_loader **loader);
+
+/* --- state of one run --- */
+
+/* One host array per step, all `steps` long. */
+enum {
+    PB_SERIES_STEP,
+    PB_SERIES_FORWARD,
+    PB_SERIES_BACKWARD,
+    PB_SERIES_OPTIM,
+    PB_SERIES_EXAMPLES,
+    PB_SERIES_TOKENS,
+    PB_SERIES_LR,
+    PB_SERIES_NORM,
+    PB_SERIES_LOSS,
+    PB_SERIES_TERM,
+    PB_SERIES_COUNT
+};
+/* Validation during training, one entry per evaluation. */
+enum { PB_CURVE_STEP, PB_CURVE_NLL, PB_CURVE_ACCURACY, PB_CURVE_COUNT };
+
+typedef struct pb_trainer {
+    const pb_run_config *run;
+    const pb_assets *assets;
+    const pb_run_options *options;
+    pb_record *record;
+    pb_session session;
+    pb_loader *loader;
+    pb_prediction prediction;
+    int64_t steps, done;
+    double *series[PB_SERIES_COUNT];
+    double *curve[PB_CURVE_COUNT];
+    int64_t n_curve, cap_curve;
+    /* highest arena use while training, evaluation left out */
+    uint64_t peak[PB_MEM_COUNT], peak_total;
+    pb_work work;     /* of all training steps */
+    uint64_t growths; /* of the arenas during training steps */
+    int64_t last_progress_ns;
+    int best_variant; /* -1 = the method has none */
+} pb_trainer;
+
+/* A pb_batch_source: the run's training batches. user = pb_trainer. */
+pb_status pb_trainer_batch(void *user, int64_t i, const pb_host_batch **out);
+/* Steps at the start that the medians leave out: 3, fewer in short runs. */
+int64_t pb_warmup_samples(int64_t steps);
+/* Folds the arenas' peaks into peak[]; then peaks count from now. */
+void pb_trainer_take_peaks(pb_trainer *t);
+void pb_trainer_drop_peaks(pb_trainer *t);
+/* At most about ten events a second reach the caller unless `always`. */
+void pb_trainer_progress(pb_trainer *t, const char *phase, int64_t step, int64_t steps, double loss,
+                         bool always);
+pb_status pb_trainer_stopped(const pb_trainer *t, const char *doing);
+
+/* Validation, test and training subset of every variant; the best variant by validation stays
+ * selected. trainer_quality.c */
+pb_status pb_trainer_quality(pb_trainer *t);
+/* Validation in the middle of training. */
+pb_status pb_trainer_curve_point(pb_trainer *t, int64_t step);
+/* Latency unmerged and merged, agreement of both, adapter file, profile by op. trainer_measure.c */
+pb_status pb_trainer_latency(pb_trainer *t);
+pb_status pb_trainer_adapter(pb_trainer *t);
+pb_status pb_trainer_profile(pb_trainer *t);
+/* Samples and metrics of training, memory, model and data set descriptions. trainer_record.c */
+pb_status pb_trainer_record_identity(pb_trainer *t);
+pb_status pb_trainer_record_training(pb_trainer *t);
+pb_status pb_trainer_record_memory(pb_trainer *t);
+pb_status pb_trainer_record_curve(pb_trainer *t);
+
+/* Sample `tag`, and the metric "how" of it under metric_tag with the unit and direction of the
+ * tag's family. */
+pb_status pb_record_derived(pb_record *r, const char *metric_tag, const char *how,
+                            const char *sample_tag);
+/* A metric with the unit and direction of its tag's family. */
+pb_status pb_record_known(pb_record *r, const char *tag, double value, int64_t n);
+
+/* --- checks --- */
+
+/* Runs the ops of a layer of this model on `device` and on the reference with the same random
+ * inputs, few rows. *passed false: `what` says which op, where and how far. */
+pb_status pb_verify_ops(const char *device, int threads, const pb_model_config *config,
+                        pb_dtype dtype, int64_t classes, bool *passed, char *what, size_t cap);
+
+/* --- profile by op --- */
+
+typedef struct pb_op_profile {
+    double seconds[PB_OP_COUNT];
+    uint64_t calls[PB_OP_COUNT];
+    int64_t began_ns;
+    int depth, op;
+} pb_op_profile;
+/* Observes the device into `profile` until pb_op_profile_end. Ops inside ops count for the outer
+ * one. */
+void pb_op_profile_begin(pb_device *dev, pb_op_profile *profile);
+void pb_op_profile_end(pb_device *dev);
+/* True for ops whose time is a matrix product of weights and activations. */
+bool pb_op_is_product(pb_op op);
+
+#endif

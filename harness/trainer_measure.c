@@ -1,0 +1,231 @@
+/* What is measured on the trained model apart from training itself: latency merged and unmerged,
+ * the adapter file, and last, because it trains on, where the time of a step goes. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/text.h"
+#include "harness/trainer_impl.h"
+
+/* --- latency --- */
+
+typedef struct latency {
+    pb_loader *loader;
+    const pb_host_batch *batch;
+    pb_batch_buffers buffers;
+    pb_event *begin, *end;
+    int64_t targets, repeats;
+    double *seconds, *loss[2]; /* loss: unmerged, merged */
+} latency;
+
+static pb_status latency_new(pb_trainer *t, latency *l) {
+    pb_session *s = &t->session;
+    pb_loader_options options = {
+        .batch = t->run->batch, .shuffle = false, .row_round = PB_ROW_ROUND};
+    pb_loader_bounds bounds;
+    PB_RETURN(pb_loader_new(t->assets->data, PB_TEST, &options, &l->loader));
+    PB_RETURN(pb_loader_bound(l->loader, 1, &bounds));
+    PB_RETURN(pb_batch_buffers_new(s, &bounds, &l->buffers));
+    PB_RETURN(pb_loader_batch(l->loader, 0, &l->batch));
+    PB_RETURN(pb_event_new(s->dev, &l->begin));
+    PB_RETURN(pb_event_new(s->dev, &l->end));
+    l->targets = pb_batch_targets(s, l->batch);
+    l->repeats = t->run->infer_repeats;
+    l->seconds = calloc((size_t)l->repeats, sizeof(double));
+    for (int i = 0; i < 2; i++) {
+        l->loss[i] = calloc((size_t)l->targets + 1, sizeof(double));
+        if (l->loss[i] == NULL)
+            return PB_ERROR(PB_E_OOM, "no host memory for %" PRId64 " losses", l->targets);
+    }
+    return l->seconds != NULL
+               ? PB_OK
+               : PB_ERROR(PB_E_OOM, "no host memory for %" PRId64 " times", l->repeats);
+}
+
+static void latency_free(latency *l) {
+    pb_event_free(l->begin);
+    pb_event_free(l->end);
+    pb_loader_free(l->loader);
+    free(l->seconds);
+    free(l->loss[0]);
+    free(l->loss[1]);
+}
+
+/* One pass to warm up (its losses are kept), then the timed ones; loading the batch is not timed.
+ */
+static pb_status time_passes(pb_trainer *t, latency *l, const char *name, double *loss) {
+    pb_session *s = &t->session;
+    pb_pass pass = pb_session_eval_pass(s);
+    pb_batch batch;
+    char sample[96], metric[96];
+    PB_RETURN(pb_eval_batch(s, &l->buffers, (pb_tensor){0}, l->batch, loss, NULL));
+    PB_RETURN(pb_batch_put(s, &l->buffers, l->batch, &batch));
+    pb_tensor out = pb_first(l->buffers.loss, l->targets);
+    for (int64_t i = 0; i < l->repeats; i++) {
+        double ns = 0.0;
+        PB_RETURN(pb_event_record(l->begin));
+        PB_RETURN(pb_model_forward(s->model, &pass, &batch, out, (pb_tensor){0}));
+        PB_RETURN(pb_event_record(l->end));
+        PB_RETURN(pb_event_elapsed(l->begin, l->end, &ns));
+        l->seconds[i] = ns * 1e-9;
+    }
+    snprintf(sample, sizeof sample, "time/infer/%s", name);
+    snprintf(metric, sizeof metric, "time/infer/%s/median", name);
+    PB_RETURN(pb_record_sample(t->record, sample, l->seconds, l->repeats));
+    return pb_record_derived(t->record, metric, "median", sample);
+}
+
+static pb_status merged_passes(pb_trainer *t, latency *l) {
+    const pb_method *method = t->run->method;
+    pb_session *s = &t->session;
+    double worst = 0.0;
+    PB_RETURN(method->merge(s->self, s->dev));
+    PB_RETURN(time_passes(t, l, "merged", l->loss[1]));
+    PB_RETURN(method->unmerge(s->self, s->dev));
+    for (int64_t i = 0; i < l->targets; i++)
+        worst = fmax(worst, fabs(l->loss[0][i] - l->loss[1][i]));
+    if (!isfinite(worst))
+        return pb_record_warn(t->record, "merging gives losses that are not finite");
+    return pb_record_metric(t->record, "check/merge/max_nll_diff", worst, "nats", -1, l->targets,
+                            "");
+}
+
+pb_status pb_trainer_latency(pb_trainer *t) {
+    pb_status status = PB_OK;
+    const pb_method *method = t->run->method;
+    latency l = {0};
+    if (t->run->infer_repeats < 1 || pb_dataset_size(t->assets->data, PB_TEST) < 1) return PB_OK;
+    pb_mark mark = pb_device_mark(t->session.dev, PB_MEM_DATA);
+    pb_trainer_progress(t, "time", 0, 2, 0.0, true);
+    PB_TRY(latency_new(t, &l));
+    if (l.targets == 0) {
+        PB_TRY(pb_record_warn(t->record, "the first test batch has no target token: no latency"));
+        goto done;
+    }
+    PB_TRY(time_passes(t, &l, "unmerged", l.loss[0]));
+    PB_TRY(
+        pb_record_metric(t->record, "time/infer/tokens", (double)l.batch->tokens, "1", 0, 1, ""));
+    if (method->mergeable && method->merge != NULL && method->unmerge != NULL)
+        PB_TRY(merged_passes(t, &l));
+done:
+    latency_free(&l);
+    pb_device_rewind(t->session.dev, PB_MEM_DATA, mark);
+    return status;
+}
+
+/* --- the adapter file --- */
+
+static pb_status metadata_new(const pb_trainer *t, pb_json **out) {
+    pb_status status = PB_OK;
+    pb_json *meta = cJSON_CreateObject(), *params = cJSON_CreateObject();
+    char *text = NULL;
+    if (meta == NULL || params == NULL)
+        PB_FAIL(PB_E_OOM, "no host memory for the adapter's metadata");
+    PB_TRY(t->run->method->describe(t->session.self, params));
+    text = pb_json_print(params, false);
+    if (text == NULL || !pb_json_add_str(meta, "method", t->run->method->name) ||
+        !pb_json_add_str(meta, "method_params", text) ||
+        !pb_json_add_str(meta, "base_model", t->assets->model_name) ||
+        !pb_json_add_str(meta, "base_sha256", t->assets->model_sha256) ||
+        !pb_json_add_str(meta, "run_id", t->record->run_id)) {
+        PB_FAIL(PB_E_OOM, "no host memory for the adapter's metadata");
+    }
+    *out = meta;
+    meta = NULL;
+done:
+    free(text);
+    pb_json_free(meta);
+    pb_json_free(params);
+    return status;
+}
+
+pb_status pb_trainer_adapter(pb_trainer *t) {
+    pb_status status = PB_OK;
+    pb_json *meta = NULL;
+    uint64_t bytes = 0;
+    if (t->options->out_dir == NULL) return PB_OK;
+    char *path = pb_path_join(t->options->out_dir, "adapter.safetensors");
+    if (path == NULL) PB_FAIL(PB_E_OOM, "no host memory for a path");
+    PB_TRY(metadata_new(t, &meta));
+    PB_TRY(pb_make_dirs(t->options->out_dir));
+    PB_TRY(pb_model_save_adapter(t->session.model, path, meta, &bytes));
+    if (!t->options->keep_adapter && unlink(path) != 0)
+        PB_FAIL(PB_E_IO, "%s: cannot be removed", path);
+    PB_TRY(pb_record_known(t->record, "size/adapter_file", (double)bytes, 1));
+done:
+    free(path);
+    pb_json_free(meta);
+    return status;
+}
+
+/* --- where the time goes --- */
+
+static void observe(void *user, const char *op, bool begin, const pb_work *work) {
+    pb_op_profile *p = user;
+    (void)work;
+    if (begin && p->depth++ == 0) {
+        p->op = PB_OP_COUNT;
+        for (int i = 0; i < PB_OP_COUNT && p->op == PB_OP_COUNT; i++) {
+            if (strcmp(pb_op_name((pb_op)i), op) == 0) p->op = i;
+        }
+        p->began_ns = pb_now_ns();
+    } else if (!begin && --p->depth == 0 && p->op < PB_OP_COUNT) {
+        p->seconds[p->op] += (double)(pb_now_ns() - p->began_ns) * 1e-9;
+        p->calls[p->op]++;
+    }
+}
+
+void pb_op_profile_begin(pb_device *dev, pb_op_profile *profile) {
+    *profile = (pb_op_profile){0};
+    pb_device_observe(dev, observe, profile);
+}
+
+void pb_op_profile_end(pb_device *dev) { pb_device_observe(dev, NULL, NULL); }
+
+bool pb_op_is_product(pb_op op) {
+    return op == PB_OP_gemm || op == PB_OP_linear || op == PB_OP_lowrank || op == PB_OP_lowrank_bwd;
+}
+
+static pb_status record_profile(pb_trainer *t, const pb_op_profile *profile, double step_s,
+                                int64_t steps) {
+    double products = 0.0;
+    for (int op = 0; op < PB_OP_COUNT; op++) {
+        char tag[96];
+        if (profile->calls[op] == 0) continue;
+        double seconds = profile->seconds[op] / (double)steps;
+        snprintf(tag, sizeof tag, "profile/op/%s", pb_op_name((pb_op)op));
+        PB_RETURN(pb_record_metric(t->record, tag, seconds, "s", -1, steps, ""));
+        if (pb_op_is_product((pb_op)op)) products += seconds;
+    }
+    PB_RETURN(pb_record_metric(t->record, "profile/step", step_s, "s", -1, steps, ""));
+    if (!(step_s > 0.0)) return PB_OK;
+    return pb_record_metric(t->record, "profile/products_share", products / step_s, "1", 0, steps,
+                            "");
+}
+
+/* The last step again, a few times, its update included: nothing is evaluated or saved after this.
+ */
+pb_status pb_trainer_profile(pb_trainer *t) {
+    enum { STEPS = 3 };
+    pb_status status = PB_OK;
+    pb_device *dev = t->session.dev;
+    pb_op_profile profile;
+    double total_s = 0.0;
+    pb_trainer_progress(t, "time", 1, 2, 0.0, false);
+    if (t->best_variant >= 0) PB_RETURN(t->run->method->select(t->session.self, -1));
+    pb_op_profile_begin(dev, &profile);
+    for (int i = 0; i < STEPS; i++) {
+        pb_step_result r;
+        PB_TRY(pb_trainer_stopped(t, "the profile"));
+        PB_TRY(pb_session_step(&t->session, t->steps - 1, pb_trainer_batch, t, &r));
+        total_s += r.forward_s + r.backward_s + r.optimizer_s;
+    }
+    PB_TRY(record_profile(t, &profile, total_s / STEPS, STEPS));
+done:
+    pb_op_profile_end(dev);
+    return status;
+}
