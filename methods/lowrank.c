@@ -69,6 +69,12 @@ pb_status pb_lowrank_describe(const pb_lora *lr, pb_json *out, const char *rank_
     return pb_described(ok);
 }
 
+pb_status pb_lowrank_parse_scale(pb_lora *lr, const pb_json *o, const char *where) {
+    if (o) PB_RETURN(pb_json_read_f64(o, where, "scale", 0, 1e9, &lr->scale));
+    if (!(lr->scale > 0)) return PB_ERROR(PB_E_INPUT, "%s.scale: must be greater than 0", where);
+    return PB_OK;
+}
+
 pb_status pb_lora_parse(pb_lora *lr, const pb_json *o, const char *where) {
     PB_RETURN(pb_lowrank_parse(lr, o, where, "rank"));
     if (o) {
@@ -78,7 +84,7 @@ pb_status pb_lora_parse(pb_lora *lr, const pb_json *o, const char *where) {
     }
     /* rsLoRA: Kalajdzievski 2023, arXiv 2312.03732 */
     lr->scale = lr->alpha / (lr->rslora ? sqrt((double)lr->rank) : (double)lr->rank);
-    return PB_OK;
+    return pb_lowrank_parse_scale(lr, o, where);
 }
 
 pb_status pb_lora_describe(const pb_lora *lr, pb_json *out) {

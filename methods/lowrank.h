@@ -64,8 +64,11 @@ void pb_lowrank_defaults(pb_lora *lr);
 /* Reads "rank" (under rank_key), "alpha", "dropout" and "targets"; the keys were checked. */
 pb_status pb_lowrank_parse(pb_lora *lr, const pb_json *o, const char *where, const char *rank_key);
 pb_status pb_lowrank_describe(const pb_lora *lr, pb_json *out, const char *rank_key);
-/* What LoRA, QLoRA and DoRA have beyond that: "rslora", "bias", "init"; sets the scale. */
-#define PB_LORA_KEYS "rank", "alpha", "dropout", "targets", "rslora", "bias", "init"
+/* "scale" overrides the method's own rule, which has set lr->scale before: describe's output, read
+ * again, gives the same method. */
+pb_status pb_lowrank_parse_scale(pb_lora *lr, const pb_json *o, const char *where);
+/* What LoRA, QLoRA and DoRA have beyond that: "scale", "rslora", "bias", "init". */
+#define PB_LORA_KEYS "rank", "alpha", "scale", "dropout", "targets", "rslora", "bias", "init"
 pb_status pb_lora_parse(pb_lora *lr, const pb_json *o, const char *where);
 pb_status pb_lora_describe(const pb_lora *lr, pb_json *out);
 /* Frees what parse and attach took, not lr itself. NULL is fine. */

@@ -77,8 +77,8 @@ static pb_status parse_steps(const pb_json *o, const char *where, const char *ke
 static pb_status parse(adalora *ad, const pb_json *o, const char *where) {
     PB_RETURN(pb_lowrank_parse(&ad->lr, o, where, "init_rank"));
     ad->lr.scale = ad->lr.alpha / ((double)ad->lr.rank + 1e-5);
+    PB_RETURN(pb_lowrank_parse_scale(&ad->lr, o, where));
     if (o) {
-        PB_RETURN(pb_json_read_f64(o, where, "scale", 0, 1e9, &ad->lr.scale));
         PB_RETURN(pb_json_read_i64(o, where, "target_rank", 1, 1 << 20, &ad->target_rank));
         PB_RETURN(parse_steps(o, where, "tinit", &ad->tinit));
         PB_RETURN(parse_steps(o, where, "tfinal", &ad->tfinal));
@@ -87,7 +87,6 @@ static pb_status parse(adalora *ad, const pb_json *o, const char *where) {
         PB_RETURN(pb_json_read_f64(o, where, "beta2", 0, 1, &ad->beta2));
         PB_RETURN(pb_json_read_f64(o, where, "orth_weight", 0, 1e9, &ad->orth_weight));
     }
-    if (!(ad->lr.scale > 0)) return PB_ERROR(PB_E_INPUT, "%s.scale: must be greater than 0", where);
     if (ad->target_rank > ad->lr.rank)
         return PB_ERROR(PB_E_INPUT, "%s.target_rank: %lld is above init_rank %lld", where,
                         (long long)ad->target_rank, (long long)ad->lr.rank);
