@@ -1,0 +1,113 @@
+/* What the files of the cpu backend share: its context, access to tensors as f32, work splitting.
+ *
+ * Determinism: work is cut into pieces whose sizes depend on shapes alone; threads take pieces, and sums over pieces are
+ * formed in the order of the pieces. So any number of threads gives the same bits. Private to kernels/cpu. */
+#ifndef PB_KERNELS_CPU_CPU_H
+#define PB_KERNELS_CPU_CPU_H
+
+#include <dnnl.h>
+#include <omp.h>
+
+#include "kernels/core/backend.h"
+#include "kernels/cpu/cpu_math.h"
+
+typedef struct pb_cpu_prim pb_cpu_prim; /* a compiled product, see cpu_gemm.h */
+
+typedef struct pb_cpu {
+    int threads;
+    dnnl_engine_t engine;
+    dnnl_stream_t *streams; /* one per thread */
+    pb_cpu_prim **prims;    /* open hash table */
+    size_t prims_cap, prims_n;
+    bool bf16_products; /* oneDNN multiplies bf16 here */
+    bool bf16_fast;     /* ... in hardware */
+} pb_cpu;
+
+static inline pb_cpu *pb_cpu_of(const pb_device *dev) { return pb_device_context(dev); }
+
+#define PB_CPU_BLOCK 512       /* elements a thread converts to f32 at once: a few such buffers fit the L1 cache */
+#define PB_CPU_TILE 8192       /* elements of one piece of an elementwise op */
+#define PB_CPU_SERIAL 16384    /* elementwise ops up to this size are not worth waking threads */
+
+static inline int64_t pb_min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t pb_max64(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t pb_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline size_t pb_align64(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+/* Takes `bytes` from a workspace cursor. The same calls with *ws NULL at the start add up the size. */
+static inline void *pb_cpu_take(char **ws, size_t bytes) {
+    char *at = *ws;
+    *ws += pb_align64(bytes);
+    return at;
+}
+
+/* --- elements as f32 ------------------------------------------------------------------------------------------------- */
+
+void pb_cpu_widen(float *dst, const uint16_t *src, int64_t n);
+void pb_cpu_narrow(uint16_t *dst, const float *src, int64_t n);
+
+/* n elements from element offset `at` (counted in memory, gaps between rows included): the tensor's own memory when it is
+ * f32, else converted into buf. */
+static inline const float *pb_cpu_in(pb_tensor t, int64_t at, int64_t n, float *buf) {
+    if (t.dtype == PB_F32) return (const float *)t.data + at;
+    pb_cpu_widen(buf, (const uint16_t *)t.data + at, n);
+    return buf;
+}
+/* Where to write n values that pb_cpu_done then delivers. */
+static inline float *pb_cpu_out(pb_tensor t, int64_t at, float *buf) {
+    return t.dtype == PB_F32 ? (float *)t.data + at : buf;
+}
+static inline void pb_cpu_done(pb_tensor t, int64_t at, int64_t n, const float *buf) {
+    if (t.dtype != PB_F32) pb_cpu_narrow((uint16_t *)t.data + at, buf, n);
+}
+static inline void *pb_cpu_at(pb_tensor t, int64_t at) { return (char *)t.data + at * (int64_t)pb_dtype_size(t.dtype); }
+static inline float pb_cpu_get1(pb_tensor t, int64_t at) {
+    return t.dtype == PB_F32 ? ((const float *)t.data)[at] : pb_widen(((const uint16_t *)t.data)[at]);
+}
+
+/* --- pieces of elementwise work ---------------------------------------------------------------------------------------- */
+
+typedef struct pb_cpu_grid {
+    int64_t rows, cols, per_row, n; /* n pieces, per_row of them in each row */
+} pb_cpu_grid;
+typedef struct pb_cpu_piece {
+    int64_t row, col, n; /* columns [col, col+n) of a row */
+} pb_cpu_piece;
+
+/* `flat`: every tensor involved is contiguous, so all is one row. */
+static inline pb_cpu_grid pb_cpu_grid_of(pb_tensor t, bool flat) {
+    pb_cpu_grid g = {flat ? 1 : pb_rows(t), flat ? pb_numel(t) : pb_cols(t), 0, 0};
+    g.per_row = pb_ceil_div(g.cols, PB_CPU_TILE);
+    g.n = g.rows * g.per_row;
+    return g;
+}
+static inline pb_cpu_piece pb_cpu_piece_of(pb_cpu_grid g, int64_t i) {
+    pb_cpu_piece p = {i / g.per_row, i % g.per_row * PB_CPU_TILE, 0};
+    p.n = pb_min64(PB_CPU_TILE, g.cols - p.col);
+    return p;
+}
+static inline int pb_cpu_threads_for(const pb_cpu *cpu, int64_t elements) {
+    return elements <= PB_CPU_SERIAL ? 1 : cpu->threads;
+}
+
+static inline int64_t pb_cpu_thread(void) { return omp_get_thread_num(); }
+
+/* --- dropout ------------------------------------------------------------------------------------------------------------ */
+
+/* factor[i] = 0 or 1/(1-p) for elements first..first+n-1 of the drop's stream. p = 0: all ones. */
+void pb_cpu_drop_factors(pb_drop drop, uint64_t first, int64_t n, float *factor);
+/* out = D(x) for n elements: the mask of elements first.. applied. out may be x. */
+void pb_cpu_drop_apply(pb_drop drop, uint64_t first, int64_t n, const float *x, float *out);
+/* u [rows, cols] (contiguous) := D(rows [row, row+rows) of x), element index = row * cols + col. */
+void pb_cpu_drop_rows(pb_drop drop, pb_tensor x, int64_t row, int64_t rows, void *u);
+/* 32 random bits for elements 4*block .. 4*(block+n)-1 of a stream. */
+void pb_cpu_random(uint64_t key, uint64_t stream, uint64_t block, int64_t n_blocks, uint32_t *out);
+
+/* --- small f32 helpers --------------------------------------------------------------------------------------------------- */
+
+void pb_cpu_mul(float *y, const float *a, const float *b, int64_t n); /* y = a*b */
+void pb_cpu_add(float *y, const float *a, int64_t n);                 /* y += a */
+float pb_cpu_sum(const float *x, int64_t n);
+float pb_cpu_dot(const float *x, const float *y, int64_t n);
+
+#endif
