@@ -105,10 +105,10 @@ static pb_status add(const adapter *ad, const pb_site *site, const char *what, i
 static pb_status attach_site(const adapter *ad, adapter_site *s, pb_site *site) {
     int64_t width = site->out;
     s->site = site;
-    PB_RETURN(add(ad, site, "down", ad->size, width, &s->down));
-    PB_RETURN(add(ad, site, "down_bias", ad->size, 0, &s->down_bias));
-    PB_RETURN(add(ad, site, "up", width, ad->size, &s->up));
-    PB_RETURN(add(ad, site, "up_bias", width, 0, &s->up_bias));
+    PB_RETURN(add(ad, site, "down.weight", ad->size, width, &s->down));
+    PB_RETURN(add(ad, site, "down.bias", ad->size, 0, &s->down_bias));
+    PB_RETURN(add(ad, site, "up.weight", width, ad->size, &s->up));
+    PB_RETURN(add(ad, site, "up.bias", width, 0, &s->up_bias));
     pb_param *matrices[] = {s->down, s->up};
     double cut = ad->variant == HOULSBY ? 2 : 0;
     for (uint64_t k = 0; k < 2; k++) {

@@ -330,6 +330,51 @@ START_TEST(every_method_with_linear_hooks_has_a_case) {
 }
 END_TEST
 
+/* --- every backend --------------------------------------------------------------------------------------------------- */
+
+/* Output and gradients of one pass at the q site on a backend in f32. */
+static void gradients(const char *backend, const method_case *c, double *out) {
+    bench b;
+    int64_t at = 2 * N * IN;
+    pb_assert_ok(bench_try(&b, backend, NULL, PB_F32, c->method, c->params, 100, true));
+    stir(&b);
+    if (b.method->before_step) pb_assert_ok(b.method->before_step(b.self, 2));
+    pb_tensor x = tensor(&b, N, IN, 1, NULL), dy = tensor(&b, N, OUT, 2, NULL);
+    pb_tensor y = tensor(&b, N, OUT, 3, NULL), dx = tensor(&b, N, IN, 4, NULL);
+    pb_assert_ok(pb_params_zero_grads(b.params));
+    pb_assert_ok(linear_fwd(&b, SITE_Q, x, y));
+    pb_assert_ok(linear_bwd(&b, SITE_Q, x, dy, dx, 0));
+    pb_assert_ok(pb_device_get_f64(b.dev, out, y));
+    pb_assert_ok(pb_device_get_f64(b.dev, out + N * IN, dx));
+    for (int i = 0; i < pb_params_count(b.params); i++) {
+        pb_param *p = pb_params_at(b.params, i);
+        if (!p->trainable) continue;
+        pb_assert_ok(pb_device_get_f64(b.dev, out + at, p->grad));
+        at += pb_numel(p->grad);
+        ck_assert_int_lt(at, 4096);
+    }
+    if (b.method->loss_term)
+        pb_assert_ok(
+            b.method->loss_term(b.self, b.dev, pb_rows_of(pb_reshape(dx, N * IN, 1), 0, 1)));
+    for (int step = 0; step < 3 && b.method->after_step; step++)
+        pb_assert_ok(b.method->after_step(b.self, b.dev, step, (pb_tensor){0}));
+    if (b.method->merge) {
+        pb_assert_ok(b.method->merge(b.self, b.dev));
+        pb_assert_ok(b.method->unmerge(b.self, b.dev));
+    }
+    bench_close(&b);
+}
+
+START_TEST(the_cpu_backend_agrees_with_the_reference) {
+    const method_case frozen = {"dylora", "{'rank': 4, 'dropout': 0.4}"};
+    const method_case *c = _i < N_LINEAR ? &linear_cases[_i] : &frozen;
+    double cpu[4096] = {0}, ref[4096] = {0};
+    gradients("cpu", c, cpu);
+    gradients("ref", c, ref);
+    pb_assert_close(cpu, ref, 4096, 2e-5, 2e-5, "y, dx and gradients");
+}
+END_TEST
+
 /* --- start, evaluation, merge -------------------------------------------------------------------------------------------- */
 
 static void base_output(bench *b, int i, pb_tensor x, double *host) {
@@ -607,6 +652,19 @@ START_TEST(dora_variants_differ_in_the_factors_only) {
 }
 END_TEST
 
+/* c = 1 and B = 0: W xd leaves and comes back, whatever the mask. */
+START_TEST(dora_with_dropout_begins_at_the_base_model) {
+    bench b;
+    double got[N * OUT], want[N * OUT];
+    bench_open(&b, PB_F64, "dora", "{'rank': 4, 'dropout': 0.5}", 0);
+    pb_tensor x = tensor(&b, N, IN, 1, NULL);
+    output(&b, SITE_Q, x, got);
+    base_output(&b, SITE_Q, x, want);
+    pb_assert_close(got, want, N * OUT, 1e-13, 0, "y");
+    bench_close(&b);
+}
+END_TEST
+
 START_TEST(dylora_ranks_give_the_truncated_product) {
     bench b;
     bench_open(&b, PB_F64, "dylora", "{'rank': 4, 'alpha': 6}", 0);
@@ -736,23 +794,24 @@ static void check_e(bench *b, const q_triplets *t, const double *keep) {
 /* T = 5, tinit 0, tfinal 2: t = 0 watches; 1, 2 watch and allocate; 3 fixes the choice by the old scores; 4 re-applies. */
 START_TEST(importance_comes_after_the_step_and_the_choice_is_final) {
     bench b;
-    pb_tensor half;
+    pb_tensor scale;
     q_triplets t;
     watcher w[3] = {0};
     double score[R0], scratch[R0], keep[R0] = {1, 1, 1};
     bench_open(&b, PB_F64, "adalora",
                "{'init_rank': 3, 'target_rank': 1, 'tinit': 0, 'tfinal': 2, 'targets': ['*.q']}",
                5);
-    pb_assert_ok(pb_alloc1(b.dev, PB_MEM_DATA, PB_F64, 1, &half));
-    pb_assert_ok(pb_device_put_f64(b.dev, half, (double[]){0.5}));
+    pb_assert_ok(pb_alloc1(b.dev, PB_MEM_DATA, PB_F64, 1, &scale));
     for (int64_t step = 0; step < 5; step++) {
+        const double clip = (double[]){1, 0.1, 3, 1, 1}[step];
+        pb_assert_ok(pb_device_put_f64(b.dev, scale, &clip));
         fresh_values(&b, step, &t); /* E comes back to life at every step */
-        pb_assert_ok(b.method->after_step(b.self, b.dev, step, half));
+        pb_assert_ok(b.method->after_step(b.self, b.dev, step, scale));
         if (step < 3) {
             memset(score, 0, sizeof score);
-            watch(&w[0], t.value[0], t.gradient[0], R0, IN, false, 0.5, score);
-            watch(&w[1], t.value[1], t.gradient[1], OUT, R0, true, 0.5, score);
-            watch(&w[2], t.value[2], t.gradient[2], R0, 1, false, 0.5, score);
+            watch(&w[0], t.value[0], t.gradient[0], R0, IN, false, clip, score);
+            watch(&w[1], t.value[1], t.gradient[1], OUT, R0, true, clip, score);
+            watch(&w[2], t.value[2], t.gradient[2], R0, 1, false, clip, score);
         }
         /* budgets: t = 1: 1 + 2 (2/3)^3 = 1.6, t = 2: 1 + 2/27 = 1.07, then 1 */
         if (step > 0 && step < 4) ck_assert(pb_budget_mask(score, R0, 1, scratch, keep));
@@ -812,16 +871,23 @@ START_TEST(the_orthogonality_term_and_its_gradient) {
     bench_open(&b, PB_F64, "adalora", "{'init_rank': 4, 'target_rank': 2, 'orth_weight': 0.3}",
                100);
     stir(&b);
-    double loss = orthogonality(&b), want = 0, a[4 * IN];
-    for (int i = 0; i < 2;
-         i++) { /* the part of the two A's, written out; B's enter through the gradient check */
-        host_of(&b, i ? "layers.0.mlp.up.lora_A" : "layers.0.attn.q.lora_A", a);
-        double f2 = 0;
+    double loss = orthogonality(&b), want = 0;
+    for (int i = 0; i < 4; i++) { /* two sites; A's rows, then B's columns */
+        double f2 = 0, u[WIDE * IN];
+        int64_t n = i % 2 == 0 ? IN : b.sites[i / 2].out;
+        char name[64];
+        snprintf(name, sizeof name, "%s.lora_%c", b.sites[i / 2].name, i % 2 ? 'B' : 'A');
+        host_of(&b, name, u);
         for (int r = 0; r < 4; r++)
-            for (int c = 0; c < 4; c++) f2 += pow(dot(a + r * IN, a + c * IN, IN) - (r == c), 2);
+            for (int c = 0; c < 4; c++) {
+                double g = -(r == c);
+                for (int64_t k = 0; k < n; k++)
+                    g += i % 2 ? u[k * 4 + r] * u[k * 4 + c] : u[r * n + k] * u[c * n + k];
+                f2 += g * g;
+            }
         want += 0.3 / 4 * sqrt(f2);
     }
-    ck_assert(loss > want && want > 0);
+    pb_assert_close(&loss, &want, 1, 0, 1e-12, "loss");
     for (int i = 0; i < pb_params_count(b.params); i++) {
         pb_param *p = pb_params_at(b.params, i);
         if (!p->trainable) continue;
@@ -920,7 +986,7 @@ START_TEST(adapters_begin_close_to_the_identity_and_inside_two_sigmas) {
     pb_assert_ok(pb_device_get_f64(b.dev, y_host, y));
     pb_assert_close(y_host, x_host, N * IN, 1e-3, 0, "y");
     ck_assert_uint_eq(pb_device_mem_peak(b.dev, PB_MEM_ACT), act);
-    host_of(&b, "layers.0.mlp.out.adapter_down", down);
+    host_of(&b, "layers.0.mlp.out.adapter_down.weight", down);
     double most = 0;
     for (int i = 0; i < 64 * IN; i++) most = fmax(most, fabs(down[i]));
     ck_assert(most <= 2e-3 && most > 1e-3);
@@ -1129,6 +1195,29 @@ START_TEST(methods_are_found_by_name_and_near_misses_are_named) {
 }
 END_TEST
 
+/* "scale" of the method's description. */
+static double scale_of(const char *method, const char *params) {
+    const pb_method *m = pb_method_find(method);
+    void *self = NULL;
+    pb_json *in = json(params), *out = json("{}");
+    pb_assert_ok(m->create(in, "test", &self));
+    pb_assert_ok(m->describe(self, out));
+    double scale = pb_json_get(out, "scale")->valuedouble;
+    m->destroy(self);
+    pb_json_free(in);
+    pb_json_free(out);
+    return scale;
+}
+
+START_TEST(scales_follow_each_method) {
+    ck_assert(scale_of("lora", "{'rank': 4, 'alpha': 6}") == 6.0 / 4);
+    ck_assert(scale_of("qlora", "{'rank': 16, 'alpha': 6, 'rslora': true}") == 6.0 / 4);
+    ck_assert(scale_of("dora", "{'rank': 4, 'scale': 3}") == 3);
+    ck_assert(scale_of("adalora", "{'init_rank': 5, 'target_rank': 2, 'alpha': 6}") == 6 / 5.00001);
+    ck_assert(scale_of("adalora", "{'scale': 2}") == 2);
+}
+END_TEST
+
 /* describe gives exactly the method's keys, and the same method when it is read again. */
 START_TEST(a_description_describes_itself) {
     for (int i = 0; i < pb_method_registry_count; i++) {
@@ -1174,6 +1263,7 @@ static void hook_tests(Suite *s) {
     TCase *t = pb_test_case(s, "linear hooks");
     tcase_add_loop_test(t, linear_gradients_match_finite_differences, 0, N_LINEAR);
     tcase_add_test(t, every_method_with_linear_hooks_has_a_case);
+    tcase_add_loop_test(t, the_cpu_backend_agrees_with_the_reference, 0, N_LINEAR + 1);
     tcase_add_loop_test(t, step_zero_equals_the_base_model, 0, N_LINEAR);
     tcase_add_loop_test(t, evaluation_has_no_dropout_and_keeps_nothing, 0, 2);
     tcase_add_loop_test(t, a_steady_step_takes_no_new_memory, 0, N_LINEAR);
@@ -1183,6 +1273,7 @@ static void hook_tests(Suite *s) {
     tcase_add_loop_test(t, every_allocation_may_fail, 0, N_LINEAR);
     tcase_add_test(t, dora_takes_its_norm_as_a_constant);
     tcase_add_loop_test(t, dora_variants_differ_in_the_factors_only, 0, 2);
+    tcase_add_test(t, dora_with_dropout_begins_at_the_base_model);
     tcase_add_test(t, dylora_ranks_give_the_truncated_product);
     tcase_add_test(t, frozen_dylora_learns_the_last_row_alone);
     tcase_add_test(t, dylora_draws_every_rank_and_the_same_again);
@@ -1209,6 +1300,7 @@ int main(void) {
     tcase_add_loop_test(t, bad_parameters_are_refused_by_name, 0, N_REFUSALS);
     tcase_add_test(t, full_fine_tuning_refuses_a_4_bit_base);
     tcase_add_test(t, methods_are_found_by_name_and_near_misses_are_named);
+    tcase_add_test(t, scales_follow_each_method);
     tcase_add_test(t, a_description_describes_itself);
     tcase_add_test(t, dropout_streams_differ_by_step_micro_batch_site_and_slot);
     return pb_run_suite(s);
