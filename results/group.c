@@ -177,3 +177,13 @@ const pb_record *pb_row_example(const pb_row *row) {
         if (row->runs[i]->status == PB_RUN_OK) return row->runs[i];
     return row->runs[0];
 }
+
+void pb_chapter_slug(const pb_chapter *chapter, int index, char slug[64]) {
+    size_t n = 0;
+    for (const char *p = chapter->suite; *p && n < 40; p++) {
+        char c = *p >= 'A' && *p <= 'Z' ? (char)(*p + 32) : *p;
+        bool plain = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+        if (plain || (n && slug[n - 1] != '-')) slug[n++] = plain ? c : '-';
+    }
+    snprintf(slug + n, 64 - n, "%s%d", n && slug[n - 1] != '-' ? "-" : "", index + 1);
+}

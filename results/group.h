@@ -31,6 +31,9 @@ typedef struct pb_chapter {
 pb_status pb_chapters_make(const pb_record *records, int n, pb_chapter **out, int *n_out);
 void pb_chapters_free(pb_chapter *chapters, int n);
 
+/* A folder name for one of n chapters: lower-case letters, digits and '-'; unique by its number. */
+void pb_chapter_slug(const pb_chapter *chapter, int index, char slug[64]);
+
 /* Over the ok runs of the row that have the metric. */
 pb_stat pb_row_stat(const pb_row *row, const char *tag);
 /* Bytes of a memory tag: measured peaks over the ok runs, predictions over all runs that have one.

@@ -1,0 +1,351 @@
+/* What the figures show, first part: points and curves. Bars and maps: plots/bars.c. Each builder
+ * only reads the chapter. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plots/figure.h"
+
+#define MAX_POINTS 400 /* of a curve in a figure */
+
+static double share_of(const pb_chapter *c) {
+    for (int i = 0; i < c->n_rows; i++) {
+        const pb_json *m = pb_json_get(pb_row_example(&c->rows[i])->dataset, "majority");
+        if (cJSON_IsNumber(m) && m->valuedouble > 0 && m->valuedouble < 1) return m->valuedouble;
+    }
+    return NAN;
+}
+
+#define MAX_KEYS 64
+#define FRONT_COLOUR 0xC8CCD0
+
+/* Rows that take part in a figure: colours and point types for the template, and the legend. */
+static void add_rows(figure *f, const pb_chapter *c, const int *rows, int n, bool front) {
+    static const int types[] = {7, 5, 9, 11, 13, 15, 6, 4, 8, 10, 12, 14};
+    char labels[MAX_KEYS][128];
+    const char *names[MAX_KEYS];
+    unsigned colours[MAX_KEYS];
+    int points[MAX_KEYS], n_keys = 0;
+    pb_text_add(&f->vars, "N = %d\n", n);
+    pb_gp_array(&f->vars, "COLOUR", n);
+    pb_gp_array(&f->vars, "POINT", n);
+    for (int i = 0; i < n; i++) {
+        unsigned colour = pb_row_colour(c, rows[i]);
+        int type = types[pb_row_number(c, rows[i]) % 12];
+        pb_text_add(&f->vars, "COLOUR[%d] = %u\nPOINT[%d] = %d\n", i + 1, colour, i + 1, type);
+        if (n_keys == MAX_KEYS - 1) continue;
+        pb_short_label(labels[n_keys], c->rows[rows[i]].label, 26);
+        names[n_keys] = labels[n_keys];
+        colours[n_keys] = colour;
+        points[n_keys++] = type;
+    }
+    if (front) {
+        names[n_keys] = "Pareto front";
+        colours[n_keys] = FRONT_COLOUR;
+        points[n_keys++] = 5;
+    }
+    pb_figure_legend(f, names, colours, points, n_keys);
+}
+
+/* ---- accuracy against a cost ---- */
+
+typedef struct point {
+    int row;
+    double x, y, dx, dy;
+} point;
+
+/* The rows that no other row beats in both, by rising cost. */
+static int pareto(const point *p, int n, int *front) {
+    int count = 0;
+    for (int i = 0; i < n; i++) {
+        bool beaten = false;
+        for (int k = 0; k < n && !beaten; k++)
+            beaten =
+                (p[k].x <= p[i].x && p[k].y >= p[i].y && (p[k].x < p[i].x || p[k].y > p[i].y)) ||
+                (p[k].x == p[i].x && p[k].y == p[i].y && k < i);
+        if (!beaten) front[count++] = i;
+    }
+    for (int i = 1; i < count; i++)
+        for (int k = i; k > 0 && p[front[k]].x < p[front[k - 1]].x; k--) {
+            int t = front[k];
+            front[k] = front[k - 1];
+            front[k - 1] = t;
+        }
+    return count;
+}
+
+static double or_zero(double v) {
+    return isfinite(v) ? v : 0;
+}
+
+static pb_status cost_figure(const pb_chapter *c, const char *tag, double unit, figure *f) {
+    pb_status status = PB_OK;
+    int n = 0, seeds = 0;
+    size_t cap = (size_t)c->n_rows + 1;
+    point *p = calloc(cap, sizeof *p);
+    int *rows = calloc(cap * 2, sizeof *rows), *front = rows + cap;
+    if (!p || !rows) PB_FAIL(PB_E_OOM, "no memory for a figure");
+    for (int i = 0; i < c->n_rows; i++) {
+        pb_stat y = pb_row_stat(&c->rows[i], "quality/test/accuracy"),
+                x = pb_row_stat(&c->rows[i], tag);
+        if (!y.n || !x.n) continue;
+        rows[n] = i;
+        p[n++] = (point){i, x.mean / unit, y.mean * 100, or_zero(x.sd) / unit, or_zero(y.sd) * 100};
+        if (y.n > seeds) seeds = y.n;
+    }
+    f->made = n >= 2;
+    if (!f->made) goto done;
+    double low = INFINITY, high = -INFINITY, right = 0;
+    for (int i = 0; i < n; i++) {
+        low = fmin(low, p[i].y - p[i].dy);
+        high = fmax(high, p[i].y + p[i].dy);
+        right = fmax(right, p[i].x + p[i].dx);
+        pb_text_add(&f->data, "%.9g\t%.9g\t%.9g\t%.9g\n\n\n", p[i].x, p[i].y, p[i].dx, p[i].dy);
+    }
+    int count = pareto(p, n, front);
+    for (int i = 0; i < count; i++)
+        pb_text_add(&f->data, "%.9g\t%.9g\n", p[front[i]].x, p[front[i]].y);
+    pb_text_add(&f->data, "%.9g\t%.9g\n", right * 1.08, p[front[count - 1]].y);
+    double room = fmax((high - low) * 0.12, 0.5), share = share_of(c) * 100;
+    low = fmax(0, low - room);
+    high = fmin(100, high + room);
+    bool show = isfinite(share) && share > low - 0.5 * (high - low);
+    if (show) low = fmin(low, fmax(0, share - room));
+    add_rows(f, c, rows, n, true);
+    pb_text_add(&f->vars, "YLOW = %.9g\nYHIGH = %.9g\nXHIGH = %.9g\nSHARE = %.9g\n", low, high,
+                right * 1.08, show ? share : -1.0);
+    pb_text_add(&f->vars, "SPREAD = %d\n", seeds > 1);
+    f->template = "accuracy_cost";
+done:
+    free(p);
+    free(rows);
+    return status;
+}
+
+static const char *const spread_words[] = {"one seed, so no spread is known",
+                                           "bars: \xc2\xb1 one standard deviation over the seeds"};
+
+static bool has_spread(const pb_chapter *c) {
+    for (int i = 0; i < c->n_rows; i++)
+        if (c->rows[i].n_ok > 1) return true;
+    return false;
+}
+
+pb_status pb_build_accuracy_memory(const pb_chapter *c, int which, figure *f) {
+    (void)which;
+    PB_RETURN(cost_figure(c, "memory/peak/total", 1048576, f));
+    pb_figure_caption(
+        f, "accuracy_memory", "Test accuracy against peak memory",
+        "Upper left is better. The grey steps join the rows that no other row beats in both "
+        "(Pareto front); %s.",
+        spread_words[has_spread(c)]);
+    pb_text_add(&f->vars, "XLABEL = 'Peak memory of training (MiB)'\n");
+    return PB_OK;
+}
+
+pb_status pb_build_accuracy_time(const pb_chapter *c, int which, figure *f) {
+    (void)which;
+    PB_RETURN(cost_figure(c, "time/train/total", 1, f));
+    if (!f->made) {
+        pb_text_free(&f->vars);
+        pb_text_free(&f->data);
+        PB_RETURN(cost_figure(c, "time/step/median", 1e-3, f));
+        pb_text_add(&f->vars, "XLABEL = 'Median time of a training step (ms)'\n");
+    } else {
+        pb_text_add(&f->vars, "XLABEL = 'Training time, all steps (s)'\n");
+    }
+    pb_figure_caption(
+        f, "accuracy_time", "Test accuracy against training time",
+        "Upper left is better. The grey steps join the rows that no other row beats in both "
+        "(Pareto front); %s.",
+        spread_words[has_spread(c)]);
+    return PB_OK;
+}
+
+/* ---- loss curves ---- */
+
+/* Mean over the ok runs of the first n values of a sample; NULL when no run has it. *n = the
+ * shortest run's length. */
+static pb_status mean_curve(const pb_row *row, const char *tag, const char *other, double **out,
+                            int64_t *n) {
+    int runs = 0;
+    *out = NULL;
+    *n = INT64_MAX;
+    for (int i = 0; i < row->n_runs; i++) {
+        const pb_sample *s = pb_record_find_sample(row->runs[i], tag);
+        if (!s && other) s = pb_record_find_sample(row->runs[i], other);
+        if (row->runs[i]->status == PB_RUN_OK && s && s->values && s->n && s->n < *n) *n = s->n;
+    }
+    if (*n == INT64_MAX) return PB_OK;
+    double *sum = calloc((size_t)*n, sizeof *sum);
+    if (!sum) return PB_ERROR(PB_E_OOM, "no memory for a curve of %lld points", (long long)*n);
+    for (int i = 0; i < row->n_runs; i++) {
+        const pb_sample *s = pb_record_find_sample(row->runs[i], tag);
+        if (!s && other) s = pb_record_find_sample(row->runs[i], other);
+        if (row->runs[i]->status != PB_RUN_OK || !s || !s->values || s->n < *n) continue;
+        for (int64_t k = 0; k < *n; k++) sum[k] += s->values[k];
+        runs++;
+    }
+    for (int64_t k = 0; k < *n; k++) sum[k] /= runs;
+    *out = sum;
+    return PB_OK;
+}
+
+/* A straight line fitted to the steps within `half` around i, read at i: smooth also at both ends.
+ */
+static double local_line(const double *v, int64_t n, int64_t half, int64_t i) {
+    int64_t from = i > half ? i - half : 0, to = i + half < n ? i + half : n - 1;
+    double m = (double)(to - from + 1), middle = (double)(from + to) / 2, mean = 0, sxx = 0,
+           sxy = 0;
+    for (int64_t k = from; k <= to; k++) mean += v[k] / m;
+    for (int64_t k = from; k <= to; k++) {
+        double x = (double)k - middle;
+        sxx += x * x;
+        sxy += x * (v[k] - mean);
+    }
+    return mean + (sxx > 0 ? sxy / sxx * ((double)i - middle) : 0);
+}
+
+/* Smoothed over a window of about an eighth of the run, thinned to MAX_POINTS. */
+static void add_smoothed(pb_text *t, const double *v, int64_t n, int64_t half) {
+    int64_t stride = n / MAX_POINTS + 1;
+    for (int64_t i = 0; i < n; i += stride) {
+        double y = local_line(v, n, half, i);
+        if (isfinite(y)) pb_text_add(t, "%lld\t%.7g\n", (long long)i + 1, y);
+    }
+}
+
+/* The two blocks of a row: smoothed training loss, validation points (an empty one is a point
+ * outside). */
+static pb_status add_curves(const pb_row *row, figure *f, int64_t *steps, int64_t *half,
+                            bool *valid) {
+    pb_status status = PB_OK;
+    double *loss = NULL, *v = NULL, *at = NULL;
+    int64_t n = 0, nv = 0, na = 0;
+    PB_TRY(mean_curve(row, "loss/train", NULL, &loss, &n));
+    PB_ASSERT(loss);
+    *half = n / 16;
+    if (n > *steps) *steps = n;
+    add_smoothed(&f->data, loss, n, *half);
+    pb_text_add(&f->data, "\n\n");
+    PB_TRY(mean_curve(row, "loss/valid", "curve/valid/nll", &v, &nv));
+    PB_TRY(mean_curve(row, "loss/valid/step", "curve/step", &at, &na));
+    int shown = 0;
+    for (int64_t i = 0; v && at && i < nv && i < na; i++)
+        if (isfinite(v[i]) && isfinite(at[i])) {
+            pb_text_add(&f->data, "%.9g\t%.7g\n", at[i], v[i]);
+            shown++;
+        }
+    if (!shown) pb_text_add(&f->data, "-1\t-1\n");
+    *valid = *valid || shown;
+    pb_text_add(&f->data, "\n\n");
+done:
+    free(loss);
+    free(v);
+    free(at);
+    return status;
+}
+
+static bool has_curve(const pb_row *row) {
+    for (int i = 0; i < row->n_runs; i++) {
+        const pb_sample *s = pb_record_find_sample(row->runs[i], "loss/train");
+        if (row->runs[i]->status == PB_RUN_OK && s && s->n > 1 && s->values) return true;
+    }
+    return false;
+}
+
+pb_status pb_build_loss_curves(const pb_chapter *c, int which, figure *f) {
+    pb_status status = PB_OK;
+    int n = 0;
+    int64_t steps = 0, half = 0;
+    bool valid = false;
+    (void)which;
+    int *rows = calloc((size_t)c->n_rows + 1, sizeof *rows);
+    if (!rows) PB_FAIL(PB_E_OOM, "no memory for a figure");
+    for (int i = 0; i < c->n_rows; i++)
+        if (has_curve(&c->rows[i])) rows[n++] = i;
+    f->made = n > 0;
+    for (int i = 0; i < n; i++) PB_TRY(add_curves(&c->rows[rows[i]], f, &steps, &half, &valid));
+    add_rows(f, c, rows, n, false);
+    pb_text_add(&f->vars, "STEPS = %lld\n", (long long)steps);
+    pb_figure_caption(
+        f, "loss_curves", "Training loss",
+        "Lines: training loss, averaged over the seeds and smoothed over %lld steps.%s",
+        (long long)(2 * half + 1), valid ? " Points: loss on the validation data." : "");
+    f->template = "loss_curves";
+done:
+    free(rows);
+    return status;
+}
+
+/* ---- quality by rank ---- */
+
+static bool variant_of(const pb_metric *m, const char *base, double *value) {
+    size_t n = strlen(base);
+    return strncmp(m->tag, base, n) == 0 && pb_parse_f64(m->tag + n, value);
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The ranks for which the row's example run has the metric, rising. */
+static int ranks_of(const pb_row *row, const char *base, double ranks[64]) {
+    const pb_record *r = pb_row_example(row);
+    int n = 0;
+    for (int i = 0; i < r->n_metrics && n < 64; i++)
+        if (variant_of(&r->metrics[i], base, &ranks[n])) n++;
+    qsort(ranks, (size_t)n, sizeof *ranks, by_value);
+    return n;
+}
+
+pb_status pb_build_dylora_rank(const pb_chapter *c, int which, figure *f) {
+    pb_status status = PB_OK;
+    int n = 0;
+    double ranks[64], low = INFINITY, high = -INFINITY, first = INFINITY, last = 0;
+    const char *base = "quality/test/accuracy@rank=";
+    double scale = 100;
+    (void)which;
+    int *rows = calloc((size_t)c->n_rows + 1, sizeof *rows);
+    if (!rows) PB_FAIL(PB_E_OOM, "no memory for a figure");
+    for (int pass = 0; pass < 2 && n == 0; pass++) {
+        if (pass) {
+            base = "quality/test/nll@rank=";
+            scale = 1;
+        }
+        for (int i = 0; i < c->n_rows; i++)
+            if (ranks_of(&c->rows[i], base, ranks) >= 2) rows[n++] = i;
+    }
+    f->made = n > 0;
+    for (int i = 0; i < n; i++) {
+        int count = ranks_of(&c->rows[rows[i]], base, ranks);
+        for (int k = 0; k < count; k++) {
+            char tag[96], number[PB_F64_CHARS];
+            pb_format_f64(number, ranks[k]);
+            snprintf(tag, sizeof tag, "%s%s", base, number);
+            pb_stat s = pb_row_stat(&c->rows[rows[i]], tag);
+            if (!s.n) continue;
+            double y = s.mean * scale, dy = or_zero(s.sd) * scale;
+            pb_text_add(&f->data, "%.9g\t%.9g\t%.9g\n", ranks[k], y, dy);
+            low = fmin(low, y - dy);
+            high = fmax(high, y + dy);
+            first = fmin(first, ranks[k]);
+            last = fmax(last, ranks[k]);
+        }
+        pb_text_add(&f->data, "\n\n");
+    }
+    if (!f->made) goto done;
+    double room = fmax((high - low) * 0.12, 1e-3);
+    add_rows(f, c, rows, n, false);
+    pb_text_add(&f->vars, "YLABEL = '%s'\nYLOW = %.9g\nYHIGH = %.9g\nXLOW = %.9g\nXHIGH = %.9g\n",
+                scale > 1 ? "Test accuracy (%)" : "Test NLL (nats)", low - room, high + room,
+                first - 0.3, last + 0.3);
+    pb_figure_caption(f, "dylora_rank", "Quality of one training at every rank",
+                      "The same trained adapter, cut to fewer ranks without further training; %s.",
+                      spread_words[has_spread(c)]);
+    f->template = "dylora_rank";
+done:
+    free(rows);
+    return status;
+}
