@@ -400,6 +400,7 @@ pb_status pb_tokenizer_encode(const pb_tokenizer *tok, const char *text, size_t 
     size_t bad = 0, pos = 0, from = 0;
     int64_t n = out->n;
     pb_added_cut cut;
+    if (len == 0) text = ""; /* NULL is fine */
     if (!pb_utf8_valid(text, len, &bad)) PB_FAIL(PB_E_INPUT, "offset %zu: the text is not valid UTF-8", bad);
     for (int i = 0; special && i < tok->n_before; i++) PB_TRY(pb_ids_push(out, tok->before[i]));
     while (pb_added_next(&tok->added, false, text, len, &pos, &from, &cut)) {
