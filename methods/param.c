@@ -72,8 +72,7 @@ static pb_status declare(pb_params *params, pb_role role, const char *name, int6
     p->ndim = dim1 ? 2 : 1;
     p->dim[0] = dim0;
     p->dim[1] = dim1;
-    p->decay =
-        dim1 > 0; /* biases, norms and other vectors do not decay unless their owner says so */
+    p->decay = dim1 > 0; /* vectors (biases, norms) do not, unless their owner says so */
     p->lr_scale = 1;
     params->list[params->n++] = p;
     *out = p;
