@@ -1,4 +1,5 @@
-/* Adapter files: what a run added to or changed in the base model, as safetensors. Test: tests/test_model.c. */
+/* Adapter files: what a run added to or changed in the base model, as safetensors. Test:
+ * tests/test_model.c. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,7 +34,8 @@ done:
     return status;
 }
 
-pb_status pb_model_save_adapter(pb_model *m, const char *path, const pb_json *metadata, uint64_t *bytes) {
+pb_status pb_model_save_adapter(pb_model *m, const char *path, const pb_json *metadata,
+                                uint64_t *bytes) {
     pb_status status = PB_OK;
     int total = pb_params_count(m->params), n = 0;
     pb_write_tensor *tensors = calloc((size_t)total, sizeof *tensors);
@@ -43,8 +45,12 @@ pb_status pb_model_save_adapter(pb_model *m, const char *path, const pb_json *me
         const pb_param *p = pb_params_at(m->params, i);
         if (!belongs(p)) continue;
         PB_TRY(fetch(m, p, &data[n]));
-        tensors[n] = (pb_write_tensor){.name = p->name, .dtype = "F32", .ndim = p->ndim, .dim = {p->dim[0], p->dim[1]},
-                                       .data = data[n], .bytes = (uint64_t)numel(p) * sizeof(float)};
+        tensors[n] = (pb_write_tensor){.name = p->name,
+                                       .dtype = "F32",
+                                       .ndim = p->ndim,
+                                       .dim = {p->dim[0], p->dim[1]},
+                                       .data = data[n],
+                                       .bytes = (uint64_t)numel(p) * sizeof(float)};
         n++;
     }
     PB_TRY(pb_safetensors_write(path, tensors, n, metadata));
@@ -58,10 +64,13 @@ done:
 
 static pb_status check_tensor(const char *path, const pb_param *p, const pb_stored_tensor *t) {
     if (!t) return PB_ERROR(PB_E_INPUT, "%s: tensor %s is missing", path, p->name);
-    if (t->ndim == p->ndim && t->dim[0] == p->dim[0] && (p->ndim == 1 || t->dim[1] == p->dim[1])) return PB_OK;
-    return PB_ERROR(PB_E_INPUT, "%s: tensor %s has %d dimensions, first [%lld,%lld], expected %d, [%lld,%lld]", path,
-                    p->name, t->ndim, t->ndim > 0 ? (long long)t->dim[0] : 0LL, t->ndim > 1 ? (long long)t->dim[1] : 0LL,
-                    p->ndim, (long long)p->dim[0], (long long)p->dim[1]);
+    if (t->ndim == p->ndim && t->dim[0] == p->dim[0] && (p->ndim == 1 || t->dim[1] == p->dim[1]))
+        return PB_OK;
+    return PB_ERROR(PB_E_INPUT,
+                    "%s: tensor %s has %d dimensions, first [%lld,%lld], expected %d, [%lld,%lld]",
+                    path, p->name, t->ndim, t->ndim > 0 ? (long long)t->dim[0] : 0LL,
+                    t->ndim > 1 ? (long long)t->dim[1] : 0LL, p->ndim, (long long)p->dim[0],
+                    (long long)p->dim[1]);
 }
 
 static pb_status restore(pb_model *m, pb_param *p, const pb_stored_tensor *t) {
@@ -85,11 +94,14 @@ static pb_status check_file(pb_model *m, const char *path, const pb_safetensors 
         const pb_stored_tensor *t = pb_safetensors_at(st, i);
         const pb_param *p = pb_params_find(m->params, t->name);
         if (!p || !belongs(p)) {
-            return PB_ERROR(PB_E_INPUT, "%s: tensor %s: the model with this method has no such trained parameter", path,
-                            t->name);
+            return PB_ERROR(
+                PB_E_INPUT,
+                "%s: tensor %s: the model with this method has no such trained parameter", path,
+                t->name);
         }
         if (strcmp(t->dtype, "F32")) {
-            return PB_ERROR(PB_E_INPUT, "%s: tensor %s: dtype %s, expected F32", path, t->name, t->dtype);
+            return PB_ERROR(PB_E_INPUT, "%s: tensor %s: dtype %s, expected F32", path, t->name,
+                            t->dtype);
         }
     }
     return PB_OK;

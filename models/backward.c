@@ -1,10 +1,12 @@
-/* Backward through the layers. dh is the gradient of the residual stream: overwritten on the way down by post-norm layers,
- * added to by pre-norm ones. It stops below the lowest place where something is trained (needs.c). */
+/* Backward through the layers. dh is the gradient of the residual stream: overwritten on the way
+ * down by post-norm layers, added to by pre-norm ones. It stops below the lowest place where
+ * something is trained (needs.c). */
 #include <math.h>
 
 #include "models/transformer.h"
 
-static pb_status linear_bwd(pb_run *r, pb_site *site, pb_tensor x, pb_tensor dy, pb_tensor dx, double beta_dx) {
+static pb_status linear_bwd(pb_run *r, pb_site *site, pb_tensor x, pb_tensor dy, pb_tensor dx,
+                            double beta_dx) {
     const pb_method *method = r->m->method;
     if (!pb_has(dx) && !pb_site_trains(site)) return PB_OK;
     if (site->hooked && method && method->linear_bwd) {
@@ -16,15 +18,23 @@ static pb_status linear_bwd(pb_run *r, pb_site *site, pb_tensor x, pb_tensor dy,
 static pb_tensor grad_of(const pb_param *p) { return p && p->trainable ? p->grad : (pb_tensor){0}; }
 
 /* dx = beta_dx*dx + gradient of the norm's input. */
-static pb_status norm_bwd(pb_run *r, const pb_norm_part *n, pb_tensor dy, pb_tensor dx, double beta_dx) {
-    pb_norm_bwd_args args = {.norm = n->site->norm, .dy = dy, .sum = n->sum, .gamma = n->site->gamma->value,
-                             .mean = n->mean, .rstd = n->rstd, .dx = dx, .dgamma = grad_of(n->site->gamma),
-                             .dbeta = grad_of(n->site->beta), .beta_dx = beta_dx};
+static pb_status norm_bwd(pb_run *r, const pb_norm_part *n, pb_tensor dy, pb_tensor dx,
+                          double beta_dx) {
+    pb_norm_bwd_args args = {.norm = n->site->norm,
+                             .dy = dy,
+                             .sum = n->sum,
+                             .gamma = n->site->gamma->value,
+                             .mean = n->mean,
+                             .rstd = n->rstd,
+                             .dx = dx,
+                             .dgamma = grad_of(n->site->gamma),
+                             .dbeta = grad_of(n->site->beta),
+                             .beta_dx = beta_dx};
     return pb_norm_bwd(r->m->dev, &args);
 }
 
-/* From dh behind the residual add to the gradient of the body's output: dh itself, or a buffer where dropout or a hook
- * stands between. What a hook sends to the residual is added to dh. */
+/* From dh behind the residual add to the gradient of the body's output: dh itself, or a buffer
+ * where dropout or a hook stands between. What a hook sends to the residual is added to dh. */
 static pb_status enter(pb_run *r, pb_sublayer *s, pb_tensor dh, pb_drop drop, pb_tensor *dout) {
     pb_model *m = r->m;
     int64_t C = m->config.C;
@@ -35,7 +45,8 @@ static pb_status enter(pb_run *r, pb_sublayer *s, pb_tensor dh, pb_drop drop, pb
         PB_RETURN(pb_buffer(r, false, m->T, r->rows, C, &dx));
         PB_RETURN(pb_device_copy(m->dev, dy, dh));
         PB_RETURN(m->method->sublayer_bwd(m->self, r->pass, s->out, dy, dx, dh));
-        if (drop.p > 0) PB_RETURN(pb_dropout(m->dev, &(pb_dropout_args){.x = dx, .y = dx, .drop = drop}));
+        if (drop.p > 0)
+            PB_RETURN(pb_dropout(m->dev, &(pb_dropout_args){.x = dx, .y = dx, .drop = drop}));
         *dout = dx;
     } else if (drop.p > 0) {
         PB_RETURN(pb_buffer(r, false, m->T, r->rows, C, dout));
@@ -45,8 +56,8 @@ static pb_status enter(pb_run *r, pb_sublayer *s, pb_tensor dh, pb_drop drop, pb
 }
 
 /* The products that read one input; dx = beta*dx + all of their gradients, when dx is a tensor. */
-static pb_status fan_in(pb_run *r, pb_site *const *site, const pb_tensor *dy, int n, pb_tensor x, pb_tensor dx,
-                        double beta) {
+static pb_status fan_in(pb_run *r, pb_site *const *site, const pb_tensor *dy, int n, pb_tensor x,
+                        pb_tensor dx, double beta) {
     for (int i = 0; i < n; i++) PB_RETURN(linear_bwd(r, site[i], x, dy[i], dx, i ? 1 : beta));
     return PB_OK;
 }
@@ -58,16 +69,35 @@ static pb_status attention_grads(pb_run *r, int64_t i, pb_tensor dcontext, pb_te
     PB_RETURN(pb_buffer(r, false, m->T, r->rows, c->NH * c->HS, &d[0]));
     PB_RETURN(pb_buffer(r, false, m->T, r->rows, c->NKV * c->HS, &d[1]));
     PB_RETURN(pb_buffer(r, false, m->T, r->rows, c->NKV * c->HS, &d[2]));
-    pb_attention_bwd_args args = {
-        .q = l->tq, .k = l->tk, .v = l->tv, .o = l->context, .lse = l->lse, .cu = r->batch->cu, .d_o = dcontext,
-        .dq = d[0], .dk = d[1], .dv = d[2], .heads = c->NH, .kv_heads = c->NKV, .head_dim = c->HS,
-        .sequences = r->batch->sequences, .max_len = r->batch->max_len, .scale = 1.0 / sqrt((double)c->HS),
-        .causal = c->causal, .drop = pb_drop_in_layer(m, r->pass, i, PB_PLACE_PROBS)};
+    pb_attention_bwd_args args = {.q = l->tq,
+                                  .k = l->tk,
+                                  .v = l->tv,
+                                  .o = l->context,
+                                  .lse = l->lse,
+                                  .cu = r->batch->cu,
+                                  .d_o = dcontext,
+                                  .dq = d[0],
+                                  .dk = d[1],
+                                  .dv = d[2],
+                                  .heads = c->NH,
+                                  .kv_heads = c->NKV,
+                                  .head_dim = c->HS,
+                                  .sequences = r->batch->sequences,
+                                  .max_len = r->batch->max_len,
+                                  .scale = 1.0 / sqrt((double)c->HS),
+                                  .causal = c->causal,
+                                  .drop = pb_drop_in_layer(m, r->pass, i, PB_PLACE_PROBS)};
     PB_RETURN(pb_attention_bwd(m->dev, &args));
     if (!c->rope) return PB_OK;
-    pb_rope_args q = {.x = d[0], .inv_freq = m->inv_freq, .positions = r->batch->positions, .heads = c->NH,
+    pb_rope_args q = {.x = d[0],
+                      .inv_freq = m->inv_freq,
+                      .positions = r->batch->positions,
+                      .heads = c->NH,
                       .inverse = true};
-    pb_rope_args k = {.x = d[1], .inv_freq = m->inv_freq, .positions = r->batch->positions, .heads = c->NKV,
+    pb_rope_args k = {.x = d[1],
+                      .inv_freq = m->inv_freq,
+                      .positions = r->batch->positions,
+                      .heads = c->NKV,
                       .inverse = true};
     PB_RETURN(pb_rope(m->dev, &q));
     return pb_rope(m->dev, &k);
@@ -80,7 +110,8 @@ static pb_status attention_bwd(pb_run *r, int64_t i, pb_tensor dout, pb_tensor d
     if (l->attn.mid_grad) {
         PB_RETURN(pb_buffer(r, false, m->T, r->rows, m->config.NH * m->config.HS, &dcontext));
     }
-    PB_RETURN(linear_bwd(r, l->o, l->attn.keep_mid ? l->context : (pb_tensor){0}, dout, dcontext, 0));
+    PB_RETURN(
+        linear_bwd(r, l->o, l->attn.keep_mid ? l->context : (pb_tensor){0}, dout, dcontext, 0));
     if (!l->attn.mid_grad) return PB_OK;
     PB_RETURN(attention_grads(r, i, dcontext, d));
     return fan_in(r, (pb_site *const[]){l->q, l->k, l->v}, d, 3, l->attn.in, dx, beta);
@@ -99,7 +130,8 @@ static pb_status mlp_bwd(pb_run *r, int64_t i, pb_tensor dout, pb_tensor dx, dou
         return linear_bwd(r, l->up, l->mlp.in, d[0], dx, beta);
     }
     PB_RETURN(pb_buffer(r, false, m->T, r->rows, m->config.FF, &d[1]));
-    pb_swiglu_bwd_args args = {.gate = l->tgate, .up = l->tup, .dy = d[0], .dgate = d[0], .dup = d[1]};
+    pb_swiglu_bwd_args args = {
+        .gate = l->tgate, .up = l->tup, .dy = d[0], .dgate = d[0], .dup = d[1]};
     PB_RETURN(pb_swiglu_bwd(m->dev, &args));
     return fan_in(r, (pb_site *const[]){l->gate, l->up}, d, 2, l->mlp.in, dx, beta);
 }
@@ -128,11 +160,16 @@ static pb_status embed_bwd(pb_run *r, pb_tensor dh) {
     pb_drop drop = pb_drop_embed(m, r->pass);
     bool norm = m->embed_norm.site && m->embed_norm.bwd;
     if (!norm && !m->embed_grad) return PB_OK;
-    if (drop.p > 0) PB_RETURN(pb_dropout(m->dev, &(pb_dropout_args){.x = dh, .y = dh, .drop = drop}));
+    if (drop.p > 0)
+        PB_RETURN(pb_dropout(m->dev, &(pb_dropout_args){.x = dh, .y = dh, .drop = drop}));
     if (norm) PB_RETURN(norm_bwd(r, &m->embed_norm, dh, dh, 0));
     if (!m->embed_grad) return PB_OK;
-    pb_embed_bwd_args args = {.ids = r->batch->ids, .positions = r->batch->positions, .types = r->batch->types,
-                              .dy = dh, .dword = grad_of(m->word), .dpos = grad_of(m->position),
+    pb_embed_bwd_args args = {.ids = r->batch->ids,
+                              .positions = r->batch->positions,
+                              .types = r->batch->types,
+                              .dy = dh,
+                              .dword = grad_of(m->word),
+                              .dpos = grad_of(m->position),
                               .dtype = grad_of(m->type)};
     return pb_embed_bwd(m->dev, &args);
 }

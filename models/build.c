@@ -1,7 +1,6 @@
-/* Builds a model: sites and parameters in one fixed order, storage dense or 4-bit, the task head. Values come from load.c.
- * Test: tests/test_model.c. */
+/* Builds a model: sites and parameters in one fixed order, storage dense or 4-bit, the task head.
+ * Values come from load.c. Test: tests/test_model.c. */
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,12 +17,17 @@ typedef struct pb_builder {
     const pb_safetensors *weights;
 } pb_builder;
 
-/* --- sites and parameters --------------------------------------------------------------------------------------------- */
+/* --- sites and parameters -------------------------------------------------------------------- */
 
 static pb_site *add_site(pb_model *m, pb_site_kind kind, int layer, const char *name) {
     pb_site *s = &m->sites[m->n_sites];
-    *s = (pb_site){.kind = kind, .layer = layer, .id = m->n_sites, .in = m->config.C, .out = m->config.C,
-                   .norm = m->config.norm, .norm_eps = m->config.norm_eps};
+    *s = (pb_site){.kind = kind,
+                   .layer = layer,
+                   .id = m->n_sites,
+                   .in = m->config.C,
+                   .out = m->config.C,
+                   .norm = m->config.norm,
+                   .norm_eps = m->config.norm_eps};
     if (layer < 0) (void)pb_copy(s->name, sizeof s->name, name);
     else (void)snprintf(s->name, sizeof s->name, "layers.%d.%s", layer, name);
     m->n_sites++;
@@ -48,7 +52,8 @@ static pb_status add_quantised(pb_builder *b, const pb_part_ref *ref, pb_param *
     pb_tensor stage = {0};
     pb_mark mark = pb_device_mark(m->dev, PB_MEM_WORK);
     PB_TRY(pb_part_name(m->family, ref, false, name, sizeof name));
-    PB_TRY(pb_quant4_alloc(m->dev, s->code, s->block, s->double_quant, m->T, ref->dim0, ref->dim1, q));
+    PB_TRY(
+        pb_quant4_alloc(m->dev, s->code, s->block, s->double_quant, m->T, ref->dim0, ref->dim1, q));
     PB_TRY(pb_alloc2_raw(m->dev, PB_MEM_WORK, m->M, ref->dim0, ref->dim1, &stage));
     PB_TRY(pb_part_load(m, b->weights, ref, stage));
     PB_TRY(pb_quantize4(m->dev, &(pb_quantize4_args){.src = stage, .q = *q}));
@@ -58,8 +63,8 @@ done:
     return status;
 }
 
-static pb_status add_linear(pb_builder *b, pb_part part, int layer, const char *name, int64_t in, int64_t out,
-                            bool bias, pb_site **site) {
+static pb_status add_linear(pb_builder *b, pb_part part, int layer, const char *name, int64_t in,
+                            int64_t out, bool bias, pb_site **site) {
     pb_site *s = add_site(b->m, PB_SITE_LINEAR, layer, name);
     pb_part_ref weight = {part, layer, "weight", out, in}, offset = {part, layer, "bias", out, 0};
     s->in = in;
@@ -71,11 +76,13 @@ static pb_status add_linear(pb_builder *b, pb_part part, int layer, const char *
     return PB_OK;
 }
 
-static pb_status add_norm(pb_builder *b, pb_part part, int layer, const char *name, pb_norm_part *norm) {
+static pb_status add_norm(pb_builder *b, pb_part part, int layer, const char *name,
+                          pb_norm_part *norm) {
     int64_t C = b->m->config.C;
     pb_site *s = add_site(b->m, PB_SITE_NORM, layer, name);
     PB_RETURN(add_param(b, &(pb_part_ref){part, layer, "weight", C, 0}, &s->gamma));
-    if (s->norm == PB_NORM_LAYER) PB_RETURN(add_param(b, &(pb_part_ref){part, layer, "bias", C, 0}, &s->beta));
+    if (s->norm == PB_NORM_LAYER)
+        PB_RETURN(add_param(b, &(pb_part_ref){part, layer, "bias", C, 0}, &s->beta));
     norm->site = s;
     return PB_OK;
 }
@@ -86,9 +93,12 @@ static pb_status add_embedding(pb_builder *b) {
     add_site(m, PB_SITE_EMBED, -1, "embed");
     PB_RETURN(add_param(b, &(pb_part_ref){PB_PART_WORD, -1, "weight", c->V, c->C}, &m->word));
     m->sites[m->n_sites - 1].weight = m->word;
-    if (!c->rope) PB_RETURN(add_param(b, &(pb_part_ref){PB_PART_POSITION, -1, "weight", c->P, c->C}, &m->position));
+    if (!c->rope)
+        PB_RETURN(
+            add_param(b, &(pb_part_ref){PB_PART_POSITION, -1, "weight", c->P, c->C}, &m->position));
     if (c->type_vocab) {
-        PB_RETURN(add_param(b, &(pb_part_ref){PB_PART_TYPE, -1, "weight", c->type_vocab, c->C}, &m->type));
+        PB_RETURN(add_param(b, &(pb_part_ref){PB_PART_TYPE, -1, "weight", c->type_vocab, c->C},
+                            &m->type));
     }
     if (c->post_norm) PB_RETURN(add_norm(b, PB_PART_EMBED_NORM, -1, "embed.norm", &m->embed_norm));
     return PB_OK;
@@ -115,7 +125,8 @@ static pb_status add_layer(pb_builder *b, int i) {
     l->attn.out = add_site(m, PB_SITE_SUBLAYER_OUT, i, "attn.out");
     PB_RETURN(add_norm(b, PB_PART_ATTN_NORM, i, "attn.norm", &l->attn.norm));
     link_out(l->attn.out, &l->attn.norm, c->post_norm);
-    if (c->gated_mlp) PB_RETURN(add_linear(b, PB_PART_GATE, i, "mlp.gate", c->C, c->FF, c->biases, &l->gate));
+    if (c->gated_mlp)
+        PB_RETURN(add_linear(b, PB_PART_GATE, i, "mlp.gate", c->C, c->FF, c->biases, &l->gate));
     PB_RETURN(add_linear(b, PB_PART_UP, i, "mlp.up", c->C, c->FF, c->biases, &l->up));
     PB_RETURN(add_linear(b, PB_PART_DOWN, i, "mlp.down", c->FF, c->C, c->biases, &l->down));
     l->mlp.out = add_site(m, PB_SITE_SUBLAYER_OUT, i, "mlp.out");
@@ -129,22 +140,26 @@ static pb_status add_head(pb_builder *b) {
     const pb_model_config *c = &m->config;
     if (c->causal) {
         if (c->tied_head) m->head_weight = m->word;
-        else PB_RETURN(add_param(b, &(pb_part_ref){PB_PART_HEAD, -1, "weight", c->V, c->C}, &m->head_weight));
+        else
+            PB_RETURN(add_param(b, &(pb_part_ref){PB_PART_HEAD, -1, "weight", c->V, c->C},
+                                &m->head_weight));
         return PB_OK;
     }
     if (m->options.classes < 1) return PB_OK; /* embeddings only */
-    PB_RETURN(pb_params_add(m->params, PB_ROLE_HEAD, "head.weight", m->options.classes, c->C, &m->head_weight));
-    PB_RETURN(pb_params_add(m->params, PB_ROLE_HEAD, "head.bias", m->options.classes, 0, &m->head_bias));
+    PB_RETURN(pb_params_add(m->params, PB_ROLE_HEAD, "head.weight", m->options.classes, c->C,
+                            &m->head_weight));
+    PB_RETURN(
+        pb_params_add(m->params, PB_ROLE_HEAD, "head.bias", m->options.classes, 0, &m->head_bias));
     PB_RETURN(pb_param_train(m->params, m->head_weight));
     PB_RETURN(pb_param_train(m->params, m->head_bias));
     return pb_param_init_normal(m->params, m->head_weight, HEAD_SIGMA, 0, m->options.seed,
                                 pb_random_stream("head", 0, 0));
 }
 
-/* --- rotary frequencies ----------------------------------------------------------------------------------------------- */
+/* --- rotary frequencies ---------------------------------------------------------------------- */
 
-/* Su et al. 2021; the "llama3" scaling keeps short wavelengths, divides long ones, and blends between (Grattafiori et al.
- * 2024; as in Hugging Face's rope utilities). */
+/* Su et al. 2021; the "llama3" scaling keeps short wavelengths, divides long ones, and blends
+ * between (Grattafiori et al. 2024; as in Hugging Face's rope utilities). */
 static double frequency(const pb_model_config *c, int64_t i) {
     double f = pow(c->rope_theta, -2.0 * (double)i / (double)c->HS);
     if (c->rope_factor <= 0) return f;
@@ -168,26 +183,30 @@ static pb_status add_rope(pb_model *m) {
     return status;
 }
 
-/* --- public ----------------------------------------------------------------------------------------------------------- */
+/* --- public ---------------------------------------------------------------------------------- */
 
 static pb_status check_options(const pb_model_config *c, const pb_model_options *o) {
-    if (c->L < 1 || c->C < 1 || c->V < 1 || c->NH < 1 || c->NKV < 1 || c->HS < 1 || c->FF < 1 || c->P < 1) {
+    if (c->L < 1 || c->C < 1 || c->V < 1 || c->NH < 1 || c->NKV < 1 || c->HS < 1 || c->FF < 1 ||
+        c->P < 1) {
         return PB_ERROR(PB_E_BUG, "model %s: a size of its configuration is not set", c->name);
     }
     if (c->causal == c->post_norm) {
-        return PB_ERROR(PB_E_UNSUPPORTED, "model %s: only post-norm encoders and pre-norm decoders are there", c->name);
+        return PB_ERROR(PB_E_UNSUPPORTED,
+                        "model %s: only post-norm encoders and pre-norm decoders are there",
+                        c->name);
     }
     if (o->dtype != PB_F32 && o->dtype != PB_BF16 && o->dtype != PB_F64) {
-        return PB_ERROR(PB_E_INPUT, "model %s: compute dtype %s, expected f32, bf16 or f64", c->name,
-                        pb_dtype_name(o->dtype));
+        return PB_ERROR(PB_E_INPUT, "model %s: compute dtype %s, expected f32, bf16 or f64",
+                        c->name, pb_dtype_name(o->dtype));
     }
     if (o->max_len > c->P) {
-        return PB_ERROR(PB_E_INPUT, "model %s: sequences of up to %lld tokens, but it has %lld positions", c->name,
-                        (long long)o->max_len, (long long)c->P);
+        return PB_ERROR(PB_E_INPUT,
+                        "model %s: sequences of up to %lld tokens, but it has %lld positions",
+                        c->name, (long long)o->max_len, (long long)c->P);
     }
     if (o->hidden_dropout >= 1 || o->attention_dropout >= 1 || o->head_dropout >= 1) {
-        return PB_ERROR(PB_E_INPUT, "model %s: dropout %g, %g, %g: expected below 1", c->name, o->hidden_dropout,
-                        o->attention_dropout, o->head_dropout);
+        return PB_ERROR(PB_E_INPUT, "model %s: dropout %g, %g, %g: expected below 1", c->name,
+                        o->hidden_dropout, o->attention_dropout, o->head_dropout);
     }
     return PB_OK;
 }
@@ -199,16 +218,19 @@ static pb_status build(pb_builder *b) {
     m->sites = calloc(SITES_PER_LAYER * L + 3, sizeof *m->sites);
     m->layers = calloc(L, sizeof *m->layers);
     m->quants = calloc(LINEARS_PER_LAYER * L, sizeof *m->quants);
-    if (!m->sites || !m->layers || !m->quants) return PB_ERROR(PB_E_OOM, "model %s: no memory", m->config.name);
+    if (!m->sites || !m->layers || !m->quants)
+        return PB_ERROR(PB_E_OOM, "model %s: no memory", m->config.name);
     PB_RETURN(add_embedding(b));
     for (int i = 0; i < (int)L; i++) PB_RETURN(add_layer(b, i));
-    if (!m->config.post_norm) PB_RETURN(add_norm(b, PB_PART_FINAL_NORM, -1, "final.norm", &m->final_norm));
+    if (!m->config.post_norm)
+        PB_RETURN(add_norm(b, PB_PART_FINAL_NORM, -1, "final.norm", &m->final_norm));
     PB_RETURN(add_rope(m));
     return add_head(b);
 }
 
-pb_status pb_model_new(pb_device *dev, const pb_model_config *config, const pb_model_options *options,
-                       const pb_safetensors *weights, pb_model **out) {
+pb_status pb_model_new(pb_device *dev, const pb_model_config *config,
+                       const pb_model_options *options, const pb_safetensors *weights,
+                       pb_model **out) {
     pb_status status = PB_OK;
     pb_model *m = NULL;
     *out = NULL;
@@ -221,7 +243,8 @@ pb_status pb_model_new(pb_device *dev, const pb_model_config *config, const pb_m
     m->T = options->dtype;
     m->M = m->T == PB_F64 ? PB_F64 : PB_F32;
     m->family = pb_family_find(config->family);
-    if (!m->family) PB_FAIL(PB_E_BUG, "model %s: unknown family \"%s\"", config->name, config->family);
+    if (!m->family)
+        PB_FAIL(PB_E_BUG, "model %s: unknown family \"%s\"", config->name, config->family);
     if (options->hidden_dropout < 0) m->options.hidden_dropout = config->hidden_dropout;
     if (options->attention_dropout < 0) m->options.attention_dropout = config->attention_dropout;
     if (options->head_dropout < 0) m->options.head_dropout = config->hidden_dropout;
@@ -252,13 +275,19 @@ pb_site *pb_model_sites(pb_model *m, int *n) {
     return m->sites;
 }
 
-pb_status pb_model_attach(pb_model *m, const pb_method *method, void *self, uint64_t seed, int64_t total_steps) {
+pb_status pb_model_attach(pb_model *m, const pb_method *method, void *self, uint64_t seed,
+                          int64_t total_steps) {
     if (m->method) {
-        return PB_ERROR(PB_E_BUG, "model %s: method %s is attached already, cannot attach %s", m->config.name,
-                        m->method->name, method->name);
+        return PB_ERROR(PB_E_BUG, "model %s: method %s is attached already, cannot attach %s",
+                        m->config.name, m->method->name, method->name);
     }
-    pb_attach ctx = {.dev = m->dev, .params = m->params, .sites = m->sites, .n_sites = m->n_sites, .seed = seed,
-                     .total_steps = total_steps, .max_rows = m->options.max_rows};
+    pb_attach ctx = {.dev = m->dev,
+                     .params = m->params,
+                     .sites = m->sites,
+                     .n_sites = m->n_sites,
+                     .seed = seed,
+                     .total_steps = total_steps,
+                     .max_rows = m->options.max_rows};
     PB_RETURN(method->attach(self, &ctx));
     m->method = method;
     m->self = self;

@@ -1,5 +1,6 @@
-/* From config.json to pb_model_config: picks the family by model_type, reads 1_Pooling/config.json of sentence encoders,
- * and checks what all families share. The keys of each family: family_<name>.c. */
+/* From config.json to pb_model_config: picks the family by model_type, reads 1_Pooling/config.json
+ * of sentence encoders, and checks what all families share. The keys of each family:
+ * family_<name>.c. */
 #include "models/config.h"
 
 #include <stdlib.h>
@@ -19,23 +20,28 @@ const pb_family *pb_family_find(const char *name) {
     return NULL;
 }
 
-/* --- reads ------------------------------------------------------------------------------------------------------------- */
+/* --- reads ----------------------------------------------------------------------------------- */
 
 static bool absent(const pb_json *o, const char *key) {
     const pb_json *v = pb_json_get(o, key);
     return !v || cJSON_IsNull(v);
 }
 
-pb_status pb_config_i64(const pb_json *o, const char *where, const char *key, int64_t hi, int64_t *out) {
+pb_status pb_config_i64(const pb_json *o, const char *where, const char *key, int64_t hi,
+                        int64_t *out) {
     return absent(o, key) ? PB_OK : pb_json_read_i64(o, where, key, 1, hi, out);
 }
 
-pb_status pb_config_need_i64(const pb_json *o, const char *where, const char *key, int64_t hi, int64_t *out) {
-    if (absent(o, key)) return PB_ERROR(PB_E_INPUT, "%s: key \"%s\" is missing, expected 1..%lld", where, key, (long long)hi);
+pb_status pb_config_need_i64(const pb_json *o, const char *where, const char *key, int64_t hi,
+                             int64_t *out) {
+    if (absent(o, key))
+        return PB_ERROR(PB_E_INPUT, "%s: key \"%s\" is missing, expected 1..%lld", where, key,
+                        (long long)hi);
     return pb_json_read_i64(o, where, key, 1, hi, out);
 }
 
-pb_status pb_config_f64(const pb_json *o, const char *where, const char *key, double lo, double hi, double *out) {
+pb_status pb_config_f64(const pb_json *o, const char *where, const char *key, double lo, double hi,
+                        double *out) {
     return absent(o, key) ? PB_OK : pb_json_read_f64(o, where, key, lo, hi, out);
 }
 
@@ -67,17 +73,20 @@ pb_status pb_config_act(const pb_json *o, const char *where, const char *key, pb
 
 pb_status pb_config_check(const char *where, const pb_model_config *c) {
     if (c->NH % c->NKV) {
-        return PB_ERROR(PB_E_INPUT, "%s: %lld attention heads are not a multiple of %lld key/value heads", where,
-                        (long long)c->NH, (long long)c->NKV);
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: %lld attention heads are not a multiple of %lld key/value heads",
+                        where, (long long)c->NH, (long long)c->NKV);
     }
     if (c->HS < 1 || (c->rope && c->HS % 2)) {
-        return PB_ERROR(PB_E_INPUT, "%s: head size %lld (hidden size %lld, %lld heads), expected a positive%s number", where,
-                        (long long)c->HS, (long long)c->C, (long long)c->NH, c->rope ? " even" : "");
+        return PB_ERROR(
+            PB_E_INPUT,
+            "%s: head size %lld (hidden size %lld, %lld heads), expected a positive%s number",
+            where, (long long)c->HS, (long long)c->C, (long long)c->NH, c->rope ? " even" : "");
     }
     return PB_OK;
 }
 
-/* --- files ------------------------------------------------------------------------------------------------------------- */
+/* --- files ----------------------------------------------------------------------------------- */
 
 static pb_status unknown_family(const char *where, const char *type) {
     const char *names[MAX_FAMILIES];
@@ -88,8 +97,9 @@ static pb_status unknown_family(const char *where, const char *type) {
         pb_text_add(&list, "%s%s", n ? ", " : "", names[n]);
     }
     const char *nearest = pb_nearest(type, names, (size_t)n);
-    pb_status status = PB_ERROR(PB_E_INPUT, "%s: model_type \"%s\" is not supported; supported: %s (nearest: %s)", where,
-                                type, list.data ? list.data : "none", nearest ? nearest : "none");
+    pb_status status =
+        PB_ERROR(PB_E_INPUT, "%s: model_type \"%s\" is not supported; supported: %s (nearest: %s)",
+                 where, type, list.data ? list.data : "none", nearest ? nearest : "none");
     pb_text_free(&list);
     return status;
 }
@@ -104,7 +114,8 @@ static pb_status family_of(const char *where, const char *type, const pb_family 
     return unknown_family(where, type);
 }
 
-pb_status pb_model_config_parse(const char *where, const char *text, size_t len, pb_model_config *out) {
+pb_status pb_model_config_parse(const char *where, const char *text, size_t len,
+                                pb_model_config *out) {
     pb_status status = PB_OK;
     pb_json *root = NULL;
     const char *type = NULL;
@@ -142,8 +153,11 @@ static pb_status load_pooling(const char *path, pb_pool *out) {
         bool on = false;
         PB_TRY(pb_config_bool(root, path, modes[i].key, &on));
         if (!on) continue;
-        if (modes[i].pool < 0) PB_FAIL(PB_E_INPUT, "%s: %s is not supported: mean, cls or last token", path, modes[i].key);
-        if (found++) PB_FAIL(PB_E_INPUT, "%s: %s: more than one pooling mode is on", path, modes[i].key);
+        if (modes[i].pool < 0)
+            PB_FAIL(PB_E_INPUT, "%s: %s is not supported: mean, cls or last token", path,
+                    modes[i].key);
+        if (found++)
+            PB_FAIL(PB_E_INPUT, "%s: %s: more than one pooling mode is on", path, modes[i].key);
         *out = (pb_pool)modes[i].pool;
     }
 done:
@@ -166,7 +180,8 @@ pb_status pb_model_config_load(const char *dir, pb_model_config *out) {
     pb_status status = PB_OK;
     char *text = NULL;
     size_t len = 0;
-    char *path = pb_path_join(dir, "config.json"), *pooling = pb_path_join(dir, "1_Pooling/config.json");
+    char *path = pb_path_join(dir, "config.json"),
+         *pooling = pb_path_join(dir, "1_Pooling/config.json");
     if (!path || !pooling) PB_FAIL(PB_E_OOM, "%s: no memory for a file name", dir);
     PB_TRY(pb_file_read(path, MAX_CONFIG_BYTES, &text, &len));
     PB_TRY(pb_model_config_parse(path, text, len, out));
@@ -179,14 +194,16 @@ done:
     return status;
 }
 
-/* --- counts ------------------------------------------------------------------------------------------------------------ */
+/* --- counts ---------------------------------------------------------------------------------- */
 
 int64_t pb_model_config_params(const pb_model_config *c) {
-    int64_t q = c->NH * c->HS, kv = c->NKV * c->HS, norm = c->norm == PB_NORM_LAYER ? 2 * c->C : c->C;
+    int64_t q = c->NH * c->HS, kv = c->NKV * c->HS,
+            norm = c->norm == PB_NORM_LAYER ? 2 * c->C : c->C;
     int64_t layer = c->C * (2 * q + 2 * kv) + c->C * c->FF * (c->gated_mlp ? 3 : 2) + 2 * norm;
     if (c->biases || c->qkv_biases) layer += q + 2 * kv;
     if (c->biases) layer += c->C + c->FF * (c->gated_mlp ? 2 : 1) + c->C;
     int64_t embed = c->V * c->C + c->type_vocab * c->C + (c->rope ? 0 : c->P * c->C);
     int64_t head = c->causal && !c->tied_head ? c->V * c->C : 0;
-    return embed + c->L * layer + norm + head; /* one norm outside the layers: behind the embedding or at the end */
+    return embed + c->L * layer + norm +
+           head; /* one norm outside the layers: behind the embedding or at the end */
 }

@@ -1,5 +1,5 @@
-/* BERT (Devlin et al. 2018): post-norm encoder with learned positions and token types. The pooler and pre-training heads
- * of a checkpoint are not used. */
+/* BERT (Devlin et al. 2018): post-norm encoder with learned positions and token types. The pooler
+ * and pre-training heads of a checkpoint are not used. */
 #include <string.h>
 
 #include "models/family.h"
@@ -16,7 +16,8 @@ static pb_status sizes(const pb_json *o, const char *where, pb_model_config *c) 
     c->NKV = c->NH;
     c->HS = c->C / c->NH;
     if (c->C % c->NH) {
-        return PB_ERROR(PB_E_INPUT, "%s: hidden_size %lld is not a multiple of num_attention_heads %lld", where,
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: hidden_size %lld is not a multiple of num_attention_heads %lld", where,
                         (long long)c->C, (long long)c->NH);
     }
     return PB_OK;
@@ -27,8 +28,10 @@ pb_status pb_config_bert(const pb_json *root, const char *where, pb_model_config
     PB_RETURN(sizes(root, where, out));
     PB_RETURN(pb_json_read_str(root, where, "position_embedding_type", &positions));
     if (strcmp(positions, "absolute")) {
-        return PB_ERROR(PB_E_INPUT, "%s: position_embedding_type \"%s\" is not supported, expected \"absolute\"", where,
-                        positions);
+        return PB_ERROR(
+            PB_E_INPUT,
+            "%s: position_embedding_type \"%s\" is not supported, expected \"absolute\"", where,
+            positions);
     }
     out->post_norm = true;
     out->biases = true;
@@ -41,7 +44,8 @@ pb_status pb_config_bert(const pb_json *root, const char *where, pb_model_config
     PB_RETURN(pb_config_act(root, where, "hidden_act", &out->act));
     PB_RETURN(pb_config_f64(root, where, "layer_norm_eps", 0, 1, &out->norm_eps));
     PB_RETURN(pb_config_f64(root, where, "hidden_dropout_prob", 0, 0.99, &out->hidden_dropout));
-    PB_RETURN(pb_config_f64(root, where, "attention_probs_dropout_prob", 0, 0.99, &out->attention_dropout));
+    PB_RETURN(pb_config_f64(root, where, "attention_probs_dropout_prob", 0, 0.99,
+                            &out->attention_dropout));
     return PB_OK;
 }
 

@@ -1,5 +1,7 @@
-/* GPT-2 (Radford et al. 2019): pre-norm decoder with learned positions. Its checkpoints store linear weights as [in,out]
- * ("Conv1D") and q, k, v as one matrix; here they are three, named c_attn.q, c_attn.k and c_attn.v. */
+/* GPT-2 (Radford et al. 2019): pre-norm decoder with learned positions. Its checkpoints store
+ * linear weights as [in,out]
+ * ("Conv1D") and q, k, v as one matrix; here they are three, named c_attn.q, c_attn.k and c_attn.v.
+ */
 #include "models/family.h"
 
 static pb_status config(const pb_json *o, const char *where, pb_model_config *c) {
@@ -17,8 +19,8 @@ static pb_status config(const pb_json *o, const char *where, pb_model_config *c)
     PB_RETURN(pb_config_need_i64(o, where, "n_head", 1 << 16, &c->NH));
     PB_RETURN(pb_config_need_i64(o, where, "n_positions", 1 << 24, &c->P));
     if (c->C % c->NH) {
-        return PB_ERROR(PB_E_INPUT, "%s: n_embd %lld is not a multiple of n_head %lld", where, (long long)c->C,
-                        (long long)c->NH);
+        return PB_ERROR(PB_E_INPUT, "%s: n_embd %lld is not a multiple of n_head %lld", where,
+                        (long long)c->C, (long long)c->NH);
     }
     c->NKV = c->NH;
     c->HS = c->C / c->NH;
@@ -27,15 +29,16 @@ static pb_status config(const pb_json *o, const char *where, pb_model_config *c)
     PB_RETURN(pb_config_act(o, where, "activation_function", &c->act));
     PB_RETURN(pb_config_bool(o, where, "tie_word_embeddings", &c->tied_head));
     PB_RETURN(pb_config_f64(o, where, "layer_norm_epsilon", 0, 1, &c->norm_eps));
-    PB_RETURN(pb_config_f64(o, where, "resid_pdrop", 0, 0.99, &c->hidden_dropout)); /* embd_pdrop: the same */
+    PB_RETURN(pb_config_f64(o, where, "resid_pdrop", 0, 0.99,
+                            &c->hidden_dropout)); /* embd_pdrop: the same */
     PB_RETURN(pb_config_f64(o, where, "attn_pdrop", 0, 0.99, &c->attention_dropout));
     return PB_OK;
 }
 
-#define FUSED(which, i)                                                                                  \
-    {                                                                                                    \
-        .name = "h.#.attn.c_attn." which, .tensor = "h.#.attn.c_attn", .transposed = true, .slice = (i), \
-        .slices = 3                                                                                      \
+#define FUSED(which, i)                                                                            \
+    {                                                                                              \
+        .name = "h.#.attn.c_attn." which, .tensor = "h.#.attn.c_attn", .transposed = true,         \
+        .slice = (i), .slices = 3                                                                  \
     }
 
 const pb_family pb_family_gpt2 = {

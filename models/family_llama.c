@@ -1,5 +1,5 @@
-/* Llama (Touvron et al. 2023; Llama 3: Grattafiori et al. 2024): pre-norm decoder, RMSNorm, rotary positions, grouped
- * queries, SwiGLU. Rotary scaling: none or "llama3". */
+/* Llama (Touvron et al. 2023; Llama 3: Grattafiori et al. 2024): pre-norm decoder, RMSNorm, rotary
+ * positions, grouped queries, SwiGLU. Rotary scaling: none or "llama3". */
 #include <string.h>
 
 #include "models/family.h"
@@ -12,14 +12,17 @@ static pb_status rope(const pb_json *root, const char *where, pb_model_config *c
     PB_RETURN(pb_config_f64(root, where, "rope_theta", 1, 1e12, &c->rope_theta));
     if (!cJSON_IsObject(r)) r = pb_json_get(root, "rope_scaling");
     if (!r || cJSON_IsNull(r)) return PB_OK;
-    if (!cJSON_IsObject(r)) return PB_ERROR(PB_E_INPUT, "%s: rope_scaling: expected an object or null", where);
+    if (!cJSON_IsObject(r))
+        return PB_ERROR(PB_E_INPUT, "%s: rope_scaling: expected an object or null", where);
     PB_RETURN(pb_config_f64(r, where, "rope_theta", 1, 1e12, &c->rope_theta));
     PB_RETURN(pb_json_read_str(r, where, "type", &type));
     PB_RETURN(pb_json_read_str(r, where, "rope_type", &type));
     if (!strcmp(type, "default")) return PB_OK;
     if (strcmp(type, "llama3")) {
-        return PB_ERROR(PB_E_INPUT, "%s: rope_scaling type \"%s\" is not supported, expected \"llama3\" or none", where,
-                        type);
+        return PB_ERROR(
+            PB_E_INPUT,
+            "%s: rope_scaling type \"%s\" is not supported, expected \"llama3\" or none", where,
+            type);
     }
     c->rope_factor = 8;
     c->rope_low = 1;
@@ -28,10 +31,12 @@ static pb_status rope(const pb_json *root, const char *where, pb_model_config *c
     PB_RETURN(pb_config_f64(r, where, "factor", 1, 1e6, &c->rope_factor));
     PB_RETURN(pb_config_f64(r, where, "low_freq_factor", 1e-6, 1e6, &c->rope_low));
     PB_RETURN(pb_config_f64(r, where, "high_freq_factor", 1e-6, 1e6, &c->rope_high));
-    PB_RETURN(pb_config_f64(r, where, "original_max_position_embeddings", 1, 1e9, &c->rope_original));
+    PB_RETURN(
+        pb_config_f64(r, where, "original_max_position_embeddings", 1, 1e9, &c->rope_original));
     if (!(c->rope_high > c->rope_low)) {
-        return PB_ERROR(PB_E_INPUT, "%s: rope_scaling: high_freq_factor %g must exceed low_freq_factor %g", where,
-                        c->rope_high, c->rope_low);
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: rope_scaling: high_freq_factor %g must exceed low_freq_factor %g",
+                        where, c->rope_high, c->rope_low);
     }
     return PB_OK;
 }
@@ -58,8 +63,9 @@ pb_status pb_config_llama(const pb_json *o, const char *where, pb_model_config *
     PB_RETURN(pb_config_bool(o, where, "tie_word_embeddings", &c->tied_head));
     PB_RETURN(pb_config_act(o, where, "hidden_act", &c->act));
     if (c->act != PB_ACT_SILU) {
-        return PB_ERROR(PB_E_INPUT, "%s: hidden_act \"%s\" is not supported in a gated MLP, expected \"silu\"", where,
-                        pb_act_name(c->act));
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: hidden_act \"%s\" is not supported in a gated MLP, expected \"silu\"",
+                        where, pb_act_name(c->act));
     }
     return rope(o, where, c);
 }
@@ -70,8 +76,9 @@ static pb_status config(const pb_json *root, const char *where, pb_model_config 
     PB_RETURN(pb_config_bool(root, where, "attention_bias", &attention));
     PB_RETURN(pb_config_bool(root, where, "mlp_bias", &mlp));
     if (attention != mlp) {
-        return PB_ERROR(PB_E_INPUT, "%s: attention_bias %s with mlp_bias %s is not supported: both or none", where,
-                        attention ? "true" : "false", mlp ? "true" : "false");
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: attention_bias %s with mlp_bias %s is not supported: both or none",
+                        where, attention ? "true" : "false", mlp ? "true" : "false");
     }
     out->biases = attention;
     return PB_OK;

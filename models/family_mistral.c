@@ -1,5 +1,5 @@
-/* Mistral (Jiang et al. 2023): Llama's shape. A sliding window limits the usable length to the window, within which
- * windowed and full attention are the same. */
+/* Mistral (Jiang et al. 2023): Llama's shape. A sliding window limits the usable length to the
+ * window, within which windowed and full attention are the same. */
 #include "models/family.h"
 
 static pb_status config(const pb_json *root, const char *where, pb_model_config *out) {

@@ -1,12 +1,14 @@
-/* Forward from ids to final hidden rows. Buffers: what backward needs goes to PB_MEM_ACT; the stream between sub-layers
- * lives in three pass-long workspace buffers; everything else of a sub-layer is workspace given back at its end. */
+/* Forward from ids to final hidden rows. Buffers: what backward needs goes to PB_MEM_ACT; the
+ * stream between sub-layers lives in three pass-long workspace buffers; everything else of a
+ * sub-layer is workspace given back at its end. */
 #include <math.h>
 
 #include "models/transformer.h"
 
-/* --- shared with backward.c and head.c ------------------------------------------------------------------------------- */
+/* --- shared with backward.c and head.c ------------------------------------------------------- */
 
-pb_status pb_buffer(const pb_run *r, bool keep, pb_dtype dtype, int64_t rows, int64_t cols, pb_tensor *out) {
+pb_status pb_buffer(const pb_run *r, bool keep, pb_dtype dtype, int64_t rows, int64_t cols,
+                    pb_tensor *out) {
     return pb_alloc2_raw(r->m->dev, keep ? PB_MEM_ACT : PB_MEM_WORK, dtype, rows, cols, out);
 }
 
@@ -27,7 +29,7 @@ pb_drop pb_drop_head(const pb_model *m, const pb_pass *pass) {
     return drop_at(m, pass, m->config.L * PB_PLACE_LAYER_COUNT + 1, m->options.head_dropout);
 }
 
-/* --- pieces ------------------------------------------------------------------------------------------------------------ */
+/* --- pieces ---------------------------------------------------------------------------------- */
 
 static pb_status linear(pb_run *r, pb_site *site, pb_tensor x, pb_tensor y) {
     const pb_method *method = r->m->method;
@@ -56,10 +58,18 @@ static pb_status norm_step(pb_run *r, pb_norm_part *n, bool keep_y) {
     else if (pre) sum = r->hidden[0]; /* may be h itself: in place */
     if (n->site->norm == PB_NORM_LAYER) PB_RETURN(stats(r, keep, r->rows, &mean));
     PB_RETURN(stats(r, keep, r->rows, &rstd));
-    if (pre || (r->keep && keep_y)) PB_RETURN(pb_buffer(r, r->keep && keep_y, m->T, r->rows, C, &y));
+    if (pre || (r->keep && keep_y))
+        PB_RETURN(pb_buffer(r, r->keep && keep_y, m->T, r->rows, C, &y));
     else y = r->hidden[r->turn ^= 1];
-    pb_norm_fwd_args args = {.norm = n->site->norm, .x = r->pend, .res = r->h, .gamma = n->site->gamma->value,
-                             .y = y, .sum = sum, .mean = mean, .rstd = rstd, .eps = n->site->norm_eps,
+    pb_norm_fwd_args args = {.norm = n->site->norm,
+                             .x = r->pend,
+                             .res = r->h,
+                             .gamma = n->site->gamma->value,
+                             .y = y,
+                             .sum = sum,
+                             .mean = mean,
+                             .rstd = rstd,
+                             .eps = n->site->norm_eps,
                              .drop = r->pend_drop};
     if (n->site->beta) args.beta = n->site->beta->value;
     PB_RETURN(pb_norm_fwd(m->dev, &args));
@@ -82,7 +92,8 @@ static pb_status finish(pb_run *r, pb_sublayer *s, pb_site *last, pb_tensor x, p
     pb_tensor out = {0};
     PB_RETURN(pb_buffer(r, false, m->T, r->rows, m->config.C, &out));
     PB_RETURN(linear(r, last, x, out));
-    if (drop.p > 0) PB_RETURN(pb_dropout(m->dev, &(pb_dropout_args){.x = out, .y = out, .drop = drop}));
+    if (drop.p > 0)
+        PB_RETURN(pb_dropout(m->dev, &(pb_dropout_args){.x = out, .y = out, .drop = drop}));
     PB_RETURN(m->method->sublayer_fwd(m->self, r->pass, s->out, out, r->h, r->pend));
     r->pend_drop = (pb_drop){0};
     return PB_OK;
@@ -99,8 +110,10 @@ static pb_status qkv(pb_run *r, pb_layer *l) {
     PB_RETURN(linear(r, l->k, r->in, l->tk));
     PB_RETURN(linear(r, l->v, r->in, l->tv));
     if (!c->rope) return PB_OK;
-    pb_rope_args q = {.x = l->tq, .inv_freq = m->inv_freq, .positions = r->batch->positions, .heads = c->NH};
-    pb_rope_args k = {.x = l->tk, .inv_freq = m->inv_freq, .positions = r->batch->positions, .heads = c->NKV};
+    pb_rope_args q = {
+        .x = l->tq, .inv_freq = m->inv_freq, .positions = r->batch->positions, .heads = c->NH};
+    pb_rope_args k = {
+        .x = l->tk, .inv_freq = m->inv_freq, .positions = r->batch->positions, .heads = c->NKV};
     PB_RETURN(pb_rope(m->dev, &q));
     return pb_rope(m->dev, &k);
 }
@@ -112,13 +125,23 @@ static pb_status attention(pb_run *r, int64_t i) {
     bool grad = r->keep && l->attn.mid_grad;
     l->attn.in = r->keep && l->attn.keep_in ? r->in : (pb_tensor){0};
     PB_RETURN(qkv(r, l));
-    PB_RETURN(pb_buffer(r, grad || (r->keep && l->attn.keep_mid), m->T, r->rows, c->NH * c->HS, &l->context));
+    PB_RETURN(pb_buffer(r, grad || (r->keep && l->attn.keep_mid), m->T, r->rows, c->NH * c->HS,
+                        &l->context));
     PB_RETURN(stats(r, grad, r->rows * c->NH, &l->lse));
-    pb_attention_fwd_args args = {
-        .q = l->tq, .k = l->tk, .v = l->tv, .o = l->context, .lse = l->lse, .cu = r->batch->cu, .heads = c->NH,
-        .kv_heads = c->NKV, .head_dim = c->HS, .sequences = r->batch->sequences, .max_len = r->batch->max_len,
-        .scale = 1.0 / sqrt((double)c->HS), .causal = c->causal,
-        .drop = pb_drop_in_layer(m, r->pass, i, PB_PLACE_PROBS)};
+    pb_attention_fwd_args args = {.q = l->tq,
+                                  .k = l->tk,
+                                  .v = l->tv,
+                                  .o = l->context,
+                                  .lse = l->lse,
+                                  .cu = r->batch->cu,
+                                  .heads = c->NH,
+                                  .kv_heads = c->NKV,
+                                  .head_dim = c->HS,
+                                  .sequences = r->batch->sequences,
+                                  .max_len = r->batch->max_len,
+                                  .scale = 1.0 / sqrt((double)c->HS),
+                                  .causal = c->causal,
+                                  .drop = pb_drop_in_layer(m, r->pass, i, PB_PLACE_PROBS)};
     PB_RETURN(pb_attention_fwd(m->dev, &args));
     return finish(r, &l->attn, l->o, l->context, pb_drop_in_layer(m, r->pass, i, PB_PLACE_ATTN));
 }
@@ -130,20 +153,22 @@ static pb_status mlp(pb_run *r, int64_t i) {
     bool grad = r->keep && l->mlp.mid_grad, keep_act = r->keep && l->mlp.keep_mid;
     l->mlp.in = r->keep && l->mlp.keep_in ? r->in : (pb_tensor){0};
     PB_RETURN(pb_buffer(r, grad, m->T, r->rows, c->FF, &l->tup));
-    if (grad || keep_act || c->gated_mlp) PB_RETURN(pb_buffer(r, keep_act, m->T, r->rows, c->FF, &l->act));
+    if (grad || keep_act || c->gated_mlp)
+        PB_RETURN(pb_buffer(r, keep_act, m->T, r->rows, c->FF, &l->act));
     else l->act = l->tup;
     PB_RETURN(linear(r, l->up, r->in, l->tup));
     if (c->gated_mlp) {
         PB_RETURN(pb_buffer(r, grad, m->T, r->rows, c->FF, &l->tgate));
         PB_RETURN(linear(r, l->gate, r->in, l->tgate));
-        PB_RETURN(pb_swiglu_fwd(m->dev, &(pb_swiglu_fwd_args){.gate = l->tgate, .up = l->tup, .y = l->act}));
+        PB_RETURN(pb_swiglu_fwd(
+            m->dev, &(pb_swiglu_fwd_args){.gate = l->tgate, .up = l->tup, .y = l->act}));
     } else {
         PB_RETURN(pb_act_fwd(m->dev, &(pb_act_fwd_args){.act = c->act, .x = l->tup, .y = l->act}));
     }
     return finish(r, &l->mlp, l->down, l->act, pb_drop_in_layer(m, r->pass, i, PB_PLACE_MLP));
 }
 
-/* --- whole passes ------------------------------------------------------------------------------------------------------ */
+/* --- whole passes ---------------------------------------------------------------------------- */
 
 static pb_status embed(pb_run *r) {
     pb_model *m = r->m;
@@ -163,7 +188,8 @@ static pb_status embed(pb_run *r) {
         return PB_OK;
     }
     PB_RETURN(norm_step(r, &m->embed_norm, m->layers[0].attn.keep_in));
-    if (drop.p > 0) PB_RETURN(pb_dropout(m->dev, &(pb_dropout_args){.x = r->h, .y = r->h, .drop = drop}));
+    if (drop.p > 0)
+        PB_RETURN(pb_dropout(m->dev, &(pb_dropout_args){.x = r->h, .y = r->h, .drop = drop}));
     return PB_OK;
 }
 

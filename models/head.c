@@ -1,12 +1,14 @@
-/* The task head. Encoder: pool, dropout, linear, cross-entropy. Decoder: the rows with a target are gathered and go through
- * the language-model head PB_HEAD_CHUNK at a time, so that the logits of a batch never exist together. Logits are made in
- * the master type M: a bf16 logit of 16 has steps of 1/16. */
+/* The task head. Encoder: pool, dropout, linear, cross-entropy. Decoder: the rows with a target are
+ * gathered and go through the language-model head PB_HEAD_CHUNK at a time, so that the logits of a
+ * batch never exist together. Logits are made in the master type M: a bf16 logit of 16 has steps of
+ * 1/16. */
 #include "models/transformer.h"
 
 /* logits[n,V] = x head^T (+ bias). */
 static pb_status make_logits(pb_run *r, pb_tensor x, pb_tensor logits) {
     pb_model *m = r->m;
-    pb_gemm_args args = {.a = x, .b = m->head_weight->value, .c = logits, .trans_b = true, .alpha = 1};
+    pb_gemm_args args = {
+        .a = x, .b = m->head_weight->value, .c = logits, .trans_b = true, .alpha = 1};
     if (m->head_bias) args.bias = m->head_bias->value;
     return pb_gemm(m->dev, &args);
 }
@@ -15,26 +17,37 @@ static pb_status make_logits(pb_run *r, pb_tensor x, pb_tensor logits) {
 static pb_status logits_bwd(pb_run *r, pb_tensor x, pb_tensor dlogits, pb_tensor dx) {
     pb_model *m = r->m;
     if (m->head_weight->trainable) {
-        pb_gemm_args dw = {.a = dlogits, .b = x, .c = m->head_weight->grad, .trans_a = true, .alpha = 1, .beta = 1};
+        pb_gemm_args dw = {.a = dlogits,
+                           .b = x,
+                           .c = m->head_weight->grad,
+                           .trans_a = true,
+                           .alpha = 1,
+                           .beta = 1};
         PB_RETURN(pb_gemm(m->dev, &dw));
     }
     if (m->head_bias && m->head_bias->trainable) {
         PB_RETURN(pb_coldot(m->dev, &(pb_coldot_args){.a = dlogits, .y = m->head_bias->grad}));
     }
     if (!pb_has(dx)) return PB_OK;
-    return pb_gemm(m->dev, &(pb_gemm_args){.a = dlogits, .b = m->head_weight->value, .c = dx, .alpha = 1});
+    return pb_gemm(m->dev,
+                   &(pb_gemm_args){.a = dlogits, .b = m->head_weight->value, .c = dx, .alpha = 1});
 }
 
-/* Cross-entropy over rows of logits (M). dlogits, when a tensor: T, scaled; may be the logits themselves when T is M. */
-static pb_status losses(pb_run *r, pb_tensor logits, pb_tensor target, pb_tensor loss, pb_tensor pred,
-                        pb_tensor dlogits, double scale) {
+/* Cross-entropy over rows of logits (M). dlogits, when a tensor: T, scaled; may be the logits
+ * themselves when T is M. */
+static pb_status losses(pb_run *r, pb_tensor logits, pb_tensor target, pb_tensor loss,
+                        pb_tensor pred, pb_tensor dlogits, double scale) {
     pb_model *m = r->m;
     int64_t n = logits.dim[0];
     bool cast = pb_has(dlogits) && dlogits.dtype != logits.dtype;
     if (!pb_has(loss)) PB_RETURN(pb_alloc1(m->dev, PB_MEM_WORK, m->M, n, &loss));
     if (!pb_has(pred)) PB_RETURN(pb_alloc1(m->dev, PB_MEM_WORK, PB_I32, n, &pred));
-    pb_cross_entropy_args args = {.logits = logits, .target = target, .loss = loss, .pred = pred,
-                                  .dlogits = cast ? logits : dlogits, .scale = scale};
+    pb_cross_entropy_args args = {.logits = logits,
+                                  .target = target,
+                                  .loss = loss,
+                                  .pred = pred,
+                                  .dlogits = cast ? logits : dlogits,
+                                  .scale = scale};
     PB_RETURN(pb_cross_entropy(m->dev, &args));
     if (!cast) return PB_OK;
     return pb_axpby(m->dev, &(pb_axpby_args){.x = logits, .y = dlogits, .alpha = 1});
@@ -47,7 +60,7 @@ static pb_status dlogits_for(pb_run *r, pb_tensor logits, pb_tensor *out) {
     return pb_buffer(r, false, r->m->T, logits.dim[0], logits.dim[1], out);
 }
 
-/* --- encoder ------------------------------------------------------------------------------------------------------------ */
+/* --- encoder --------------------------------------------------------------------------------- */
 
 static pb_status pool(pb_run *r, bool keep, pb_tensor *out) {
     pb_model *m = r->m;
@@ -66,7 +79,9 @@ static pb_status encoder_fwd(pb_run *r, pb_tensor loss, pb_tensor pred) {
     pb_drop drop = pb_drop_head(m, r->pass);
     PB_RETURN(need_head(m));
     PB_RETURN(pool(r, r->keep, &m->pooled));
-    if (drop.p > 0) PB_RETURN(pb_dropout(m->dev, &(pb_dropout_args){.x = m->pooled, .y = m->pooled, .drop = drop}));
+    if (drop.p > 0)
+        PB_RETURN(
+            pb_dropout(m->dev, &(pb_dropout_args){.x = m->pooled, .y = m->pooled, .drop = drop}));
     PB_RETURN(pb_buffer(r, r->keep, m->M, r->batch->sequences, m->options.classes, &m->logits));
     PB_RETURN(make_logits(r, m->pooled, m->logits));
     return losses(r, m->logits, r->batch->target, loss, pred, (pb_tensor){0}, 0);
@@ -78,18 +93,22 @@ static pb_status encoder_bwd(pb_run *r, double scale, pb_tensor dh) {
     pb_drop drop = pb_drop_head(m, r->pass);
     pb_tensor dlogits = {0}, dpooled = {0};
     PB_RETURN(dlogits_for(r, m->logits, &dlogits));
-    PB_RETURN(losses(r, m->logits, r->batch->target, (pb_tensor){0}, (pb_tensor){0}, dlogits, scale));
-    if (pb_has(dh)) PB_RETURN(pb_buffer(r, false, m->T, r->batch->sequences, m->config.C, &dpooled));
+    PB_RETURN(
+        losses(r, m->logits, r->batch->target, (pb_tensor){0}, (pb_tensor){0}, dlogits, scale));
+    if (pb_has(dh))
+        PB_RETURN(pb_buffer(r, false, m->T, r->batch->sequences, m->config.C, &dpooled));
     PB_RETURN(logits_bwd(r, m->pooled, dlogits, dpooled));
     if (!pb_has(dh)) return PB_OK;
-    if (drop.p > 0) PB_RETURN(pb_dropout(m->dev, &(pb_dropout_args){.x = dpooled, .y = dpooled, .drop = drop}));
+    if (drop.p > 0)
+        PB_RETURN(pb_dropout(m->dev, &(pb_dropout_args){.x = dpooled, .y = dpooled, .drop = drop}));
     pb_pool_bwd_args args = {.pool = m->config.pool, .dy = dpooled, .cu = r->batch->cu, .dx = dh};
     return pb_pool_bwd(m->dev, &args);
 }
 
-/* --- decoder ------------------------------------------------------------------------------------------------------------ */
+/* --- decoder --------------------------------------------------------------------------------- */
 
-/* One chunk of target rows [from, from+n). With dgathered: its rows := gradient of the chunk's head input. */
+/* One chunk of target rows [from, from+n). With dgathered: its rows := gradient of the chunk's head
+ * input. */
 typedef struct pb_chunk {
     pb_tensor hidden; /* final hidden rows of the batch */
     int64_t from, n;
@@ -150,10 +169,11 @@ static pb_status decoder_bwd(pb_run *r, double scale, pb_tensor dh) {
         PB_RETURN(pb_axpby(m->dev, &(pb_axpby_args){.x = dx, .y = dx, .alpha = scale}));
     }
     if (!pb_has(dh)) return PB_OK;
-    return pb_scatter_rows(m->dev, &(pb_scatter_rows_args){.x = dx, .idx = r->batch->loss_rows, .y = dh});
+    return pb_scatter_rows(m->dev,
+                           &(pb_scatter_rows_args){.x = dx, .idx = r->batch->loss_rows, .y = dh});
 }
 
-/* --- shared -------------------------------------------------------------------------------------------------------------- */
+/* --- shared ---------------------------------------------------------------------------------- */
 
 pb_status pb_head_fwd(pb_run *r, pb_tensor loss, pb_tensor pred) {
     return r->m->config.causal ? decoder_fwd(r, loss, pred) : encoder_fwd(r, loss, pred);

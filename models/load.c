@@ -1,5 +1,5 @@
-/* Weights from a checkpoint to the device, slab by slab, so that the host never holds more than a few MB of them; and the
- * names they have there. Test: tests/test_model.c. */
+/* Weights from a checkpoint to the device, slab by slab, so that the host never holds more than a
+ * few MB of them; and the names they have there. Test: tests/test_model.c. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,21 +11,26 @@
 #define SLAB ((int64_t)1 << 19) /* elements converted at a time */
 #define RANDOM_SIGMA 0.02
 
-/* --- names ------------------------------------------------------------------------------------------------------------ */
+/* --- names ----------------------------------------------------------------------------------- */
 
-pb_status pb_part_name(const pb_family *family, const pb_part_ref *ref, bool tensor, char *out, size_t cap) {
+pb_status pb_part_name(const pb_family *family, const pb_part_ref *ref, bool tensor, char *out,
+                       size_t cap) {
     const pb_part_source *source = &family->part[ref->part];
     const char *pattern = tensor && source->tensor ? source->tensor : source->name;
-    if (!pattern) return PB_ERROR(PB_E_BUG, "family %s has no part %d", family->name, (int)ref->part);
+    if (!pattern)
+        return PB_ERROR(PB_E_BUG, "family %s has no part %d", family->name, (int)ref->part);
     const char *mark = strchr(pattern, '#');
-    int n = mark ? snprintf(out, cap, "%.*s%d%s.%s", (int)(mark - pattern), pattern, ref->layer, mark + 1, ref->leaf)
+    int n = mark ? snprintf(out, cap, "%.*s%d%s.%s", (int)(mark - pattern), pattern, ref->layer,
+                            mark + 1, ref->leaf)
                  : snprintf(out, cap, "%s.%s", pattern, ref->leaf);
-    if (n < 0 || (size_t)n >= cap) return PB_ERROR(PB_E_BUG, "the name of part %d is too long", (int)ref->part);
+    if (n < 0 || (size_t)n >= cap)
+        return PB_ERROR(PB_E_BUG, "the name of part %d is too long", (int)ref->part);
     return PB_OK;
 }
 
 /* As named, with the family's prefix added, or taken off. */
-static const pb_stored_tensor *find(const pb_safetensors *st, const pb_family *family, const char *name) {
+static const pb_stored_tensor *find(const pb_safetensors *st, const pb_family *family,
+                                    const char *name) {
     char other[160];
     const pb_stored_tensor *t = pb_safetensors_find(st, name);
     if (t || !family->prefix) return t;
@@ -35,7 +40,7 @@ static const pb_stored_tensor *find(const pb_safetensors *st, const pb_family *f
     return len > 0 && (size_t)len < sizeof other ? pb_safetensors_find(st, other) : NULL;
 }
 
-/* --- shapes ----------------------------------------------------------------------------------------------------------- */
+/* --- shapes ---------------------------------------------------------------------------------- */
 
 static void shape_text(pb_text *out, const int64_t *dim, int ndim) {
     pb_text_add(out, "[");
@@ -63,14 +68,15 @@ static pb_status locate(const pb_model *m, const pb_safetensors *st, const pb_pa
     pb_status status = PB_OK;
     shape_text(&expected, want, ndim);
     if (!t) {
-        PB_FAIL(PB_E_INPUT, "%s: tensor %s is missing (with and without the prefix \"%s\"), expected shape %s",
+        PB_FAIL(PB_E_INPUT,
+                "%s: tensor %s is missing (with and without the prefix \"%s\"), expected shape %s",
                 pb_safetensors_path(st), name, m->family->prefix ? m->family->prefix : "",
                 expected.data ? expected.data : "");
     }
     shape_text(&found, t->dim, t->ndim);
     if (t->ndim != ndim || t->dim[0] != want[0] || (ndim == 2 && t->dim[1] != want[1])) {
-        PB_FAIL(PB_E_INPUT, "%s: tensor %s has shape %s, expected %s", t->file, t->name, found.data ? found.data : "",
-                expected.data ? expected.data : "");
+        PB_FAIL(PB_E_INPUT, "%s: tensor %s has shape %s, expected %s", t->file, t->name,
+                found.data ? found.data : "", expected.data ? expected.data : "");
     }
     *out = t;
 done:
@@ -79,7 +85,7 @@ done:
     return status;
 }
 
-/* --- values ----------------------------------------------------------------------------------------------------------- */
+/* --- values ---------------------------------------------------------------------------------- */
 
 /* Where a slab of rows goes: f64 for f64 tensors, else f32. */
 typedef struct pb_slab {
@@ -89,12 +95,16 @@ typedef struct pb_slab {
     float *line32;
 } pb_slab;
 
-static pb_status read_run(const pb_stored_tensor *t, int64_t from, int64_t n, const pb_slab *s, int64_t at) {
-    return s->f64 ? pb_stored_tensor_f64(t, from, n, s->f64 + at) : pb_stored_tensor_f32(t, from, n, s->f32 + at);
+static pb_status read_run(const pb_stored_tensor *t, int64_t from, int64_t n, const pb_slab *s,
+                          int64_t at) {
+    return s->f64 ? pb_stored_tensor_f64(t, from, n, s->f64 + at)
+                  : pb_stored_tensor_f32(t, from, n, s->f32 + at);
 }
 
-/* Rows [row, row+n) of the part out of a tensor stored [in, stored_out]: one strip of each stored row, transposed. */
-static pb_status read_transposed(const pb_stored_tensor *t, int64_t row, int64_t n, int64_t in, const pb_slab *s) {
+/* Rows [row, row+n) of the part out of a tensor stored [in, stored_out]: one strip of each stored
+ * row, transposed. */
+static pb_status read_transposed(const pb_stored_tensor *t, int64_t row, int64_t n, int64_t in,
+                                 const pb_slab *s) {
     int64_t stored_out = t->dim[1];
     for (int64_t j = 0; j < in; j++) {
         if (s->f64) {
@@ -108,8 +118,8 @@ static pb_status read_transposed(const pb_stored_tensor *t, int64_t row, int64_t
     return PB_OK;
 }
 
-static pb_status copy_rows(pb_model *m, const pb_stored_tensor *t, const pb_part_ref *ref, pb_tensor dst,
-                           const pb_slab *s, int64_t slab_rows) {
+static pb_status copy_rows(pb_model *m, const pb_stored_tensor *t, const pb_part_ref *ref,
+                           pb_tensor dst, const pb_slab *s, int64_t slab_rows) {
     const pb_part_source *source = &m->family->part[ref->part];
     int64_t cols = ref->dim1 ? ref->dim1 : 1;
     int64_t first = source->skip_rows + (source->slices ? source->slice * ref->dim0 : 0);
@@ -125,7 +135,8 @@ static pb_status copy_rows(pb_model *m, const pb_stored_tensor *t, const pb_part
     return PB_OK;
 }
 
-static pb_status copy_stored(pb_model *m, const pb_stored_tensor *t, const pb_part_ref *ref, pb_tensor dst) {
+static pb_status copy_stored(pb_model *m, const pb_stored_tensor *t, const pb_part_ref *ref,
+                             pb_tensor dst) {
     pb_status status = PB_OK;
     int64_t cols = ref->dim1 ? ref->dim1 : 1, rows = SLAB / cols < 1 ? 1 : SLAB / cols;
     bool wide = dst.dtype == PB_F64;
@@ -155,14 +166,20 @@ done:
 static pb_status fill_random(pb_model *m, const pb_part_ref *ref, pb_tensor dst) {
     double half = RANDOM_SIGMA * sqrt(3.0);
     pb_part p = ref->part;
-    bool norm = p == PB_PART_EMBED_NORM || p == PB_PART_ATTN_NORM || p == PB_PART_MLP_NORM || p == PB_PART_FINAL_NORM;
+    bool norm = p == PB_PART_EMBED_NORM || p == PB_PART_ATTN_NORM || p == PB_PART_MLP_NORM ||
+                p == PB_PART_FINAL_NORM;
     if (!strcmp(ref->leaf, "bias")) return PB_OK; /* zero as allocated */
-    pb_fill_uniform_args args = {.x = dst, .lo = norm ? 1 : -half, .hi = norm ? 1 : half, .key = m->options.seed,
-                                 .stream = pb_random_stream("base", (uint64_t)ref->part, (uint64_t)(ref->layer + 1))};
+    pb_fill_uniform_args args = {
+        .x = dst,
+        .lo = norm ? 1 : -half,
+        .hi = norm ? 1 : half,
+        .key = m->options.seed,
+        .stream = pb_random_stream("base", (uint64_t)ref->part, (uint64_t)(ref->layer + 1))};
     return pb_fill_uniform(m->dev, &args);
 }
 
-pb_status pb_part_load(pb_model *m, const pb_safetensors *weights, const pb_part_ref *ref, pb_tensor dst) {
+pb_status pb_part_load(pb_model *m, const pb_safetensors *weights, const pb_part_ref *ref,
+                       pb_tensor dst) {
     const pb_stored_tensor *t = NULL;
     if (!weights) return pb_device_computes(m->dev) ? fill_random(m, ref, dst) : PB_OK;
     PB_RETURN(locate(m, weights, ref, &t));

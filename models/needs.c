@@ -1,6 +1,7 @@
-/* What backward needs: a walk over the model from its input to its output that finds, for every place, whether a gradient
- * is wanted there, and with that what forward must keep. Decided from the parameters and hooks as they are, before each
- * training pass: it is host work of a few comparisons a site. */
+/* What backward needs: a walk over the model from its input to its output that finds, for every
+ * place, whether a gradient is wanted there, and with that what forward must keep. Decided from the
+ * parameters and hooks as they are, before each training pass: it is host work of a few comparisons
+ * a site. */
 #include "models/transformer.h"
 
 static bool trained(const pb_param *p) { return p && p->trainable; }
@@ -23,7 +24,8 @@ static void norm_needs(pb_norm_part *n, bool sum_grad) {
 }
 
 /* From the body's input to the hook's output. */
-static void body_needs(const pb_model *m, pb_sublayer *s, const pb_site *const *first, const pb_site *last) {
+static void body_needs(const pb_model *m, pb_sublayer *s, const pb_site *const *first,
+                       const pb_site *last) {
     s->mid_grad = s->in_grad;
     s->keep_in = false;
     for (int i = 0; i < 3; i++) {
@@ -35,9 +37,10 @@ static void body_needs(const pb_model *m, pb_sublayer *s, const pb_site *const *
     s->out_grad = s->body_grad || pb_hooks_sublayer(m, s->out);
 }
 
-/* `below`: a gradient is wanted of the stream that enters the sub-layer. Returns the same for the one that leaves it. */
-static bool sublayer_needs(const pb_model *m, pb_sublayer *s, const pb_site *const *first, const pb_site *last,
-                           bool below) {
+/* `below`: a gradient is wanted of the stream that enters the sub-layer. Returns the same for the
+ * one that leaves it. */
+static bool sublayer_needs(const pb_model *m, pb_sublayer *s, const pb_site *const *first,
+                           const pb_site *last, bool below) {
     if (m->config.post_norm) {
         s->in_grad = below;
         body_needs(m, s, first, last);

@@ -1,29 +1,37 @@
-/* The public passes: checks of the batch, marks and rewinds, what may follow what. Test: tests/test_model.c. */
+/* The public passes: checks of the batch, marks and rewinds, what may follow what. Test:
+ * tests/test_model.c. */
 #include "models/transformer.h"
 
 static pb_status check_vector(const pb_model *m, const char *what, pb_tensor t, int64_t n) {
     if (pb_has(t) && t.dtype == PB_I32 && pb_numel(t) == n && pb_contiguous(t)) return PB_OK;
-    return PB_ERROR(PB_E_BUG, "model %s: batch.%s: %s of %lld elements, expected i32 of %lld", m->config.name, what,
-                    pb_has(t) ? pb_dtype_name(t.dtype) : "no tensor", pb_has(t) ? (long long)pb_numel(t) : 0LL,
-                    (long long)n);
+    return PB_ERROR(PB_E_BUG, "model %s: batch.%s: %s of %lld elements, expected i32 of %lld",
+                    m->config.name, what, pb_has(t) ? pb_dtype_name(t.dtype) : "no tensor",
+                    pb_has(t) ? (long long)pb_numel(t) : 0LL, (long long)n);
 }
 
 static pb_status check_batch(const pb_model *m, const pb_batch *b, bool targets) {
     const pb_model_options *o = &m->options;
-    if (b->sequences < 1 || b->rows < 1 || b->rows % PB_ROW_ROUND || b->tokens < 1 || b->tokens > b->rows ||
-        b->max_len < 1 || b->max_len > b->tokens) {
-        return PB_ERROR(PB_E_BUG, "model %s: batch of %lld sequences, %lld rows, %lld tokens, longest %lld", m->config.name,
-                        (long long)b->sequences, (long long)b->rows, (long long)b->tokens, (long long)b->max_len);
+    if (b->sequences < 1 || b->rows < 1 || b->rows % PB_ROW_ROUND || b->tokens < 1 ||
+        b->tokens > b->rows || b->max_len < 1 || b->max_len > b->tokens) {
+        return PB_ERROR(PB_E_BUG,
+                        "model %s: batch of %lld sequences, %lld rows, %lld tokens, longest %lld",
+                        m->config.name, (long long)b->sequences, (long long)b->rows,
+                        (long long)b->tokens, (long long)b->max_len);
     }
     if (b->max_len > m->config.P) {
-        return PB_ERROR(PB_E_INPUT, "model %s: a sequence of %lld tokens, but it has %lld positions", m->config.name,
-                        (long long)b->max_len, (long long)m->config.P);
+        return PB_ERROR(PB_E_INPUT,
+                        "model %s: a sequence of %lld tokens, but it has %lld positions",
+                        m->config.name, (long long)b->max_len, (long long)m->config.P);
     }
-    if ((o->max_rows > 0 && b->rows > o->max_rows) || (o->max_sequences > 0 && b->sequences > o->max_sequences) ||
+    if ((o->max_rows > 0 && b->rows > o->max_rows) ||
+        (o->max_sequences > 0 && b->sequences > o->max_sequences) ||
         (o->max_len > 0 && b->max_len > o->max_len)) {
-        return PB_ERROR(PB_E_BUG, "model %s: batch of %lld rows, %lld sequences, longest %lld; built for %lld, %lld, %lld",
-                        m->config.name, (long long)b->rows, (long long)b->sequences, (long long)b->max_len,
-                        (long long)o->max_rows, (long long)o->max_sequences, (long long)o->max_len);
+        return PB_ERROR(PB_E_BUG,
+                        "model %s: batch of %lld rows, %lld sequences, longest %lld; built for "
+                        "%lld, %lld, %lld",
+                        m->config.name, (long long)b->rows, (long long)b->sequences,
+                        (long long)b->max_len, (long long)o->max_rows, (long long)o->max_sequences,
+                        (long long)o->max_len);
     }
     PB_RETURN(check_vector(m, "ids", b->ids, b->rows));
     PB_RETURN(check_vector(m, "positions", b->positions, b->rows));
@@ -32,8 +40,8 @@ static pb_status check_batch(const pb_model *m, const pb_batch *b, bool targets)
     if (!targets) return PB_OK;
     int64_t n = m->config.causal ? b->targets : b->sequences;
     if (b->targets != n || n < 1) {
-        return PB_ERROR(PB_E_BUG, "model %s: batch of %lld sequences with %lld targets", m->config.name,
-                        (long long)b->sequences, (long long)b->targets);
+        return PB_ERROR(PB_E_BUG, "model %s: batch of %lld sequences with %lld targets",
+                        m->config.name, (long long)b->sequences, (long long)b->targets);
     }
     PB_RETURN(check_vector(m, "target", b->target, n));
     if (m->config.causal) PB_RETURN(check_vector(m, "loss_rows", b->loss_rows, n));
@@ -45,11 +53,13 @@ static void forget(pb_model *m) {
     m->in_flight = false;
 }
 
-pb_status pb_model_forward(pb_model *m, const pb_pass *pass, const pb_batch *batch, pb_tensor loss, pb_tensor pred) {
+pb_status pb_model_forward(pb_model *m, const pb_pass *pass, const pb_batch *batch, pb_tensor loss,
+                           pb_tensor pred) {
     pb_status status = PB_OK;
     pb_run r = {.m = m, .pass = pass, .batch = batch, .keep = pass->train};
     if (pass->train && m->in_flight) {
-        return PB_ERROR(PB_E_BUG, "model %s: a forward pass waits for its backward", m->config.name);
+        return PB_ERROR(PB_E_BUG, "model %s: a forward pass waits for its backward",
+                        m->config.name);
     }
     PB_RETURN(check_batch(m, batch, true));
     pb_mark work = pb_device_mark(m->dev, PB_MEM_WORK);
@@ -68,7 +78,8 @@ done:
 }
 
 static bool same_pass(const pb_pass *a, const pb_pass *b) {
-    return a->train && b->train && a->dev == b->dev && a->seed == b->seed && a->step == b->step && a->micro == b->micro;
+    return a->train && b->train && a->dev == b->dev && a->seed == b->seed && a->step == b->step &&
+           a->micro == b->micro;
 }
 
 pb_status pb_model_backward(pb_model *m, const pb_pass *pass, const pb_batch *batch, double scale) {
@@ -104,7 +115,9 @@ static pb_status infer(pb_model *m, const pb_pass *pass, const pb_batch *batch, 
     pb_pass quiet = *pass;
     quiet.train = false;
     pb_run r = {.m = m, .pass = &quiet, .batch = batch};
-    if (m->in_flight) return PB_ERROR(PB_E_BUG, "model %s: a forward pass waits for its backward", m->config.name);
+    if (m->in_flight)
+        return PB_ERROR(PB_E_BUG, "model %s: a forward pass waits for its backward",
+                        m->config.name);
     PB_RETURN(check_batch(m, batch, false));
     pb_mark work = pb_device_mark(m->dev, PB_MEM_WORK);
     PB_TRY(pb_forward_hidden(&r));
@@ -114,7 +127,8 @@ done:
     return status;
 }
 
-pb_status pb_model_features(pb_model *m, const pb_pass *pass, const pb_batch *batch, pb_tensor out) {
+pb_status pb_model_features(pb_model *m, const pb_pass *pass, const pb_batch *batch,
+                            pb_tensor out) {
     return infer(m, pass, batch, out, pb_head_features);
 }
 

@@ -1,7 +1,8 @@
-/* safetensors reader: 8 bytes little-endian header length, a JSON header, tensor data back to back. The header is read by
- * a strict streaming parser of exactly the format's schema instead of a JSON tree, so that a header of 100 MB costs no
- * more than its tensor table. Every number is checked before it is used; nothing is trusted because a checksum matched.
- * Writer and element conversion: safetensors_write.c. Test: tests/test_safetensors.c. */
+/* safetensors reader: 8 bytes little-endian header length, a JSON header, tensor data back to back.
+ * The header is read by a strict streaming parser of exactly the format's schema instead of a JSON
+ * tree, so that a header of 100 MB costs no more than its tensor table. Every number is checked
+ * before it is used; nothing is trusted because a checksum matched. Writer and element conversion:
+ * safetensors_write.c. Test: tests/test_safetensors.c. */
 #include "models/safetensors.h"
 
 #include <stdbool.h>
@@ -48,8 +49,9 @@ static const struct {
     const char *name;
     unsigned bytes;
 } known_dtypes[] = {
-    {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"I16", 2}, {"U16", 2}, {"F16", 2},
-    {"BF16", 2}, {"I32", 4}, {"U32", 4}, {"F32", 4},     {"F64", 8},     {"I64", 8}, {"U64", 8},
+    {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1},
+    {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},
+    {"U32", 4},  {"F32", 4}, {"F64", 8}, {"I64", 8},     {"U64", 8},
 };
 
 uint64_t pb_stored_dtype_bytes(const char *dtype) {
@@ -59,14 +61,15 @@ uint64_t pb_stored_dtype_bytes(const char *dtype) {
     return 0;
 }
 
-/* --- the header's own JSON ------------------------------------------------------------------------------------------- */
+/* --- the header's own JSON ------------------------------------------------------------------- */
 
 static pb_status syntax(const pb_scan *s, const char *expected) {
     if (s->at >= s->len) {
-        return PB_ERROR(PB_E_INPUT, "%s: offset %zu: header ends, expected %s", s->where, s->at + 8, expected);
+        return PB_ERROR(PB_E_INPUT, "%s: offset %zu: header ends, expected %s", s->where, s->at + 8,
+                        expected);
     }
-    return PB_ERROR(PB_E_INPUT, "%s: offset %zu: found byte 0x%02x, expected %s", s->where, s->at + 8,
-                    (unsigned)(unsigned char)s->text[s->at], expected);
+    return PB_ERROR(PB_E_INPUT, "%s: offset %zu: found byte 0x%02x, expected %s", s->where,
+                    s->at + 8, (unsigned)(unsigned char)s->text[s->at], expected);
 }
 
 static void skip_space(pb_scan *s) {
@@ -165,8 +168,8 @@ static pb_status string(pb_scan *s, char **out) {
     size_t room = end - s->at + 1, n = 0, bad = 0, from = s->at;
     s->st->name_bytes += room;
     if (s->st->name_bytes > MAX_NAME_BYTES) {
-        return PB_ERROR(PB_E_INPUT, "%s: offset %zu: names and metadata exceed %zu bytes", s->where, s->at + 8,
-                        MAX_NAME_BYTES);
+        return PB_ERROR(PB_E_INPUT, "%s: offset %zu: names and metadata exceed %zu bytes", s->where,
+                        s->at + 8, MAX_NAME_BYTES);
     }
     text = malloc(room);
     if (!text) return PB_ERROR(PB_E_OOM, "%s: no memory for a name of %zu bytes", s->where, room);
@@ -204,25 +207,29 @@ static pb_status integer(pb_scan *s, int64_t *out) {
     while (s->at < s->len && s->text[s->at] >= '0' && s->text[s->at] <= '9') {
         if (__builtin_mul_overflow(v, (int64_t)10, &v) ||
             __builtin_add_overflow(v, (int64_t)(s->text[s->at] - '0'), &v)) {
-            return PB_ERROR(PB_E_INPUT, "%s: offset %zu: integer is 2^63 or more", s->where, from + 8);
+            return PB_ERROR(PB_E_INPUT, "%s: offset %zu: integer is 2^63 or more", s->where,
+                            from + 8);
         }
         s->at++;
     }
     if (s->at == from) return syntax(s, "a non-negative integer");
     if (s->text[from] == '0' && s->at - from > 1) {
-        return PB_ERROR(PB_E_INPUT, "%s: offset %zu: integer with a leading zero", s->where, from + 8);
+        return PB_ERROR(PB_E_INPUT, "%s: offset %zu: integer with a leading zero", s->where,
+                        from + 8);
     }
     *out = v;
     return PB_OK;
 }
 
-static pb_status integers(pb_scan *s, const char *name, const char *key, int max, int64_t *out, int *n) {
+static pb_status integers(pb_scan *s, const char *name, const char *key, int max, int64_t *out,
+                          int *n) {
     *n = 0;
     if (!take(s, '[')) return syntax(s, "'['");
     if (take(s, ']')) return PB_OK;
     do {
         if (*n == max) {
-            return PB_ERROR(PB_E_INPUT, "%s: tensor %s: %s has more than %d entries", s->where, name, key, max);
+            return PB_ERROR(PB_E_INPUT, "%s: tensor %s: %s has more than %d entries", s->where,
+                            name, key, max);
         }
         PB_RETURN(integer(s, &out[*n]));
         (*n)++;
@@ -231,27 +238,36 @@ static pb_status integers(pb_scan *s, const char *name, const char *key, int max
     return PB_OK;
 }
 
-/* --- one tensor ------------------------------------------------------------------------------------------------------- */
+/* --- one tensor ------------------------------------------------------------------------------ */
 
-static pb_status check_tensor(const pb_scan *s, const pb_stored_tensor *t, const int64_t offset[2]) {
+static pb_status check_tensor(const pb_scan *s, const pb_stored_tensor *t,
+                              const int64_t offset[2]) {
     uint64_t need = pb_stored_dtype_bytes(t->dtype);
     if (need == 0) {
-        return PB_ERROR(PB_E_INPUT, "%s: tensor %s: unknown dtype \"%s\", expected F32, BF16, F16, F64, I64, ...",
-                        s->where, t->name, t->dtype);
+        return PB_ERROR(
+            PB_E_INPUT,
+            "%s: tensor %s: unknown dtype \"%s\", expected F32, BF16, F16, F64, I64, ...", s->where,
+            t->name, t->dtype);
     }
     for (int i = 0; i < t->ndim; i++) {
         if (__builtin_mul_overflow(need, (uint64_t)t->dim[i], &need) || need > INT64_MAX) {
-            return PB_ERROR(PB_E_INPUT, "%s: tensor %s: its shape needs 2^63 bytes or more", s->where, t->name);
+            return PB_ERROR(PB_E_INPUT, "%s: tensor %s: its shape needs 2^63 bytes or more",
+                            s->where, t->name);
         }
     }
     if (offset[1] < offset[0] || (uint64_t)offset[1] > s->payload_bytes) {
-        return PB_ERROR(PB_E_INPUT, "%s: tensor %s: data_offsets [%lld,%lld] leave the %llu bytes of data (truncated?)",
-                        s->where, t->name, (long long)offset[0], (long long)offset[1],
-                        (unsigned long long)s->payload_bytes);
+        return PB_ERROR(
+            PB_E_INPUT,
+            "%s: tensor %s: data_offsets [%lld,%lld] leave the %llu bytes of data (truncated?)",
+            s->where, t->name, (long long)offset[0], (long long)offset[1],
+            (unsigned long long)s->payload_bytes);
     }
     if ((uint64_t)(offset[1] - offset[0]) != need) {
-        return PB_ERROR(PB_E_INPUT, "%s: tensor %s: data_offsets hold %lld bytes, its shape and dtype %s need %llu",
-                        s->where, t->name, (long long)(offset[1] - offset[0]), t->dtype, (unsigned long long)need);
+        return PB_ERROR(
+            PB_E_INPUT,
+            "%s: tensor %s: data_offsets hold %lld bytes, its shape and dtype %s need %llu",
+            s->where, t->name, (long long)(offset[1] - offset[0]), t->dtype,
+            (unsigned long long)need);
     }
     return PB_OK;
 }
@@ -281,7 +297,8 @@ static pb_status tensor_member(pb_scan *s, pb_stored_tensor *t, int64_t offset[2
         PB_TRY(integers(s, t->name, key, 8, t->dim, &t->ndim));
     } else {
         PB_TRY(integers(s, t->name, key, 2, offset, &n));
-        if (n != 2) PB_FAIL(PB_E_INPUT, "%s: tensor %s: data_offsets needs two numbers", s->where, t->name);
+        if (n != 2)
+            PB_FAIL(PB_E_INPUT, "%s: tensor %s: data_offsets needs two numbers", s->where, t->name);
     }
 done:
     free(key);
@@ -290,7 +307,8 @@ done:
 }
 
 static pb_status grow(pb_safetensors *st, const char *where) {
-    if (st->n == MAX_TENSORS) return PB_ERROR(PB_E_INPUT, "%s: more than %d tensors", where, MAX_TENSORS);
+    if (st->n == MAX_TENSORS)
+        return PB_ERROR(PB_E_INPUT, "%s: more than %d tensors", where, MAX_TENSORS);
     if (st->n < st->cap) return PB_OK;
     int cap = st->cap ? st->cap * 2 : 64;
     pb_stored_tensor *bigger = realloc(st->tensors, (size_t)cap * sizeof *bigger);
@@ -316,7 +334,8 @@ static pb_status tensor(pb_scan *s, char *name) {
         status = syntax(s, "',' or '}'");
         goto done;
     }
-    if (seen != 7) PB_FAIL(PB_E_INPUT, "%s: tensor %s: needs dtype, shape and data_offsets", s->where, name);
+    if (seen != 7)
+        PB_FAIL(PB_E_INPUT, "%s: tensor %s: needs dtype, shape and data_offsets", s->where, name);
     PB_TRY(check_tensor(s, &t, offset));
     PB_TRY(grow(s->st, s->where));
     t.data = s->payload + offset[0];
@@ -361,7 +380,8 @@ static pb_status header(pb_scan *s) {
             bool colon = take(s, ':'), is_meta = !strcmp(name, "__metadata__");
             if (!colon || (is_meta && meta)) {
                 free(name);
-                return colon ? PB_ERROR(PB_E_INPUT, "%s: __metadata__ twice", s->where) : syntax(s, "':'");
+                return colon ? PB_ERROR(PB_E_INPUT, "%s: __metadata__ twice", s->where)
+                             : syntax(s, "':'");
             }
             if (is_meta) {
                 free(name);
@@ -378,7 +398,7 @@ static pb_status header(pb_scan *s) {
     return PB_OK;
 }
 
-/* --- whole files ------------------------------------------------------------------------------------------------------ */
+/* --- whole files ----------------------------------------------------------------------------- */
 
 static int by_data(const void *a, const void *b) {
     const pb_stored_tensor *x = a, *y = b;
@@ -398,36 +418,47 @@ static pb_status check_tiling(const pb_scan *s, int from) {
     for (int i = from; i < s->st->n; i++) {
         uint64_t begin = (uint64_t)(t[i].data - s->payload);
         if (begin < at) {
-            return PB_ERROR(PB_E_INPUT, "%s: tensor %s: starts at data offset %llu, inside tensor %s (overlap)", s->where,
-                            t[i].name, (unsigned long long)begin, t[i - 1].name);
+            return PB_ERROR(PB_E_INPUT,
+                            "%s: tensor %s: starts at data offset %llu, inside tensor %s (overlap)",
+                            s->where, t[i].name, (unsigned long long)begin, t[i - 1].name);
         }
         if (begin > at) {
-            return PB_ERROR(PB_E_INPUT, "%s: tensor %s: starts at data offset %llu, expected %llu (hole)", s->where,
-                            t[i].name, (unsigned long long)begin, (unsigned long long)at);
+            return PB_ERROR(PB_E_INPUT,
+                            "%s: tensor %s: starts at data offset %llu, expected %llu (hole)",
+                            s->where, t[i].name, (unsigned long long)begin, (unsigned long long)at);
         }
         at += t[i].bytes;
     }
     if (at != s->payload_bytes) {
-        return PB_ERROR(PB_E_INPUT, "%s: tensors end at data offset %llu, but the data has %llu bytes", s->where,
-                        (unsigned long long)at, (unsigned long long)s->payload_bytes);
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: tensors end at data offset %llu, but the data has %llu bytes",
+                        s->where, (unsigned long long)at, (unsigned long long)s->payload_bytes);
     }
     return PB_OK;
 }
 
-static pb_status add_bytes(pb_safetensors *st, const char *where, const unsigned char *bytes, size_t len) {
-    if (len < 8) return PB_ERROR(PB_E_INPUT, "%s: %zu bytes, expected at least 8 (not a safetensors file)", where, len);
+static pb_status add_bytes(pb_safetensors *st, const char *where, const unsigned char *bytes,
+                           size_t len) {
+    if (len < 8)
+        return PB_ERROR(PB_E_INPUT, "%s: %zu bytes, expected at least 8 (not a safetensors file)",
+                        where, len);
     uint64_t size = 0;
     for (int i = 0; i < 8; i++) size |= (uint64_t)bytes[i] << (8 * i);
     if (size > MAX_HEADER_BYTES) {
-        return PB_ERROR(PB_E_INPUT, "%s: offset 0: header of %llu bytes, at most %u are read", where,
-                        (unsigned long long)size, MAX_HEADER_BYTES);
+        return PB_ERROR(PB_E_INPUT, "%s: offset 0: header of %llu bytes, at most %u are read",
+                        where, (unsigned long long)size, MAX_HEADER_BYTES);
     }
     if (size > len - 8) {
-        return PB_ERROR(PB_E_INPUT, "%s: offset 0: header of %llu bytes, but the file has %zu (truncated?)", where,
-                        (unsigned long long)size, len);
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: offset 0: header of %llu bytes, but the file has %zu (truncated?)",
+                        where, (unsigned long long)size, len);
     }
-    pb_scan s = {.where = where, .text = (const char *)bytes + 8, .len = (size_t)size, .payload = bytes + 8 + size,
-                 .payload_bytes = len - 8 - size, .st = st};
+    pb_scan s = {.where = where,
+                 .text = (const char *)bytes + 8,
+                 .len = (size_t)size,
+                 .payload = bytes + 8 + size,
+                 .payload_bytes = len - 8 - size,
+                 .st = st};
     int from = st->n;
     PB_RETURN(header(&s));
     PB_RETURN(check_tiling(&s, from));
@@ -438,7 +469,8 @@ static pb_status sort_names(pb_safetensors *st) {
     if (st->n) qsort(st->tensors, (size_t)st->n, sizeof *st->tensors, by_name);
     for (int i = 1; i < st->n; i++) {
         if (!strcmp(st->tensors[i - 1].name, st->tensors[i].name)) {
-            return PB_ERROR(PB_E_INPUT, "%s: tensor %s twice", st->tensors[i].file, st->tensors[i].name);
+            return PB_ERROR(PB_E_INPUT, "%s: tensor %s twice", st->tensors[i].file,
+                            st->tensors[i].name);
         }
     }
     return PB_OK;
@@ -452,7 +484,8 @@ static pb_status new_reader(const char *path, int files, pb_safetensors **out) {
         st->files = calloc((size_t)files, sizeof *st->files);
         st->maps = calloc((size_t)files, sizeof *st->maps);
     }
-    if (!st || !st->path || !st->files || !st->maps) return PB_ERROR(PB_E_OOM, "%s: no memory for a reader", path);
+    if (!st || !st->path || !st->files || !st->maps)
+        return PB_ERROR(PB_E_OOM, "%s: no memory for a reader", path);
     return PB_OK;
 }
 
@@ -466,21 +499,24 @@ static pb_status add_file(pb_safetensors *st, char *file) {
     return PB_OK;
 }
 
-/* --- shards ----------------------------------------------------------------------------------------------------------- */
+/* --- shards ---------------------------------------------------------------------------------- */
 
 static pb_status check_shard(const char *index, const pb_json *entry) {
     if (!cJSON_IsString(entry)) {
-        return PB_ERROR(PB_E_INPUT, "%s: weight_map.%s: expected a file name", index, entry->string);
+        return PB_ERROR(PB_E_INPUT, "%s: weight_map.%s: expected a file name", index,
+                        entry->string);
     }
     const char *s = entry->valuestring;
     if (!*s || strchr(s, '/') || strchr(s, '\\')) {
-        return PB_ERROR(PB_E_INPUT, "%s: weight_map.%s: \"%s\" is not a file name in this folder", index, entry->string, s);
+        return PB_ERROR(PB_E_INPUT, "%s: weight_map.%s: \"%s\" is not a file name in this folder",
+                        index, entry->string, s);
     }
     return PB_OK;
 }
 
 /* The distinct file names of a weight map; they stay the tree's. */
-static pb_status shards(const char *index, const pb_json *map, const char *names[MAX_SHARDS], int *n) {
+static pb_status shards(const char *index, const pb_json *map, const char *names[MAX_SHARDS],
+                        int *n) {
     const pb_json *entry = NULL;
     *n = 0;
     cJSON_ArrayForEach(entry, map) {
@@ -488,7 +524,8 @@ static pb_status shards(const char *index, const pb_json *map, const char *names
         int i = *n;
         while (i > 0 && strcmp(names[i - 1], entry->valuestring)) i--;
         if (i) continue;
-        if (*n == MAX_SHARDS) return PB_ERROR(PB_E_INPUT, "%s: more than %d shards", index, MAX_SHARDS);
+        if (*n == MAX_SHARDS)
+            return PB_ERROR(PB_E_INPUT, "%s: more than %d shards", index, MAX_SHARDS);
         names[(*n)++] = entry->valuestring;
     }
     if (!*n) return PB_ERROR(PB_E_INPUT, "%s: weight_map is empty", index);
@@ -502,7 +539,8 @@ static pb_status check_map(const pb_safetensors *st, const char *index, const pb
         const char *base = t ? strrchr(t->file, '/') : NULL;
         base = base ? base + 1 : t ? t->file : "";
         if (strcmp(base, entry->valuestring)) {
-            return PB_ERROR(PB_E_INPUT, "%s: tensor %s: not in its shard %s", index, entry->string, entry->valuestring);
+            return PB_ERROR(PB_E_INPUT, "%s: tensor %s: not in its shard %s", index, entry->string,
+                            entry->valuestring);
         }
     }
     return PB_OK;
@@ -534,7 +572,7 @@ done:
     return status;
 }
 
-/* --- public ----------------------------------------------------------------------------------------------------------- */
+/* --- public ---------------------------------------------------------------------------------- */
 
 pb_status pb_safetensors_open(const char *path, pb_safetensors **out) {
     pb_status status = PB_OK;
@@ -550,7 +588,9 @@ pb_status pb_safetensors_open(const char *path, pb_safetensors **out) {
     }
     if (index && !pb_file_exists(single)) {
         if (!pb_file_exists(index)) {
-            PB_FAIL(PB_E_INPUT, "%s: neither model.safetensors nor model.safetensors.index.json is there", path);
+            PB_FAIL(PB_E_INPUT,
+                    "%s: neither model.safetensors nor model.safetensors.index.json is there",
+                    path);
         }
         PB_TRY(open_sharded(path, index, &st));
     } else {
@@ -569,7 +609,8 @@ done:
     return status;
 }
 
-pb_status pb_safetensors_open_bytes(const char *where, const void *bytes, size_t len, pb_safetensors **out) {
+pb_status pb_safetensors_open_bytes(const char *where, const void *bytes, size_t len,
+                                    pb_safetensors **out) {
     pb_status status = PB_OK;
     pb_safetensors *st = NULL;
     *out = NULL;

@@ -1,7 +1,7 @@
-/* safetensors writer, and the conversion of stored elements to float and double. The file is built in memory and written
- * atomically: adapters are small. Tensors go by element size (large first), then by name, so that with the header padded
- * to 8 bytes every tensor is aligned to its own type. Test: tests/test_safetensors.c. */
-#include <math.h>
+/* safetensors writer, and the conversion of stored elements to float and double. The file is built
+ * in memory and written atomically: adapters are small. Tensors go by element size (large first),
+ * then by name, so that with the header padded to 8 bytes every tensor is aligned to its own type.
+ * Test: tests/test_safetensors.c. */
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 #include "models/safetensors.h"
 #include "models/stored.h"
 
-/* --- elements --------------------------------------------------------------------------------------------------------- */
+/* --- elements -------------------------------------------------------------------------------- */
 
 static float f16_to_f32(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = (h >> 10) & 31u, fraction = h & 1023u;
@@ -30,12 +30,15 @@ static float f16_to_f32(uint16_t h) {
 
 static pb_status check_range(const pb_stored_tensor *t, int64_t from, int64_t n) {
     uint64_t size = pb_stored_dtype_bytes(t->dtype);
-    if (strcmp(t->dtype, "F32") && strcmp(t->dtype, "F16") && strcmp(t->dtype, "BF16") && strcmp(t->dtype, "F64")) {
-        return PB_ERROR(PB_E_INPUT, "%s: tensor %s: dtype %s, expected F32, F16, BF16 or F64", t->file, t->name, t->dtype);
+    if (strcmp(t->dtype, "F32") && strcmp(t->dtype, "F16") && strcmp(t->dtype, "BF16") &&
+        strcmp(t->dtype, "F64")) {
+        return PB_ERROR(PB_E_INPUT, "%s: tensor %s: dtype %s, expected F32, F16, BF16 or F64",
+                        t->file, t->name, t->dtype);
     }
-    if (from < 0 || n < 0 || (uint64_t)from > t->bytes / size || (uint64_t)n > t->bytes / size - (uint64_t)from) {
-        return PB_ERROR(PB_E_BUG, "%s: tensor %s: elements [%lld, +%lld) of %llu", t->file, t->name, (long long)from,
-                        (long long)n, (unsigned long long)(t->bytes / size));
+    if (from < 0 || n < 0 || (uint64_t)from > t->bytes / size ||
+        (uint64_t)n > t->bytes / size - (uint64_t)from) {
+        return PB_ERROR(PB_E_BUG, "%s: tensor %s: elements [%lld, +%lld) of %llu", t->file, t->name,
+                        (long long)from, (long long)n, (unsigned long long)(t->bytes / size));
     }
     return PB_OK;
 }
@@ -77,16 +80,18 @@ pb_status pb_stored_tensor_f32(const pb_stored_tensor *t, int64_t from, int64_t 
     return PB_OK;
 }
 
-/* --- writing ---------------------------------------------------------------------------------------------------------- */
+/* --- writing --------------------------------------------------------------------------------- */
 
 static int for_file(const void *a, const void *b) {
-    const pb_write_tensor *x = *(const pb_write_tensor *const *)a, *y = *(const pb_write_tensor *const *)b;
+    const pb_write_tensor *x = *(const pb_write_tensor *const *)a,
+                          *y = *(const pb_write_tensor *const *)b;
     uint64_t sx = pb_stored_dtype_bytes(x->dtype), sy = pb_stored_dtype_bytes(y->dtype);
     return sx != sy ? (sx < sy ? 1 : -1) : strcmp(x->name, y->name);
 }
 
 static int for_names(const void *a, const void *b) {
-    return strcmp((*(const pb_write_tensor *const *)a)->name, (*(const pb_write_tensor *const *)b)->name);
+    return strcmp((*(const pb_write_tensor *const *)a)->name,
+                  (*(const pb_write_tensor *const *)b)->name);
 }
 
 static void add_string(pb_text *out, const char *s) {
@@ -109,8 +114,9 @@ static pb_status check_write(const char *path, const pb_write_tensor *t) {
     }
     if (!fits || need != t->bytes || (t->bytes && !t->data) || !strcmp(t->name, "__metadata__") ||
         !pb_utf8_valid(t->name, strlen(t->name), &bad)) {
-        return PB_ERROR(PB_E_BUG, "%s: tensor %s: dtype %s with %d dimensions and %llu bytes cannot be written", path,
-                        t->name, t->dtype, t->ndim, (unsigned long long)t->bytes);
+        return PB_ERROR(
+            PB_E_BUG, "%s: tensor %s: dtype %s with %d dimensions and %llu bytes cannot be written",
+            path, t->name, t->dtype, t->ndim, (unsigned long long)t->bytes);
     }
     return PB_OK;
 }
@@ -121,7 +127,8 @@ static pb_status add_metadata(pb_text *head, const char *path, const pb_json *me
     pb_text_add(head, "\"__metadata__\":{");
     cJSON_ArrayForEach(entry, meta) {
         if (!cJSON_IsString(entry)) {
-            return PB_ERROR(PB_E_BUG, "%s: metadata.%s: only strings can be written", path, entry->string);
+            return PB_ERROR(PB_E_BUG, "%s: metadata.%s: only strings can be written", path,
+                            entry->string);
         }
         pb_text_add(head, "%s", comma);
         add_string(head, entry->string);
@@ -133,8 +140,8 @@ static pb_status add_metadata(pb_text *head, const char *path, const pb_json *me
     return PB_OK;
 }
 
-static pb_status write_header(pb_text *head, const char *path, const pb_write_tensor *const *order, int n,
-                              const pb_json *meta) {
+static pb_status write_header(pb_text *head, const char *path, const pb_write_tensor *const *order,
+                              int n, const pb_json *meta) {
     const char *comma = "";
     uint64_t at = 0;
     pb_text_add(head, "{");
@@ -147,10 +154,12 @@ static pb_status write_header(pb_text *head, const char *path, const pb_write_te
         pb_text_add(head, "%s", comma);
         add_string(head, t->name);
         pb_text_add(head, ":{\"dtype\":\"%s\",\"shape\":[", t->dtype);
-        for (int d = 0; d < t->ndim; d++) pb_text_add(head, "%s%lld", d ? "," : "", (long long)t->dim[d]);
+        for (int d = 0; d < t->ndim; d++)
+            pb_text_add(head, "%s%lld", d ? "," : "", (long long)t->dim[d]);
         pb_text_add(head, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)at,
                     (unsigned long long)(at + t->bytes));
-        if (__builtin_add_overflow(at, t->bytes, &at)) return PB_ERROR(PB_E_BUG, "%s: too many bytes", path);
+        if (__builtin_add_overflow(at, t->bytes, &at))
+            return PB_ERROR(PB_E_BUG, "%s: too many bytes", path);
         comma = ",";
     }
     pb_text_add(head, "}");
@@ -158,7 +167,8 @@ static pb_status write_header(pb_text *head, const char *path, const pb_write_te
     return PB_OK;
 }
 
-pb_status pb_safetensors_write(const char *path, const pb_write_tensor *tensors, int n, const pb_json *meta) {
+pb_status pb_safetensors_write(const char *path, const pb_write_tensor *tensors, int n,
+                               const pb_json *meta) {
     pb_status status = PB_OK;
     pb_text head = {0}, file = {0};
     const pb_write_tensor **order = calloc((size_t)(n > 0 ? n : 1), sizeof *order);
@@ -169,7 +179,8 @@ pb_status pb_safetensors_write(const char *path, const pb_write_tensor *tensors,
     }
     if (n) qsort(order, (size_t)n, sizeof *order, for_names);
     for (int i = 1; i < n; i++) {
-        if (!strcmp(order[i - 1]->name, order[i]->name)) PB_FAIL(PB_E_BUG, "%s: tensor %s twice", path, order[i]->name);
+        if (!strcmp(order[i - 1]->name, order[i]->name))
+            PB_FAIL(PB_E_BUG, "%s: tensor %s twice", path, order[i]->name);
     }
     if (n) qsort(order, (size_t)n, sizeof *order, for_file);
     PB_TRY(write_header(&head, path, order, n, meta));

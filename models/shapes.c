@@ -1,5 +1,6 @@
-/* Published model shapes without weights, for benchmarks, plans and advice. Figures from the models' own config files;
- * tests/test_model.c compares the parameter counts that follow with the published ones. */
+/* Published model shapes without weights, for benchmarks, plans and advice. Figures from the
+ * models' own config files; tests/test_model.c compares the parameter counts that follow with the
+ * published ones. */
 #include <string.h>
 
 #include "base/text.h"
@@ -76,8 +77,15 @@ pb_status pb_model_shape(const char *name, pb_model_config *out) {
     for (int i = 0; i < N_SHAPES; i++) {
         const pb_shape *s = &shapes[i];
         if (strcmp(s->name, name)) continue;
-        pb_model_config c = {.V = s->V, .C = s->C, .L = s->L, .NH = s->NH, .NKV = s->NKV, .HS = s->C / s->NH, .FF = s->FF,
-                             .P = s->P, .norm_eps = s->eps};
+        pb_model_config c = {.V = s->V,
+                             .C = s->C,
+                             .L = s->L,
+                             .NH = s->NH,
+                             .NKV = s->NKV,
+                             .HS = s->C / s->NH,
+                             .FF = s->FF,
+                             .P = s->P,
+                             .norm_eps = s->eps};
         (void)pb_copy(c.family, sizeof c.family, s->family);
         (void)pb_copy(c.name, sizeof c.name, s->name);
         if (!strcmp(s->family, "bert") || !strcmp(s->family, "roberta")) encoder(s, &c);
@@ -89,18 +97,21 @@ pb_status pb_model_shape(const char *name, pb_model_config *out) {
     const char *nearest = pb_nearest(name, names, N_SHAPES);
     pb_text list = {0};
     for (int i = 0; i < N_SHAPES; i++) pb_text_add(&list, "%s%s", i ? ", " : "", names[i]);
-    pb_status status = PB_ERROR(PB_E_INPUT, "unknown model shape \"%s\", did you mean \"%s\"? Known: %s", name, nearest,
-                                list.data ? list.data : "");
+    pb_status status =
+        PB_ERROR(PB_E_INPUT, "unknown model shape \"%s\", did you mean \"%s\"? Known: %s", name,
+                 nearest, list.data ? list.data : "");
     pb_text_free(&list);
     return status;
 }
 
 const char *const *pb_model_shape_names(void) {
     static const char *const names[] = {
-        "minilm",       "bert-base",    "bert-large",   "roberta-base", "roberta-large", "gpt2-124m",
-        "gpt2-355m",    "llama-3.2-1b", "llama-3.2-3b", "llama-3.1-8b", "llama-7b",      "llama-13b",
-        "llama-33b",    "llama-65b",    "mistral-7b",   "qwen2.5-0.5b", NULL,
+        "minilm",       "bert-base", "bert-large",   "roberta-base", "roberta-large",
+        "gpt2-124m",    "gpt2-355m", "llama-3.2-1b", "llama-3.2-3b", "llama-3.1-8b",
+        "llama-7b",     "llama-13b", "llama-33b",    "llama-65b",    "mistral-7b",
+        "qwen2.5-0.5b", NULL,
     };
-    _Static_assert(sizeof names / sizeof *names == N_SHAPES + 1, "one name for each shape, in the same order");
+    _Static_assert(sizeof names / sizeof *names == N_SHAPES + 1,
+                   "one name for each shape, in the same order");
     return names;
 }

@@ -1,9 +1,10 @@
-/* Private to models/: the transformer behind pb_model. build.c makes it, load.c fills it, needs.c decides what backward
- * needs, forward.c, backward.c and head.c run it.
+/* Private to models/: the transformer behind pb_model. build.c makes it, load.c fills it, needs.c
+ * decides what backward needs, forward.c, backward.c and head.c run it.
  *
- * A layer is two sub-layers (attention, MLP), each with one norm. Post-norm (BERT): h = norm(drop(body(h)) + h).
- * Pre-norm: h = h + drop(body(norm(h))); there a norm also does the residual add before it (its `sum` is the stream h), so
- * that the add of one sub-layer happens in the norm of the next. */
+ * A layer is two sub-layers (attention, MLP), each with one norm. Post-norm (BERT): h =
+ * norm(drop(body(h)) + h). Pre-norm: h = h + drop(body(norm(h))); there a norm also does the
+ * residual add before it (its `sum` is the stream h), so that the add of one sub-layer happens in
+ * the norm of the next. */
 #ifndef PB_MODELS_TRANSFORMER_H
 #define PB_MODELS_TRANSFORMER_H
 
@@ -68,7 +69,7 @@ struct pb_model {
     pb_mark act_mark;
     pb_tensor pooled, logits; /* encoder: the head's input, its logits */
     pb_tensor final;          /* decoder with a trained head: final hidden rows */
-    pb_tensor dgathered;      /* decoder with a frozen head: gradient of the gathered rows, scale 1 */
+    pb_tensor dgathered; /* decoder with a frozen head: gradient of the gathered rows, scale 1 */
 };
 
 /* One pass through the model. */
@@ -82,32 +83,39 @@ typedef struct pb_run {
     int turn;
     pb_tensor pend;    /* WORK: a sub-layer's output before its residual add */
     pb_drop pend_drop; /* dropout that pend still has to pass */
-    pb_tensor h;       /* the residual stream; no tensor before the first norm of a pre-norm model */
-    pb_tensor in;      /* the body's input */
+    pb_tensor h;  /* the residual stream; no tensor before the first norm of a pre-norm model */
+    pb_tensor in; /* the body's input */
 } pb_run;
 
 /* Places with dropout that are not sites. */
-typedef enum pb_place { PB_PLACE_PROBS, PB_PLACE_ATTN, PB_PLACE_MLP, PB_PLACE_LAYER_COUNT } pb_place;
+typedef enum pb_place {
+    PB_PLACE_PROBS,
+    PB_PLACE_ATTN,
+    PB_PLACE_MLP,
+    PB_PLACE_LAYER_COUNT
+} pb_place;
 pb_drop pb_drop_in_layer(const pb_model *m, const pb_pass *pass, int64_t layer, pb_place place);
 pb_drop pb_drop_embed(const pb_model *m, const pb_pass *pass);
 pb_drop pb_drop_head(const pb_model *m, const pb_pass *pass);
 
-/* --- build.c, load.c ------------------------------------------------------------------------------------------------- */
+/* --- build.c, load.c ------------------------------------------------------------------------- */
 
 /* What the weights of one part come from. */
 typedef struct pb_part_ref {
     pb_part part;
     int layer;
-    const char *leaf; /* "weight" or "bias" */
+    const char *leaf;   /* "weight" or "bias" */
     int64_t dim0, dim1; /* as the model wants it; dim1 0 for vectors */
 } pb_part_ref;
 
 /* "<name>.<leaf>" with the layer number filled in; tensor: the name in the file. */
-pb_status pb_part_name(const pb_family *family, const pb_part_ref *ref, bool tensor, char *out, size_t cap);
+pb_status pb_part_name(const pb_family *family, const pb_part_ref *ref, bool tensor, char *out,
+                       size_t cap);
 /* Fills dst (T or M, [dim0,dim1]) from the file, or with random values when weights is NULL. */
-pb_status pb_part_load(pb_model *m, const pb_safetensors *weights, const pb_part_ref *ref, pb_tensor dst);
+pb_status pb_part_load(pb_model *m, const pb_safetensors *weights, const pb_part_ref *ref,
+                       pb_tensor dst);
 
-/* --- needs.c ---------------------------------------------------------------------------------------------------------- */
+/* --- needs.c --------------------------------------------------------------------------------- */
 
 void pb_model_decide_needs(pb_model *m);
 /* Backward at this LINEAR site reads its input. */
@@ -116,17 +124,20 @@ bool pb_site_reads_input(const pb_site *site);
 bool pb_site_trains(const pb_site *site);
 bool pb_hooks_sublayer(const pb_model *m, const pb_site *site);
 
-/* --- forward.c, backward.c, head.c ----------------------------------------------------------------------------------- */
+/* --- forward.c, backward.c, head.c ----------------------------------------------------------- */
 
-pb_status pb_buffer(const pb_run *r, bool keep, pb_dtype dtype, int64_t rows, int64_t cols, pb_tensor *out);
+pb_status pb_buffer(const pb_run *r, bool keep, pb_dtype dtype, int64_t rows, int64_t cols,
+                    pb_tensor *out);
 /* Embedding to final hidden rows: r->h. */
 pb_status pb_forward_hidden(pb_run *r);
-/* From dh, the gradient of the final hidden rows (overwritten), down to the lowest trained parameter. */
+/* From dh, the gradient of the final hidden rows (overwritten), down to the lowest trained
+ * parameter. */
 pb_status pb_backward_hidden(pb_run *r, pb_tensor dh);
 
 /* The head over r->h: losses and predictions; keeps what pb_head_bwd needs. */
 pb_status pb_head_fwd(pb_run *r, pb_tensor loss, pb_tensor pred);
-/* dh := gradient of the final hidden rows when the model's hidden_grad is set; adds the head's own gradients. */
+/* dh := gradient of the final hidden rows when the model's hidden_grad is set; adds the head's own
+ * gradients. */
 pb_status pb_head_bwd(pb_run *r, double scale, pb_tensor dh);
 pb_status pb_head_features(pb_run *r, pb_tensor out);
 pb_status pb_head_logits(pb_run *r, pb_tensor out);

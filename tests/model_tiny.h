@@ -1,5 +1,5 @@
-/* Tiny models and batches for the model tests: sizes that are all different, values that are large enough for every part
- * to matter, sequences of different lengths with padding rows behind them. */
+/* Tiny models and batches for the model tests: sizes that are all different, values that are large
+ * enough for every part to matter, sequences of different lengths with padding rows behind them. */
 #ifndef PB_TESTS_MODEL_TINY_H
 #define PB_TESTS_MODEL_TINY_H
 
@@ -11,14 +11,22 @@
 #include "models/model.h"
 #include "tests/support.h"
 
-#define MAX_ROWS 64
-#define MAX_SEQUENCES 8
+#define MAX_ROWS 400
+#define MAX_SEQUENCES 20
 
-typedef enum pb_kind { TINY_BERT, TINY_LLAMA, TINY_LLAMA_UNTIED, TINY_GPT2, TINY_QWEN2, TINY_COUNT } pb_kind;
+typedef enum pb_kind {
+    TINY_BERT,
+    TINY_LLAMA,
+    TINY_LLAMA_UNTIED,
+    TINY_GPT2,
+    TINY_QWEN2,
+    TINY_COUNT
+} pb_kind;
 
 static inline pb_model_config tiny_config(pb_kind kind) {
     static const char *const family[TINY_COUNT] = {"bert", "llama", "llama", "gpt2", "qwen2"};
-    pb_model_config c = {.V = 23, .C = 8, .L = 2, .NH = 2, .NKV = 2, .HS = 4, .FF = 12, .P = 20, .norm_eps = 1e-5};
+    pb_model_config c = {
+        .V = 23, .C = 8, .L = 2, .NH = 2, .NKV = 2, .HS = 4, .FF = 12, .P = 20, .norm_eps = 1e-5};
     (void)pb_copy(c.family, sizeof c.family, family[kind]);
     (void)pb_copy(c.name, sizeof c.name, "tiny");
     c.causal = kind != TINY_BERT;
@@ -42,14 +50,20 @@ static inline pb_model_config tiny_config(pb_kind kind) {
 }
 
 static inline pb_model_options tiny_options(pb_kind kind, pb_dtype dtype) {
-    return (pb_model_options){.dtype = dtype, .classes = kind == TINY_BERT ? 3 : 0, .seed = 5,
-                              .max_rows = MAX_ROWS, .max_sequences = MAX_SEQUENCES, .max_len = 20};
+    return (pb_model_options){.dtype = dtype,
+                              .classes = kind == TINY_BERT ? 3 : 0,
+                              .seed = 5,
+                              .max_rows = MAX_ROWS,
+                              .max_sequences = MAX_SEQUENCES,
+                              .max_len = 20};
 }
 
-static inline int64_t numel_of(const pb_param *p) { return p->ndim == 2 ? p->dim[0] * p->dim[1] : p->dim[0]; }
+static inline int64_t numel_of(const pb_param *p) {
+    return p->ndim == 2 ? p->dim[0] * p->dim[1] : p->dim[0];
+}
 
-/* Values a reader would call trained: gains around 1, matrices of standard deviation near 0.3. The same for every dtype
- * and device (rounded through bf16). */
+/* Values a reader would call trained: gains around 1, matrices of standard deviation near 0.3. The
+ * same for every dtype and device (rounded through bf16). */
 static inline void tiny_fill(pb_model *m) {
     pb_params *params = pb_model_params(m);
     for (int i = 0; i < pb_params_count(params); i++) {
@@ -81,16 +95,19 @@ static inline pb_tensor put_i32(pb_device *dev, const int32_t *v, int64_t n) {
     return t;
 }
 
-/* Sequences number first .. first+n-1 with lengths len[]: tokens are a function of (sequence number, position) alone. */
-static inline pb_tiny_batch tiny_batch(pb_device *dev, const pb_model_config *c, pb_dtype M, const int *len, int first,
-                                       int n) {
-    int32_t ids[MAX_ROWS] = {0}, positions[MAX_ROWS] = {0}, types[MAX_ROWS] = {0}, cu[MAX_SEQUENCES + 1] = {0};
+/* Sequences number first .. first+n-1 with lengths len[]: tokens are a function of (sequence
+ * number, position) alone. */
+static inline pb_tiny_batch tiny_batch(pb_device *dev, const pb_model_config *c, pb_dtype M,
+                                       const int *len, int first, int n) {
+    int32_t ids[MAX_ROWS] = {0}, positions[MAX_ROWS] = {0}, types[MAX_ROWS] = {0},
+            cu[MAX_SEQUENCES + 1] = {0};
     int32_t rows[MAX_ROWS] = {0}, target[MAX_ROWS] = {0};
     pb_tiny_batch t = {.b = {.sequences = n}};
     int64_t at = 0;
     for (int s = 0; s < n; s++) {
         for (int k = 0; k < len[s]; k++, at++) {
-            ids[at] = (int32_t)pb_random_below(1, (uint64_t)(first + s), (uint64_t)k, (uint64_t)c->V);
+            ids[at] =
+                (int32_t)pb_random_below(1, (uint64_t)(first + s), (uint64_t)k, (uint64_t)c->V);
             positions[at] = k;
             types[at] = k % 3 == 1;
         }
@@ -100,7 +117,8 @@ static inline pb_tiny_batch tiny_batch(pb_device *dev, const pb_model_config *c,
         for (int k = 0; c->causal && k + 1 < len[s]; k++) {
             if ((first + s + k) % 4 == 3) continue; /* rows without a target */
             rows[t.b.targets] = cu[s] + k;
-            target[t.b.targets++] = (int32_t)pb_random_below(1, (uint64_t)(first + s), (uint64_t)k + 1, (uint64_t)c->V);
+            target[t.b.targets++] =
+                (int32_t)pb_random_below(1, (uint64_t)(first + s), (uint64_t)k + 1, (uint64_t)c->V);
         }
     }
     t.b.tokens = at;
@@ -128,13 +146,15 @@ typedef struct pb_tiny {
 
 static const int tiny_lengths[3] = {5, 1, 7}; /* 13 tokens, 3 padding rows */
 
-static inline pb_tiny tiny_open(const char *backend, pb_kind kind, const pb_model_options *options) {
+static inline pb_tiny tiny_open(const char *backend, pb_kind kind,
+                                const pb_model_options *options) {
     pb_tiny t = {.config = tiny_config(kind)};
     pb_assert_ok(pb_device_open(backend, &(pb_device_options){.threads = 2}, &t.dev));
     pb_assert_ok(pb_model_new(t.dev, &t.config, options, NULL, &t.m));
     tiny_fill(t.m);
     t.pass = (pb_pass){.dev = t.dev, .dtype = options->dtype, .train = true, .seed = 11, .step = 3};
-    t.batch = tiny_batch(t.dev, &t.config, pb_params_master(pb_model_params(t.m)), tiny_lengths, 0, 3);
+    t.batch =
+        tiny_batch(t.dev, &t.config, pb_params_master(pb_model_params(t.m)), tiny_lengths, 0, 3);
     return t;
 }
 
@@ -145,7 +165,8 @@ static inline void tiny_close(pb_tiny *t) {
 
 static inline void train_all(pb_tiny *t) {
     pb_params *params = pb_model_params(t->m);
-    for (int i = 0; i < pb_params_count(params); i++) pb_assert_ok(pb_param_train(params, pb_params_at(params, i)));
+    for (int i = 0; i < pb_params_count(params); i++)
+        pb_assert_ok(pb_param_train(params, pb_params_at(params, i)));
 }
 
 /* Sum of the losses of a training forward pass; activations dropped. */

@@ -1,9 +1,11 @@
-/* The transformer: gradients against finite differences in f64, whatever is trained; packing; devices; plans; memory. */
+/* The transformer: gradients against finite differences in f64, whatever is trained; packing;
+ * devices; plans; memory. */
 #include "tests/model_tiny.h"
 
-/* --- gradients --------------------------------------------------------------------------------------------------------- */
+/* --- gradients ------------------------------------------------------------------------------- */
 
-/* Central differences of scale * sum of losses against the accumulated gradient, a few elements of a parameter. */
+/* Central differences of scale * sum of losses against the accumulated gradient, a few elements of
+ * a parameter. */
 static void check_param(pb_tiny *t, pb_param *p, double scale) {
     pb_params *params = pb_model_params(t->m);
     const double h = 1e-5;
@@ -23,8 +25,9 @@ static void check_param(pb_tiny *t, pb_param *p, double scale) {
         value[i] = old;
         double want = scale * (up - down) / (2 * h);
         /* rounding: 1e-16 * loss(30) / h; truncation: h^2 * third derivative */
-        ck_assert_msg(fabs(grad[i] - want) <= 2e-8 + 1e-6 * fabs(want), "%s[%lld]: gradient %.12g, difference %.12g",
-                      p->name, (long long)i, grad[i], want);
+        ck_assert_msg(fabs(grad[i] - want) <= 2e-8 + 1e-6 * fabs(want),
+                      "%s[%lld]: gradient %.12g, difference %.12g", p->name, (long long)i, grad[i],
+                      want);
     }
     pb_assert_ok(pb_param_set(params, p, value));
     free(grad);
@@ -87,7 +90,8 @@ START_TEST(pooling_modes_have_gradients) {
 }
 END_TEST
 
-/* Whatever subset is trained, its gradients are those of training everything: nothing that backward needs was left out. */
+/* Whatever subset is trained, its gradients are those of training everything: nothing that backward
+ * needs was left out. */
 START_TEST(every_subset_gets_the_same_gradients) {
     pb_kind kind = (pb_kind)_i;
     pb_model_options o = tiny_options(kind, PB_F64);
@@ -145,9 +149,48 @@ START_TEST(gradients_add_up_over_micro_batches) {
 }
 END_TEST
 
-/* --- hooks -------------------------------------------------------------------------------------------------------------- */
+/* More targets than the head takes at a time: the same as each sequence for itself. */
+START_TEST(targets_beyond_one_chunk_of_the_head_count) {
+    pb_model_options o = tiny_options((pb_kind)_i, PB_F64);
+    int len[MAX_SEQUENCES];
+    for (int i = 0; i < MAX_SEQUENCES; i++) len[i] = 20;
+    for (int full = 0; full < 2; full++) {
+        pb_tiny t = tiny_open("ref", (pb_kind)_i, &o);
+        pb_params *params = pb_model_params(t.m);
+        pb_param *p = pb_params_at(params, pb_params_count(params) / 2);
+        if (full) train_all(&t);
+        else pb_assert_ok(pb_param_train(params, p));
+        pb_assert_ok(pb_params_zero_grads(params));
+        for (int s = 0; s < MAX_SEQUENCES; s++) {
+            t.batch = tiny_batch(t.dev, &t.config, PB_F64, len, s, 1);
+            pb_assert_ok(pb_model_forward(t.m, &t.pass, &t.batch.b, t.batch.loss, t.batch.pred));
+            pb_assert_ok(pb_model_backward(t.m, &t.pass, &t.batch.b, 0.25));
+        }
+        double *want = fetched(t.dev, p->grad);
+        double *want_head = full ? fetched(t.dev, pb_params_at(params, 0)->grad) : NULL;
+        t.batch = tiny_batch(t.dev, &t.config, PB_F64, len, 0, MAX_SEQUENCES);
+        ck_assert_int_gt(t.batch.b.targets, 256);
+        tiny_step(&t, 0.25);
+        double *got = fetched(t.dev, p->grad);
+        pb_assert_close(got, want, (size_t)numel_of(p), 1e-11, 1e-10, p->name);
+        if (full) {
+            double *head = fetched(t.dev, pb_params_at(params, 0)->grad);
+            pb_assert_close(head, want_head, (size_t)numel_of(pb_params_at(params, 0)), 1e-11,
+                            1e-10, pb_params_at(params, 0)->name);
+            free(head);
+        }
+        free(want);
+        free(want_head);
+        free(got);
+        tiny_close(&t);
+    }
+}
+END_TEST
 
-/* A method of affine hooks: LINEAR y = 2 (x W^T + b), SUBLAYER_OUT y = 1.5 x + 0.5 res. Counts its calls. */
+/* --- hooks ----------------------------------------------------------------------------------- */
+
+/* A method of affine hooks: LINEAR y = 2 (x W^T + b), SUBLAYER_OUT y = 1.5 x + 0.5 res. Counts its
+ * calls. */
 typedef struct pb_probe {
     bool linear, sublayer;
     int fwd, bwd;
@@ -163,14 +206,15 @@ static pb_status probe_attach(void *self, const pb_attach *ctx) {
     return PB_OK;
 }
 
-static pb_status probe_linear_fwd(void *self, const pb_pass *pass, pb_site *site, pb_tensor x, pb_tensor y) {
+static pb_status probe_linear_fwd(void *self, const pb_pass *pass, pb_site *site, pb_tensor x,
+                                  pb_tensor y) {
     ((pb_probe *)self)->fwd++;
     PB_RETURN(pb_site_base_fwd(pass, site, x, y, true));
     return pb_axpby(pass->dev, &(pb_axpby_args){.x = y, .y = y, .alpha = 2});
 }
 
-static pb_status probe_linear_bwd(void *self, const pb_pass *pass, pb_site *site, pb_tensor x, pb_tensor dy,
-                                  pb_tensor dx, double beta_dx) {
+static pb_status probe_linear_bwd(void *self, const pb_pass *pass, pb_site *site, pb_tensor x,
+                                  pb_tensor dy, pb_tensor dx, double beta_dx) {
     pb_tensor twice = {0};
     pb_mark mark = pb_device_mark(pass->dev, PB_MEM_WORK);
     ((pb_probe *)self)->bwd++;
@@ -182,8 +226,8 @@ static pb_status probe_linear_bwd(void *self, const pb_pass *pass, pb_site *site
     return PB_OK;
 }
 
-static pb_status probe_sublayer_fwd(void *self, const pb_pass *pass, pb_site *site, pb_tensor x, pb_tensor res,
-                                    pb_tensor y) {
+static pb_status probe_sublayer_fwd(void *self, const pb_pass *pass, pb_site *site, pb_tensor x,
+                                    pb_tensor res, pb_tensor y) {
     ((pb_probe *)self)->fwd++;
     ck_assert_int_eq(site->kind, PB_SITE_SUBLAYER_OUT);
     ck_assert(x.data != y.data && res.data != y.data);
@@ -192,8 +236,8 @@ static pb_status probe_sublayer_fwd(void *self, const pb_pass *pass, pb_site *si
 }
 
 /* Writes dres before it reads dy for dx: they must not be one buffer. */
-static pb_status probe_sublayer_bwd(void *self, const pb_pass *pass, pb_site *site, pb_tensor dy, pb_tensor dx,
-                                    pb_tensor dres) {
+static pb_status probe_sublayer_bwd(void *self, const pb_pass *pass, pb_site *site, pb_tensor dy,
+                                    pb_tensor dx, pb_tensor dres) {
     (void)site;
     ((pb_probe *)self)->bwd++;
     PB_RETURN(pb_axpby(pass->dev, &(pb_axpby_args){.x = dy, .y = dres, .alpha = 0.5, .beta = 1}));
@@ -227,7 +271,8 @@ START_TEST(hooked_sites_have_gradients) {
 }
 END_TEST
 
-/* A hook alone, with everything frozen below and above: backward reaches it, in the layers that have it. */
+/* A hook alone, with everything frozen below and above: backward reaches it, in the layers that
+ * have it. */
 START_TEST(hooks_alone_are_reached) {
     for (int k = 0; k < 2; k++) {
         pb_kind kind = (pb_kind)_i;
@@ -243,7 +288,7 @@ START_TEST(hooks_alone_are_reached) {
 }
 END_TEST
 
-/* --- packing ------------------------------------------------------------------------------------------------------------- */
+/* --- packing --------------------------------------------------------------------------------- */
 
 START_TEST(packed_sequences_do_not_see_each_other) {
     pb_kind kind = (pb_kind)_i;
@@ -255,14 +300,16 @@ START_TEST(packed_sequences_do_not_see_each_other) {
     pb_assert_ok(pb_alloc2(t.dev, PB_MEM_DATA, PB_F64, rows ? t.batch.b.rows : 3, C, &packed));
     pb_assert_ok(pb_model_features(t.m, &t.pass, &t.batch.b, packed));
     double *together = fetched(t.dev, packed);
-    for (int64_t i = 0; i < pb_numel(packed); i++) ck_assert(isfinite(together[i])); /* padding rows too */
+    for (int64_t i = 0; i < pb_numel(packed); i++)
+        ck_assert(isfinite(together[i])); /* padding rows too */
     for (int s = 0; s < 3; s++) {
         pb_tiny_batch one = tiny_batch(t.dev, &t.config, PB_F64, &tiny_lengths[s], s, 1);
         pb_assert_ok(pb_alloc2(t.dev, PB_MEM_DATA, PB_F64, rows ? one.b.rows : 1, C, &alone));
         pb_assert_ok(pb_model_features(t.m, &t.pass, &one.b, alone));
         double *single = fetched(t.dev, alone);
         int64_t n = rows ? tiny_lengths[s] : 1;
-        pb_assert_close(single, together + at * C, (size_t)(n * C), 1e-13, 1e-12, "a sequence alone");
+        pb_assert_close(single, together + at * C, (size_t)(n * C), 1e-13, 1e-12,
+                        "a sequence alone");
         at += n;
         free(single);
     }
@@ -305,9 +352,10 @@ START_TEST(logits_give_the_losses) {
 }
 END_TEST
 
-/* --- devices -------------------------------------------------------------------------------------------------------------- */
+/* --- devices --------------------------------------------------------------------------------- */
 
-/* One training step on a device: losses and all gradients end to end, malloc'ed. */
+/* One training step on a device: losses, all gradients and evaluation logits end to end, malloc'ed.
+ */
 static double *step_values(const char *backend, pb_kind kind, pb_dtype dtype, size_t *n) {
     pb_model_options o = tiny_options(kind, dtype);
     o.hidden_dropout = 0.1;
@@ -316,8 +364,11 @@ static double *step_values(const char *backend, pb_kind kind, pb_dtype dtype, si
     train_all(&t);
     tiny_step(&t, 0.5);
     pb_params *params = pb_model_params(t.m);
-    size_t total = (size_t)(pb_params_elements(params, true) + t.batch.b.targets), at = (size_t)t.batch.b.targets;
+    int64_t rows = t.config.causal ? t.batch.b.rows : 3, V = t.config.causal ? t.config.V : 3;
+    int64_t targets = t.batch.b.targets, elements = pb_params_elements(params, true);
+    size_t total = (size_t)(targets + elements + rows * V), at = (size_t)targets;
     double *all = malloc(total * sizeof *all);
+    pb_tensor logits = {0};
     ck_assert_ptr_nonnull(all);
     pb_assert_ok(pb_device_get_f64(t.dev, all, t.batch.loss));
     for (int i = 0; i < pb_params_count(params); i++) {
@@ -325,6 +376,10 @@ static double *step_values(const char *backend, pb_kind kind, pb_dtype dtype, si
         pb_assert_ok(pb_device_get_f64(t.dev, all + at, p->grad));
         at += (size_t)numel_of(p);
     }
+    pb_assert_ok(pb_alloc2(t.dev, PB_MEM_DATA, dtype, rows, V, &logits));
+    pb_assert_ok(pb_model_logits(t.m, &t.pass, &t.batch.b,
+                                 logits)); /* nothing kept: in place where that may be */
+    pb_assert_ok(pb_device_get_f64(t.dev, all + at, logits));
     tiny_close(&t);
     *n = total;
     return all;
@@ -339,20 +394,23 @@ static double worst(const double *a, const double *b, size_t n) {
     return w;
 }
 
-/* The tolerance comes from the reference itself: how far its own f32 (bf16) step is from f64. It accumulates in f64; a
- * backend that accumulates in f32 rounds up to 24 more times a product here (K = 8 to 24) of errors that mostly cancel:
- * 16 times for f32. In bf16 the storage rounds, the accumulation hardly matters: 4 times. */
+/* The tolerance comes from the reference itself: how far its own f32 (bf16) step is from f64. It
+ * accumulates in f64; a backend that accumulates in f32 rounds up to 24 more times a product here
+ * (K = 8 to 24) of errors that mostly cancel: 16 times for f32. In bf16 the storage rounds, the
+ * accumulation hardly matters: 4 times. */
 START_TEST(cpu_agrees_with_the_reference) {
     static const pb_dtype dtypes[] = {PB_F32, PB_BF16};
     pb_kind kind = (pb_kind)_i;
     size_t n = 0;
     double *exact = step_values("ref", kind, PB_F64, &n);
     for (int k = 0; k < 2; k++) {
-        double *reference = step_values("ref", kind, dtypes[k], &n), *cpu = step_values("cpu", kind, dtypes[k], &n);
+        double *reference = step_values("ref", kind, dtypes[k], &n),
+               *cpu = step_values("cpu", kind, dtypes[k], &n);
         double own = worst(reference, exact, n), other = worst(cpu, exact, n);
         double limit = dtypes[k] == PB_F32 ? 1e-4 : 1.0, times = dtypes[k] == PB_F32 ? 16 : 4;
         ck_assert_msg(own < limit, "%s: the reference is off by %g", pb_dtype_name(dtypes[k]), own);
-        ck_assert_msg(other <= times * own, "%s: cpu is off by %g, the reference by %g", pb_dtype_name(dtypes[k]), other, own);
+        ck_assert_msg(other <= times * own, "%s: cpu is off by %g, the reference by %g",
+                      pb_dtype_name(dtypes[k]), other, own);
         free(reference);
         free(cpu);
     }
@@ -360,14 +418,15 @@ START_TEST(cpu_agrees_with_the_reference) {
 }
 END_TEST
 
-/* --- memory ---------------------------------------------------------------------------------------------------------------- */
+/* --- memory ---------------------------------------------------------------------------------- */
 
 typedef struct pb_peaks {
     uint64_t peak[PB_MEM_COUNT], total;
     double flops;
 } pb_peaks;
 
-static pb_peaks peaks_of(const char *backend, pb_kind kind, pb_dtype dtype, bool quantised, bool full) {
+static pb_peaks peaks_of(const char *backend, pb_kind kind, pb_dtype dtype, bool quantised,
+                         bool full) {
     pb_model_options o = tiny_options(kind, dtype);
     if (quantised) o.storage = (pb_storage){true, PB_CODE_NF4, 64, true};
     pb_probe hooks = {true, true, 0, 0};
@@ -378,7 +437,8 @@ static pb_peaks peaks_of(const char *backend, pb_kind kind, pb_dtype dtype, bool
     if (full) train_all(&t);
     for (int i = 0; i < 2; i++) tiny_step(&t, 1);
     bool causal = t.config.causal;
-    pb_assert_ok(pb_alloc2(t.dev, PB_MEM_DATA, dtype, causal ? t.batch.b.rows : 3, causal ? t.config.V : 3, &logits));
+    pb_assert_ok(pb_alloc2(t.dev, PB_MEM_DATA, dtype, causal ? t.batch.b.rows : 3,
+                           causal ? t.config.V : 3, &logits));
     pb_assert_ok(pb_model_logits(t.m, &t.pass, &t.batch.b, logits));
     for (int i = 0; i < PB_MEM_COUNT; i++) p.peak[i] = pb_device_mem_peak(t.dev, (pb_mem)i);
     p.total = pb_device_mem_peak_total(t.dev);
@@ -394,9 +454,9 @@ START_TEST(plans_predict_every_arena) {
         pb_peaks real = peaks_of("cpu", (pb_kind)_i, dtype, quantised, !quantised);
         pb_peaks plan = peaks_of("plan:cpu", (pb_kind)_i, dtype, quantised, !quantised);
         for (int i = 0; i < PB_MEM_COUNT; i++) {
-            ck_assert_msg(real.peak[i] == plan.peak[i], "%s, %s%s: measured %llu, planned %llu", pb_mem_name((pb_mem)i),
-                          pb_dtype_name(dtype), quantised ? ", 4-bit" : "", (unsigned long long)real.peak[i],
-                          (unsigned long long)plan.peak[i]);
+            ck_assert_msg(real.peak[i] == plan.peak[i], "%s, %s%s: measured %llu, planned %llu",
+                          pb_mem_name((pb_mem)i), pb_dtype_name(dtype), quantised ? ", 4-bit" : "",
+                          (unsigned long long)real.peak[i], (unsigned long long)plan.peak[i]);
         }
         ck_assert_uint_eq(real.total, plan.total);
     }
@@ -409,7 +469,8 @@ START_TEST(steady_steps_take_no_memory) {
     train_all(&t);
     tiny_step(&t, 1);
     uint64_t growths = pb_device_growths(t.dev);
-    uint64_t act = pb_device_mem_now(t.dev, PB_MEM_ACT), work = pb_device_mem_now(t.dev, PB_MEM_WORK);
+    uint64_t act = pb_device_mem_now(t.dev, PB_MEM_ACT),
+             work = pb_device_mem_now(t.dev, PB_MEM_WORK);
     ck_assert_uint_eq(act, 0);
     for (int i = 0; i < 3; i++) tiny_step(&t, 1);
     ck_assert_uint_eq(pb_device_growths(t.dev), growths);
@@ -437,12 +498,16 @@ static uint64_t kept(pb_kind kind, const char *const *trained) {
 
 START_TEST(only_what_backward_needs_is_kept) {
     uint64_t head = kept(TINY_BERT, (const char *const[]){NULL});
-    uint64_t last = kept(TINY_BERT, (const char *const[]){"encoder.layer.1.output.dense.bias", NULL});
-    uint64_t top = kept(TINY_BERT, (const char *const[]){"encoder.layer.1.attention.self.query.bias", NULL});
-    uint64_t reads = kept(TINY_BERT, (const char *const[]){"encoder.layer.1.attention.self.query.weight", NULL});
-    uint64_t low = kept(TINY_BERT, (const char *const[]){"encoder.layer.0.attention.self.query.bias", NULL});
-    uint64_t row = 16 * 8 * 4; /* [rows,C] f32 */
-    ck_assert_uint_lt(head, 2 * 64 + row); /* pooled and logits of three sequences */
+    uint64_t last =
+        kept(TINY_BERT, (const char *const[]){"encoder.layer.1.output.dense.bias", NULL});
+    uint64_t top =
+        kept(TINY_BERT, (const char *const[]){"encoder.layer.1.attention.self.query.bias", NULL});
+    uint64_t reads =
+        kept(TINY_BERT, (const char *const[]){"encoder.layer.1.attention.self.query.weight", NULL});
+    uint64_t low =
+        kept(TINY_BERT, (const char *const[]){"encoder.layer.0.attention.self.query.bias", NULL});
+    uint64_t row = 16 * 8 * 4;                    /* [rows,C] f32 */
+    ck_assert_uint_lt(head, 2 * 64 + row);        /* pooled and logits of three sequences */
     ck_assert_uint_eq(last - head, row + 2 * 64); /* one norm: its input, mean and rstd */
     ck_assert_uint_gt(top, last);
     ck_assert_uint_eq(reads - top, row); /* the input of q */
@@ -458,12 +523,14 @@ START_TEST(base_weights_stay_as_they_were) {
     train_all(&t);
     double **before = calloc((size_t)pb_params_count(params), sizeof *before);
     ck_assert_ptr_nonnull(before);
-    for (int i = 0; i < pb_params_count(params); i++) before[i] = fetched(t.dev, pb_params_at(params, i)->value);
+    for (int i = 0; i < pb_params_count(params); i++)
+        before[i] = fetched(t.dev, pb_params_at(params, i)->value);
     tiny_step(&t, 1);
     for (int i = 0; i < pb_params_count(params); i++) {
         const pb_param *p = pb_params_at(params, i);
         double *after = fetched(t.dev, p->value);
-        ck_assert_msg(!memcmp(before[i], after, (size_t)numel_of(p) * sizeof *after), "%s changed", p->name);
+        ck_assert_msg(!memcmp(before[i], after, (size_t)numel_of(p) * sizeof *after), "%s changed",
+                      p->name);
         free(after);
         free(before[i]);
     }
@@ -472,9 +539,10 @@ START_TEST(base_weights_stay_as_they_were) {
 }
 END_TEST
 
-/* --- 4-bit storage ---------------------------------------------------------------------------------------------------------- */
+/* --- 4-bit storage --------------------------------------------------------------------------- */
 
-/* A 4-bit model equals the dense one that holds its dequantised weights; the dense matrices never stay. */
+/* A 4-bit model equals the dense one that holds its dequantised weights; the dense matrices never
+ * stay. */
 START_TEST(four_bit_storage_is_its_dequantised_model) {
     pb_kind kind = (pb_kind)_i;
     pb_model_options dense = tiny_options(kind, PB_F64), four = dense;
@@ -494,15 +562,17 @@ START_TEST(four_bit_storage_is_its_dequantised_model) {
     }
     double la = tiny_loss(&a), lb = tiny_loss(&b);
     pb_assert_close(&lb, &la, 1, 1e-12, 1e-12, "loss");
-    pb_assert_fails(pb_param_train(pb, pb_params_find(pb, kind == TINY_BERT ? "encoder.layer.0.output.dense.weight"
-                                                                            : "model.layers.0.mlp.up_proj.weight")),
-                    PB_E_INPUT, "4 bits");
+    pb_assert_fails(
+        pb_param_train(pb,
+                       pb_params_find(pb, kind == TINY_BERT ? "encoder.layer.0.output.dense.weight"
+                                                            : "model.layers.0.mlp.up_proj.weight")),
+        PB_E_INPUT, "4 bits");
     tiny_close(&a);
     tiny_close(&b);
 }
 END_TEST
 
-/* --- misuse ----------------------------------------------------------------------------------------------------------------- */
+/* --- misuse ---------------------------------------------------------------------------------- */
 
 START_TEST(misuse_is_refused) {
     pb_model_options o = tiny_options(TINY_LLAMA, PB_F64);
@@ -511,7 +581,8 @@ START_TEST(misuse_is_refused) {
     pb_model *m = NULL;
     pb_assert_fails(pb_model_backward(t.m, &t.pass, &b, 1), PB_E_BUG, "without its forward");
     pb_assert_ok(pb_model_forward(t.m, &t.pass, &b, t.batch.loss, t.batch.pred));
-    pb_assert_fails(pb_model_forward(t.m, &t.pass, &b, t.batch.loss, t.batch.pred), PB_E_BUG, "waits");
+    pb_assert_fails(pb_model_forward(t.m, &t.pass, &b, t.batch.loss, t.batch.pred), PB_E_BUG,
+                    "waits");
     pb_pass other = t.pass;
     other.micro++;
     pb_assert_fails(pb_model_backward(t.m, &other, &b, 1), PB_E_BUG, "without its forward");
@@ -520,13 +591,16 @@ START_TEST(misuse_is_refused) {
     b.max_len = 21;
     b.tokens = 21;
     b.rows = 32;
-    pb_assert_fails(pb_model_forward(t.m, &t.pass, &b, t.batch.loss, t.batch.pred), PB_E_INPUT, "20 positions");
+    pb_assert_fails(pb_model_forward(t.m, &t.pass, &b, t.batch.loss, t.batch.pred), PB_E_INPUT,
+                    "20 positions");
     b = t.batch.b;
     b.rows = 15;
-    pb_assert_fails(pb_model_forward(t.m, &t.pass, &b, t.batch.loss, t.batch.pred), PB_E_BUG, "15 rows");
+    pb_assert_fails(pb_model_forward(t.m, &t.pass, &b, t.batch.loss, t.batch.pred), PB_E_BUG,
+                    "15 rows");
     b = t.batch.b;
     b.ids = b.cu;
-    pb_assert_fails(pb_model_forward(t.m, &t.pass, &b, t.batch.loss, t.batch.pred), PB_E_BUG, "batch.ids");
+    pb_assert_fails(pb_model_forward(t.m, &t.pass, &b, t.batch.loss, t.batch.pred), PB_E_BUG,
+                    "batch.ids");
     o.max_len = 21;
     pb_assert_fails(pb_model_new(t.dev, &t.config, &o, NULL, &m), PB_E_INPUT, "20 positions");
     pb_model_config c = t.config;
@@ -537,22 +611,49 @@ START_TEST(misuse_is_refused) {
 }
 END_TEST
 
-/* Every allocation on the device may fail: a status, no crash, and what was held is given back. */
+/* Build, one training step. */
+static pb_status whole_step(pb_device *dev, const pb_model_config *c, const pb_model_options *o,
+                            const pb_tiny_batch *t, pb_model **m) {
+    pb_pass pass = {.dev = dev, .dtype = o->dtype, .train = true};
+    PB_RETURN(pb_model_new(dev, c, o, NULL, m));
+    for (int i = 0; i < pb_params_count(pb_model_params(*m)); i++) {
+        PB_RETURN(pb_param_train(pb_model_params(*m), pb_params_at(pb_model_params(*m), i)));
+    }
+    PB_RETURN(pb_model_forward(*m, &pass, &t->b, t->loss, t->pred));
+    return pb_model_backward(*m, &pass, &t->b, 1);
+}
+
+/* Every growth of an arena may fail: a status, no crash, nothing held, and the next try works. */
 START_TEST(any_device_allocation_may_fail) {
     pb_model_config c = tiny_config((pb_kind)_i);
     pb_model_options o = tiny_options((pb_kind)_i, PB_F32);
-    for (int64_t n = 1; n < 200; n++) {
+    int failures = 0;
+    int64_t first = 0;
+    for (int64_t n = 0; n < 400; n++) {
         pb_device *dev = NULL;
         pb_model *m = NULL;
-        pb_assert_ok(pb_device_open("ref", &(pb_device_options){.fail_alloc = n}, &dev));
-        pb_status status = pb_model_new(dev, &c, &o, NULL, &m);
+        pb_assert_ok(pb_device_open(
+            "ref", &(pb_device_options){.fail_alloc = n ? first + n : INT64_MAX}, &dev));
+        pb_tiny_batch t = tiny_batch(dev, &c, PB_F32, tiny_lengths, 0, 3);
+        if (!n) first = (int64_t)pb_device_growths(dev);
+        pb_status status = whole_step(dev, &c, &o, &t, &m);
         ck_assert(status == PB_OK || status == PB_E_OOM);
-        ck_assert((m != NULL) == (status == PB_OK));
+        ck_assert_uint_eq(pb_device_mem_now(dev, PB_MEM_ACT), 0);
+        ck_assert_uint_eq(pb_device_mem_now(dev, PB_MEM_WORK), 0);
+        failures += status != PB_OK;
+        if (status != PB_OK && m) { /* the failed step can be run again */
+            pb_pass pass = {.dev = dev, .dtype = o.dtype, .train = true};
+            pb_assert_ok(pb_model_forward(m, &pass, &t.b, t.loss, t.pred));
+            pb_assert_ok(pb_model_backward(m, &pass, &t.b, 1));
+        }
         pb_model_free(m);
         pb_device_close(dev);
-        if (status == PB_OK) return;
+        if (n && status == PB_OK) {
+            ck_assert_int_ge(failures, 4); /* base, adapter, gradient, activation, workspace ... */
+            return;
+        }
     }
-    ck_abort_msg("building a tiny model grows the arenas more than 200 times");
+    ck_abort_msg("a tiny step grows the arenas more than 400 times");
 }
 END_TEST
 
@@ -564,6 +665,7 @@ int main(void) {
     tcase_add_test(t, pooling_modes_have_gradients);
     tcase_add_loop_test(t, every_subset_gets_the_same_gradients, 0, TINY_COUNT);
     tcase_add_test(t, gradients_add_up_over_micro_batches);
+    tcase_add_loop_test(t, targets_beyond_one_chunk_of_the_head_count, TINY_LLAMA, TINY_GPT2);
     tcase_add_loop_test(t, hooked_sites_have_gradients, 0, TINY_COUNT);
     tcase_add_loop_test(t, hooks_alone_are_reached, 0, TINY_COUNT);
     t = pb_test_case(s, "packing");

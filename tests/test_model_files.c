@@ -1,25 +1,27 @@
-/* What a model reads and writes: config.json of every family, checkpoints with their names, shapes and layouts, adapter
- * files, the published shapes. */
+/* What a model reads and writes: config.json of every family, checkpoints with their names, shapes
+ * and layouts, adapter files, the published shapes. */
 #include "base/file.h"
 #include "tests/model_tiny.h"
 
-/* --- config.json -------------------------------------------------------------------------------------------------------- */
+/* --- config.json ----------------------------------------------------------------------------- */
 
 static pb_status parse(const char *json, pb_model_config *c) {
     return pb_model_config_parse("dir/config.json", json, strlen(json), c);
 }
 
-#define BERT_SIZES                                                                                             \
-    "\"model_type\":\"bert\",\"vocab_size\":100,\"hidden_size\":12,\"num_hidden_layers\":3,"                   \
+#define BERT_SIZES                                                                                 \
+    "\"model_type\":\"bert\",\"vocab_size\":100,\"hidden_size\":12,\"num_hidden_layers\":3,"       \
     "\"num_attention_heads\":4,\"intermediate_size\":20,\"max_position_embeddings\":64"
-#define LLAMA_SIZES                                                                                            \
-    "\"vocab_size\":100,\"hidden_size\":12,\"num_hidden_layers\":3,\"num_attention_heads\":6,"                 \
+#define LLAMA_SIZES                                                                                \
+    "\"vocab_size\":100,\"hidden_size\":12,\"num_hidden_layers\":3,\"num_attention_heads\":6,"     \
     "\"intermediate_size\":20,\"max_position_embeddings\":64"
 
 START_TEST(bert_config_reads) {
     pb_model_config c;
-    pb_assert_ok(parse("{" BERT_SIZES ",\"hidden_act\":\"gelu_new\",\"layer_norm_eps\":1e-6,\"type_vocab_size\":2,"
-                       "\"hidden_dropout_prob\":0.2,\"attention_probs_dropout_prob\":0,\"pad_token_id\":0}", &c));
+    pb_assert_ok(parse(
+        "{" BERT_SIZES ",\"hidden_act\":\"gelu_new\",\"layer_norm_eps\":1e-6,\"type_vocab_size\":2,"
+        "\"hidden_dropout_prob\":0.2,\"attention_probs_dropout_prob\":0,\"pad_token_id\":0}",
+        &c));
     ck_assert_str_eq(c.family, "bert");
     ck_assert(!c.causal && c.post_norm && c.biases && !c.rope && !c.gated_mlp);
     ck_assert_int_eq(c.HS, 3);
@@ -27,36 +29,51 @@ START_TEST(bert_config_reads) {
     ck_assert_int_eq(c.type_vocab, 2);
     ck_assert_int_eq(c.act, PB_ACT_GELU_TANH);
     ck_assert(c.norm_eps == 1e-6 && c.hidden_dropout == 0.2 && c.attention_dropout == 0);
-    pb_assert_fails(parse("{" BERT_SIZES ",\"position_embedding_type\":\"relative_key\"}", &c), PB_E_INPUT, "relative_key");
+    pb_assert_fails(parse("{" BERT_SIZES ",\"position_embedding_type\":\"relative_key\"}", &c),
+                    PB_E_INPUT, "relative_key");
     pb_assert_fails(parse("{" BERT_SIZES ",\"hidden_act\":\"mish\"}", &c), PB_E_INPUT, "mish");
-    pb_assert_fails(parse("{\"model_type\":\"bert\",\"vocab_size\":100}", &c), PB_E_INPUT, "hidden_size");
-    pb_assert_fails(parse("{\"model_type\":\"bert\",\"vocab_size\":-1}", &c), PB_E_INPUT, "vocab_size");
+    pb_assert_fails(parse("{\"model_type\":\"bert\",\"vocab_size\":100}", &c), PB_E_INPUT,
+                    "hidden_size");
+    pb_assert_fails(parse("{\"model_type\":\"bert\",\"vocab_size\":-1}", &c), PB_E_INPUT,
+                    "vocab_size");
 }
 END_TEST
 
 START_TEST(llama_config_reads) {
     pb_model_config c;
-    pb_assert_ok(parse("{\"model_type\":\"llama\"," LLAMA_SIZES ",\"num_key_value_heads\":2,\"rms_norm_eps\":1e-5,"
-                       "\"tie_word_embeddings\":true,\"rope_scaling\":null,\"head_dim\":null}", &c));
+    pb_assert_ok(parse("{\"model_type\":\"llama\"," LLAMA_SIZES
+                       ",\"num_key_value_heads\":2,\"rms_norm_eps\":1e-5,"
+                       "\"tie_word_embeddings\":true,\"rope_scaling\":null,\"head_dim\":null}",
+                       &c));
     ck_assert(c.causal && !c.post_norm && !c.biases && c.rope && c.gated_mlp && c.tied_head);
     ck_assert_int_eq(c.NKV, 2);
     ck_assert_int_eq(c.HS, 2);
     ck_assert(c.rope_theta == 10000 && c.rope_factor == 0);
-    pb_assert_ok(parse("{\"model_type\":\"llama\"," LLAMA_SIZES ",\"head_dim\":8,\"rope_theta\":500000.0,"
-                       "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":32.0,\"low_freq_factor\":1.0,"
-                       "\"high_freq_factor\":4.0,\"original_max_position_embeddings\":8192}}", &c));
+    pb_assert_ok(
+        parse("{\"model_type\":\"llama\"," LLAMA_SIZES ",\"head_dim\":8,\"rope_theta\":500000.0,"
+              "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":32.0,\"low_freq_factor\":1.0,"
+              "\"high_freq_factor\":4.0,\"original_max_position_embeddings\":8192}}",
+              &c));
     ck_assert(c.HS == 8 && c.NKV == 6 && !c.tied_head);
     ck_assert(c.rope_theta == 500000 && c.rope_factor == 32 && c.rope_original == 8192);
-    pb_assert_ok(parse("{\"model_type\":\"llama\"," LLAMA_SIZES ",\"rope_parameters\":{\"rope_theta\":7e5,"
-                       "\"rope_type\":\"default\"}}", &c));
+    pb_assert_ok(parse("{\"model_type\":\"llama\"," LLAMA_SIZES
+                       ",\"rope_parameters\":{\"rope_theta\":7e5,"
+                       "\"rope_type\":\"default\"}}",
+                       &c));
     ck_assert(c.rope_theta == 7e5 && c.rope_factor == 0);
-    pb_assert_fails(parse("{\"model_type\":\"llama\"," LLAMA_SIZES ",\"rope_scaling\":{\"type\":\"yarn\"}}", &c), PB_E_INPUT,
-                    "yarn");
-    pb_assert_fails(parse("{\"model_type\":\"llama\"," LLAMA_SIZES ",\"num_key_value_heads\":4}", &c), PB_E_INPUT,
-                    "not a multiple of 4");
-    pb_assert_fails(parse("{\"model_type\":\"llama\"," LLAMA_SIZES ",\"head_dim\":3}", &c), PB_E_INPUT, "head size 3");
-    pb_assert_fails(parse("{\"model_type\":\"llama\"," LLAMA_SIZES ",\"hidden_act\":\"gelu\"}", &c), PB_E_INPUT, "gelu");
-    pb_assert_fails(parse("{\"model_type\":\"llama\"," LLAMA_SIZES ",\"attention_bias\":true}", &c), PB_E_INPUT, "mlp_bias");
+    pb_assert_fails(parse("{\"model_type\":\"llama\"," LLAMA_SIZES
+                          ",\"rope_scaling\":{\"type\":\"yarn\"}}",
+                          &c),
+                    PB_E_INPUT, "yarn");
+    pb_assert_fails(
+        parse("{\"model_type\":\"llama\"," LLAMA_SIZES ",\"num_key_value_heads\":4}", &c),
+        PB_E_INPUT, "not a multiple of 4");
+    pb_assert_fails(parse("{\"model_type\":\"llama\"," LLAMA_SIZES ",\"head_dim\":3}", &c),
+                    PB_E_INPUT, "head size 3");
+    pb_assert_fails(parse("{\"model_type\":\"llama\"," LLAMA_SIZES ",\"hidden_act\":\"gelu\"}", &c),
+                    PB_E_INPUT, "gelu");
+    pb_assert_fails(parse("{\"model_type\":\"llama\"," LLAMA_SIZES ",\"attention_bias\":true}", &c),
+                    PB_E_INPUT, "mlp_bias");
 }
 END_TEST
 
@@ -66,21 +83,28 @@ START_TEST(variants_read) {
     ck_assert_int_eq(c.P, 32);
     pb_assert_ok(parse("{\"model_type\":\"mistral\"," LLAMA_SIZES ",\"sliding_window\":null}", &c));
     ck_assert_int_eq(c.P, 64);
-    pb_assert_ok(parse("{\"model_type\":\"qwen2\"," LLAMA_SIZES ",\"sliding_window\":32,\"use_sliding_window\":false}", &c));
+    pb_assert_ok(parse("{\"model_type\":\"qwen2\"," LLAMA_SIZES
+                       ",\"sliding_window\":32,\"use_sliding_window\":false}",
+                       &c));
     ck_assert(c.P == 64 && c.qkv_biases && !c.biases);
-    pb_assert_ok(parse("{\"model_type\":\"gpt2\",\"vocab_size\":50,\"n_embd\":8,\"n_layer\":2,\"n_head\":2,\"n_positions\":16,"
-                       "\"n_inner\":null,\"activation_function\":\"gelu_new\"}", &c));
+    pb_assert_ok(parse("{\"model_type\":\"gpt2\",\"vocab_size\":50,\"n_embd\":8,\"n_layer\":2,\"n_"
+                       "head\":2,\"n_positions\":16,"
+                       "\"n_inner\":null,\"activation_function\":\"gelu_new\"}",
+                       &c));
     ck_assert(c.FF == 32 && c.tied_head && c.biases && c.causal && !c.rope);
-    pb_assert_ok(parse("{\"model_type\":\"roberta\",\"vocab_size\":100,\"hidden_size\":12,\"num_hidden_layers\":3,"
-                       "\"num_attention_heads\":4,\"intermediate_size\":20,\"max_position_embeddings\":66,"
-                       "\"type_vocab_size\":1}", &c));
+    pb_assert_ok(parse(
+        "{\"model_type\":\"roberta\",\"vocab_size\":100,\"hidden_size\":12,\"num_hidden_layers\":3,"
+        "\"num_attention_heads\":4,\"intermediate_size\":20,\"max_position_embeddings\":66,"
+        "\"type_vocab_size\":1}",
+        &c));
     ck_assert(c.P == 64 && c.type_vocab == 1);
 }
 END_TEST
 
 START_TEST(unknown_families_are_refused_by_name) {
     pb_model_config c;
-    pb_assert_fails(parse("{\"model_type\":\"mamba\"}", &c), PB_E_INPUT, "\"mamba\" is not supported; supported: bert, gpt2, llama");
+    pb_assert_fails(parse("{\"model_type\":\"mamba\"}", &c), PB_E_INPUT,
+                    "\"mamba\" is not supported; supported: bert, gpt2, llama");
     ck_assert(strstr(pb_error_message(), "dir/config.json") != NULL);
     pb_assert_fails(parse("{}", &c), PB_E_INPUT, "model_type");
     pb_assert_fails(parse("[]", &c), PB_E_INPUT, "expected an object");
@@ -103,12 +127,14 @@ START_TEST(folders_name_models_and_poolings) {
     ck_assert_int_eq(c.pool, PB_POOL_MEAN);
     ck_assert_str_eq(c.name, strrchr(dir, '/') + 1);
     pb_assert_ok(pb_make_dirs(pool));
-    write_text(pool, "config.json", "{\"pooling_mode_cls_token\":true,\"pooling_mode_mean_tokens\":false}");
+    write_text(pool, "config.json",
+               "{\"pooling_mode_cls_token\":true,\"pooling_mode_mean_tokens\":false}");
     pb_assert_ok(pb_model_config_load(dir, &c));
     ck_assert_int_eq(c.pool, PB_POOL_CLS);
     write_text(pool, "config.json", "{\"pooling_mode_max_tokens\":true}");
     pb_assert_fails(pb_model_config_load(dir, &c), PB_E_INPUT, "pooling_mode_max_tokens");
-    write_text(pool, "config.json", "{\"pooling_mode_cls_token\":true,\"pooling_mode_mean_tokens\":true}");
+    write_text(pool, "config.json",
+               "{\"pooling_mode_cls_token\":true,\"pooling_mode_mean_tokens\":true}");
     pb_assert_fails(pb_model_config_load(dir, &c), PB_E_INPUT, "more than one");
     free(pool);
     free(dir);
@@ -140,7 +166,8 @@ START_TEST(shapes_have_the_published_parameters) {
     pb_model_config c;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         pb_assert_ok(pb_model_shape(known[i].name, &c));
-        ck_assert_msg(pb_model_config_params(&c) == known[i].params, "%s: %lld parameters, published %lld", known[i].name,
+        ck_assert_msg(pb_model_config_params(&c) == known[i].params,
+                      "%s: %lld parameters, published %lld", known[i].name,
                       (long long)pb_model_config_params(&c), (long long)known[i].params);
     }
     for (const char *const *name = pb_model_shape_names(); *name; name++) {
@@ -168,7 +195,7 @@ START_TEST(counts_are_what_is_built) {
 }
 END_TEST
 
-/* --- checkpoints --------------------------------------------------------------------------------------------------------- */
+/* --- checkpoints ----------------------------------------------------------------------------- */
 
 /* The value at [i,j] of the tensor called `name`: exact in bf16 and f16. */
 static double value_of(const char *name, int64_t i, int64_t j) {
@@ -189,7 +216,9 @@ static void put_value(unsigned char *out, const char *dtype, double v) {
     memcpy(&u, &f, 4);
     uint16_t h = pb_f32_to_bf16(f);
     if (!strcmp(dtype, "F16")) { /* normal range only */
-        h = u << 1 ? (uint16_t)((u >> 16 & 0x8000u) | (((u >> 23 & 255u) - 112u) << 10) | (u >> 13 & 1023u)) : 0;
+        h = u << 1 ? (uint16_t)((u >> 16 & 0x8000u) | (((u >> 23 & 255u) - 112u) << 10) |
+                                (u >> 13 & 1023u))
+                   : 0;
     }
     if (!strcmp(dtype, "F32")) memcpy(out, &f, 4);
     else memcpy(out, &h, 2);
@@ -201,10 +230,12 @@ static void add(pb_writer *w, const char *name, int64_t rows, int64_t cols) {
     ck_assert(data && w->n < 128);
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t j = 0; j < (cols ? cols : 1); j++) {
-            put_value(data + (size_t)(i * (cols ? cols : 1) + j) * size, w->dtype, value_of(name, i, j));
+            put_value(data + (size_t)(i * (cols ? cols : 1) + j) * size, w->dtype,
+                      value_of(name, i, j));
         }
     }
-    w->list[w->n++] = (pb_write_tensor){strdup(name), w->dtype, cols ? 2 : 1, {rows, cols}, data, n * size};
+    w->list[w->n++] =
+        (pb_write_tensor){strdup(name), w->dtype, cols ? 2 : 1, {rows, cols}, data, n * size};
 }
 
 static void free_writer(pb_writer *w) {
@@ -215,7 +246,8 @@ static void free_writer(pb_writer *w) {
     w->n = 0;
 }
 
-/* A checkpoint of the tiny model of a kind, as its parameters are named, with a prefix put before each name. */
+/* A checkpoint of the tiny model of a kind, as its parameters are named, with a prefix put before
+ * each name. */
 static pb_writer checkpoint(pb_kind kind, const char *dtype, const char *prefix, size_t strip) {
     pb_writer w = {.dtype = dtype};
     pb_model_config c = tiny_config(kind);
@@ -236,7 +268,8 @@ static pb_writer checkpoint(pb_kind kind, const char *dtype, const char *prefix,
     return w;
 }
 
-static pb_status load(pb_kind kind, const char *path, pb_dtype dtype, pb_device **dev, pb_model **m) {
+static pb_status load(pb_kind kind, const char *path, pb_dtype dtype, pb_device **dev,
+                      pb_model **m) {
     pb_model_config c = tiny_config(kind);
     pb_model_options o = tiny_options(kind, dtype);
     pb_safetensors *st = NULL;
@@ -247,23 +280,25 @@ static pb_status load(pb_kind kind, const char *path, pb_dtype dtype, pb_device 
     return status;
 }
 
-static void holds(pb_device *dev, pb_model *m, const char *param, const char *tensor, int64_t row0, bool transposed,
-                  int64_t col0) {
+static void holds(pb_device *dev, pb_model *m, const char *param, const char *tensor, int64_t row0,
+                  bool transposed, int64_t col0) {
     const pb_param *p = pb_params_find(pb_model_params(m), param);
     ck_assert_msg(p != NULL, "%s", param);
     double *v = fetched(dev, p->value);
     int64_t cols = p->ndim == 2 ? p->dim[1] : 1;
     for (int64_t i = 0; i < p->dim[0]; i++) {
         for (int64_t j = 0; j < cols; j++) {
-            double want = transposed ? value_of(tensor, j, i + col0) : value_of(tensor, i + row0, j);
-            ck_assert_msg(v[i * cols + j] == want, "%s[%lld,%lld] = %g, expected %g", param, (long long)i, (long long)j,
-                          v[i * cols + j], want);
+            double want =
+                transposed ? value_of(tensor, j, i + col0) : value_of(tensor, i + row0, j);
+            ck_assert_msg(v[i * cols + j] == want, "%s[%lld,%lld] = %g, expected %g", param,
+                          (long long)i, (long long)j, v[i * cols + j], want);
         }
     }
     free(v);
 }
 
-static void check_checkpoint(pb_kind kind, const char *dtype, pb_dtype T, const char *prefix, size_t strip) {
+static void check_checkpoint(pb_kind kind, const char *dtype, pb_dtype T, const char *prefix,
+                             size_t strip) {
     char *dir = pb_test_dir(), *path = pb_path_join(dir, "model.safetensors");
     pb_device *dev = NULL;
     pb_model *m = NULL;
@@ -306,7 +341,10 @@ START_TEST(fused_and_transposed_tensors_load) {
         static const struct {
             const char *name;
             int64_t in, out;
-        } linear[] = {{"attn.c_attn", 8, 24}, {"attn.c_proj", 8, 8}, {"mlp.c_fc", 8, 12}, {"mlp.c_proj", 12, 8}};
+        } linear[] = {{"attn.c_attn", 8, 24},
+                      {"attn.c_proj", 8, 8},
+                      {"mlp.c_fc", 8, 12},
+                      {"mlp.c_proj", 12, 8}};
         char name[160];
         for (int k = 0; k < 4; k++) {
             (void)snprintf(name, sizeof name, "transformer.h.%d.%s.weight", i, linear[k].name);
@@ -315,7 +353,8 @@ START_TEST(fused_and_transposed_tensors_load) {
             add(&w, name, linear[k].out, 0);
         }
         for (int k = 0; k < 4; k++) {
-            (void)snprintf(name, sizeof name, "transformer.h.%d.ln_%d.%s", i, k / 2 + 1, k % 2 ? "weight" : "bias");
+            (void)snprintf(name, sizeof name, "transformer.h.%d.ln_%d.%s", i, k / 2 + 1,
+                           k % 2 ? "weight" : "bias");
             add(&w, name, 8, 0);
         }
     }
@@ -327,7 +366,8 @@ START_TEST(fused_and_transposed_tensors_load) {
         pb_assert_ok(load(TINY_GPT2, dir, k ? PB_F64 : PB_F32, &dev, &m));
         holds(dev, m, "wte.weight", "transformer.wte.weight", 0, false, 0);
         holds(dev, m, "h.1.attn.c_attn.q.weight", "transformer.h.1.attn.c_attn.weight", 0, true, 0);
-        holds(dev, m, "h.1.attn.c_attn.v.weight", "transformer.h.1.attn.c_attn.weight", 0, true, 16);
+        holds(dev, m, "h.1.attn.c_attn.v.weight", "transformer.h.1.attn.c_attn.weight", 0, true,
+              16);
         holds(dev, m, "h.0.attn.c_attn.k.bias", "transformer.h.0.attn.c_attn.bias", 8, false, 0);
         holds(dev, m, "h.0.mlp.c_proj.weight", "transformer.h.0.mlp.c_proj.weight", 0, true, 0);
         holds(dev, m, "ln_f.bias", "transformer.ln_f.bias", 0, false, 0);
@@ -344,7 +384,8 @@ START_TEST(bad_checkpoints_are_refused_by_name) {
     static const char tensor[] = "model.layers.1.mlp.down_proj.weight";
     for (int k = 0; k < 3; k++) {
         static const char *const part[] = {"tensor model.layers.1.mlp.down_proj.weight is missing",
-                                           "has shape [12,8], expected [8,12]", "dtype I32, expected F32"};
+                                           "has shape [12,8], expected [8,12]",
+                                           "dtype I32, expected F32"};
         pb_writer w = checkpoint(TINY_LLAMA, "F32", "", 0);
         pb_device *dev = NULL;
         pb_model *m = NULL;
@@ -388,7 +429,8 @@ START_TEST(checkpoints_quantise_while_loading) {
     pb_assert_ok(pb_param_get(pb_model_params(m), p, v));
     for (int i = 0; i < 12 * 8; i++) {
         double want = value_of(p->name, i / 8, i % 8);
-        pb_assert_close(&v[i], &want, 1, 0.5 * 2.0 / 7 + 1e-6, 0, "a code's distance"); /* half a step of absmax <= 2 */
+        pb_assert_close(&v[i], &want, 1, 0.5 * 2.0 / 7 + 1e-6, 0,
+                        "a code's distance"); /* half a step of absmax <= 2 */
     }
     ck_assert_uint_eq(pb_device_mem_now(dev, PB_MEM_WORK), 0);
     pb_model_free(m);
@@ -398,11 +440,12 @@ START_TEST(checkpoints_quantise_while_loading) {
 }
 END_TEST
 
-/* --- adapters -------------------------------------------------------------------------------------------------------------- */
+/* --- adapters -------------------------------------------------------------------------------- */
 
 static pb_status add_adapter(void *self, const pb_attach *ctx) {
     pb_param *p = NULL;
-    PB_RETURN(pb_params_add(ctx->params, PB_ROLE_ADAPTER, "layers.0.attn.q.extra", *(const int *)self, 3, &p));
+    PB_RETURN(pb_params_add(ctx->params, PB_ROLE_ADAPTER, "layers.0.attn.q.extra",
+                            *(const int *)self, 3, &p));
     PB_RETURN(pb_param_train(ctx->params, p));
     PB_RETURN(pb_params_add(ctx->params, PB_ROLE_ADAPTER, "layers.0.attn.q.frozen", 4, 0, &p));
     return pb_param_train(ctx->params, pb_params_find(ctx->params, "embeddings.LayerNorm.weight"));
@@ -428,11 +471,13 @@ START_TEST(adapters_save_and_load) {
     tiny_fill(a.m);
     pb_assert_ok(pb_model_save_adapter(a.m, path, meta, &bytes));
     pb_assert_ok(pb_safetensors_open(path, &st));
-    ck_assert_int_eq(pb_safetensors_count(st), 5); /* head weight and bias, extra, frozen, one norm gain */
+    ck_assert_int_eq(pb_safetensors_count(st),
+                     5); /* head weight and bias, extra, frozen, one norm gain */
     ck_assert_str_eq(pb_safetensors_metadata(st, "method"), "adds");
     ck_assert_uint_gt(bytes, 4 * (3 * 8 + 3 + 2 * 3 + 4 + 8));
     pb_safetensors_close(st);
-    pb_assert_ok(pb_param_fill(pb_model_params(b.m), pb_params_find(pb_model_params(b.m), "head.weight"), 0.5));
+    pb_assert_ok(pb_param_fill(pb_model_params(b.m),
+                               pb_params_find(pb_model_params(b.m), "head.weight"), 0.5));
     ck_assert(tiny_loss(&a) != tiny_loss(&b));
     pb_assert_ok(pb_model_load_adapter(b.m, path));
     ck_assert(tiny_loss(&a) == tiny_loss(&b));

@@ -27,9 +27,11 @@ static pb_file_bytes file_of(const char *header, size_t payload) {
 static void refused(const char *header, size_t payload, const char *part) {
     pb_file_bytes f = file_of(header, payload);
     pb_safetensors *st = NULL;
-    pb_assert_fails(pb_safetensors_open_bytes("x.safetensors", f.data, f.len, &st), PB_E_INPUT, part);
+    pb_assert_fails(pb_safetensors_open_bytes("x.safetensors", f.data, f.len, &st), PB_E_INPUT,
+                    part);
     ck_assert_ptr_null(st);
-    ck_assert_msg(strstr(pb_error_message(), "x.safetensors") != NULL, "no file name: %s", pb_error_message());
+    ck_assert_msg(strstr(pb_error_message(), "x.safetensors") != NULL, "no file name: %s",
+                  pb_error_message());
     free(f.data);
 }
 
@@ -75,7 +77,8 @@ END_TEST
 START_TEST(every_truncation_is_refused) {
     pb_file_bytes f = file_of(good, 36);
     for (size_t len = 0; len < f.len; len++) {
-        unsigned char *cut = malloc(len ? len : 1); /* exact size: a read behind it shows under a sanitizer */
+        unsigned char *cut =
+            malloc(len ? len : 1); /* exact size: a read behind it shows under a sanitizer */
         ck_assert_ptr_nonnull(cut);
         memcpy(cut, f.data, len);
         pb_safetensors *st = NULL;
@@ -98,7 +101,8 @@ START_TEST(every_truncation_is_refused) {
 END_TEST
 
 START_TEST(no_changed_byte_is_trusted) {
-    static const unsigned char with[] = {0, '"', '\\', '{', '}', '[', ']', ',', ':', '0', '9', '-', 'u', ' ', 0x7f, 0xff};
+    static const unsigned char with[] = {0,   '"', '\\', '{', '}', '[', ']',  ',',
+                                         ':', '0', '9',  '-', 'u', ' ', 0x7f, 0xff};
     pb_file_bytes f = file_of(good, 36);
     for (size_t at = 0; at < f.len; at++) {
         unsigned char old = f.data[at];
@@ -119,8 +123,9 @@ START_TEST(no_changed_byte_is_trusted) {
 }
 END_TEST
 
-#define T(name, dtype, shape, from, to) \
-    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" from "," to "]}"
+#define T(name, dtype, shape, from, to)                                                            \
+    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" from "," to "]" \
+    "}"
 
 START_TEST(layout_faults_are_refused) {
     refused("{" T("a", "U8", "[4]", "0", "4") "," T("b", "U8", "[4]", "2", "6") "}", 6, "overlap");
@@ -130,8 +135,10 @@ START_TEST(layout_faults_are_refused) {
     refused("{" T("a", "U8", "[4]", "0", "4") "}", 3, "truncated");
     refused("{" T("a", "U8", "[4]", "4", "0") "}", 4, "data_offsets");
     refused("{" T("a", "F32", "[4]", "0", "4") "}", 4, "need 16");
-    refused("{" T("a", "U8", "[4]", "0", "4") "," T("a", "U8", "[4]", "4", "8") "}", 8, "tensor a twice");
-    accepted("{" T("a", "U8", "[0]", "0", "0") "," T("b", "U8", "[2]", "0", "2") "," T("c", "F32", "[0,9]", "2", "2") "}",
+    refused("{" T("a", "U8", "[4]", "0", "4") "," T("a", "U8", "[4]", "4", "8") "}", 8,
+            "tensor a twice");
+    accepted("{" T("a", "U8", "[0]", "0", "0") "," T("b", "U8", "[2]", "0",
+                                                     "2") "," T("c", "F32", "[0,9]", "2", "2") "}",
              2, 3);
     accepted("{}", 0, 0);
 }
@@ -142,7 +149,8 @@ START_TEST(huge_numbers_are_refused) {
     refused("{" T("a", "F32", "[9223372036854775807]", "0", "4") "}", 4, "2^63");
     refused("{" T("a", "F32", "[4294967296,4294967296]", "0", "4") "}", 4, "2^63");
     refused("{" T("a", "U8", "[4]", "0", "18446744073709551620") "}", 4, "2^63");
-    refused("{" T("a", "U8", "[4]", "9223372036854775803", "9223372036854775807") "}", 4, "leave the 4 bytes");
+    refused("{" T("a", "U8", "[4]", "9223372036854775803", "9223372036854775807") "}", 4,
+            "leave the 4 bytes");
     refused("{" T("a", "U8", "[-4]", "0", "4") "}", 4, "non-negative integer");
     refused("{" T("a", "U8", "[4.0]", "0", "4") "}", 4, "']'");
     refused("{" T("a", "U8", "[04]", "0", "4") "}", 4, "leading zero");
@@ -150,10 +158,12 @@ START_TEST(huge_numbers_are_refused) {
     pb_file_bytes f = file_of(good, 36);
     pb_safetensors *st = NULL;
     memset(f.data, 0xff, 8);
-    pb_assert_fails(pb_safetensors_open_bytes("x", f.data, f.len, &st), PB_E_INPUT, "18446744073709551615");
+    pb_assert_fails(pb_safetensors_open_bytes("x", f.data, f.len, &st), PB_E_INPUT,
+                    "18446744073709551615");
     memset(f.data, 0, 8);
     f.data[3] = 6; /* 100 663 296 */
-    pb_assert_fails(pb_safetensors_open_bytes("x", f.data, f.len, &st), PB_E_INPUT, "at most 100000000");
+    pb_assert_fails(pb_safetensors_open_bytes("x", f.data, f.len, &st), PB_E_INPUT,
+                    "at most 100000000");
     free(f.data);
 }
 END_TEST
@@ -164,8 +174,10 @@ START_TEST(schema_faults_are_refused) {
     refused("{" T("a", "U8", "[4]", "0", "4,4") "}", 4, "more than 2");
     refused("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[4]}}", 4, "two numbers");
     refused("{\"a\":{\"dtype\":\"U8\",\"shape\":[4]}}", 4, "needs dtype, shape and data_offsets");
-    refused("{\"a\":{\"dtype\":\"U8\",\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4, "\"dtype\" twice");
-    refused("{\"a\":{\"dtype\":\"U8\",\"sha\":[4],\"data_offsets\":[0,4]}}", 4, "unknown key \"sha\"");
+    refused("{\"a\":{\"dtype\":\"U8\",\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4,
+            "\"dtype\" twice");
+    refused("{\"a\":{\"dtype\":\"U8\",\"sha\":[4],\"data_offsets\":[0,4]}}", 4,
+            "unknown key \"sha\"");
     refused("{\"__metadata__\":{},\"__metadata__\":{}}", 0, "__metadata__ twice");
     refused("{\"__metadata__\":{\"a\":1}}", 0, "a string");
     refused("{\"__metadata__\":{\"a\":{\"b\":\"c\"}}}", 0, "a string");
@@ -183,7 +195,8 @@ END_TEST
 START_TEST(misaligned_data_reads_right) {
     float want[2] = {1.5f, -2.25f}, got[2];
     double wide[2];
-    pb_file_bytes f = file_of("{" T("a", "U8", "[3]", "0", "3") "," T("b", "F32", "[2]", "3", "11") "}", 11);
+    pb_file_bytes f =
+        file_of("{" T("a", "U8", "[3]", "0", "3") "," T("b", "F32", "[2]", "3", "11") "}", 11);
     memcpy(f.data + f.len - 8, want, 8);
     pb_safetensors *st = NULL;
     pb_assert_ok(pb_safetensors_open_bytes("x", f.data, f.len, &st));
@@ -195,7 +208,8 @@ START_TEST(misaligned_data_reads_right) {
     pb_assert_ok(pb_stored_tensor_f32(b, 1, 1, got));
     ck_assert(got[0] == -2.25f);
     pb_assert_fails(pb_stored_tensor_f32(b, 1, 2, got), PB_E_BUG, "[1, +2)");
-    pb_assert_fails(pb_stored_tensor_f32(pb_safetensors_find(st, "a"), 0, 1, got), PB_E_INPUT, "dtype U8");
+    pb_assert_fails(pb_stored_tensor_f32(pb_safetensors_find(st, "a"), 0, 1, got), PB_E_INPUT,
+                    "dtype U8");
     pb_safetensors_close(st);
     free(f.data);
 }
@@ -213,18 +227,25 @@ START_TEST(every_half_converts) {
     uint16_t bits[65536];
     static float got[65536];
     for (unsigned h = 0; h < 65536; h++) bits[h] = (uint16_t)h;
-    pb_stored_tensor t = {.name = "h", .dtype = "F16", .ndim = 1, .dim = {65536}, .data = (unsigned char *)bits,
-                          .bytes = sizeof bits, .file = "x"};
+    pb_stored_tensor t = {.name = "h",
+                          .dtype = "F16",
+                          .ndim = 1,
+                          .dim = {65536},
+                          .data = (unsigned char *)bits,
+                          .bytes = sizeof bits,
+                          .file = "x"};
     pb_assert_ok(pb_stored_tensor_f32(&t, 0, 65536, got));
     for (unsigned h = 0; h < 65536; h++) {
         float want = half_value(h);
         if (isnan(want)) ck_assert(isnan(got[h]));
-        else ck_assert_msg(!memcmp(&want, &got[h], 4), "half %04x: %a, expected %a", h, (double)got[h], (double)want);
+        else
+            ck_assert_msg(!memcmp(&want, &got[h], 4), "half %04x: %a, expected %a", h,
+                          (double)got[h], (double)want);
     }
 }
 END_TEST
 
-/* --- files ------------------------------------------------------------------------------------------------------------ */
+/* --- files ----------------------------------------------------------------------------------- */
 
 START_TEST(what_is_written_reads_back) {
     char *dir = pb_test_dir(), *path = pb_path_join(dir, "w.safetensors");
@@ -245,7 +266,8 @@ START_TEST(what_is_written_reads_back) {
     ck_assert_int_eq(pb_safetensors_count(st), 4);
     ck_assert_str_eq(pb_safetensors_metadata(st, "method"), "lora \"x\"\t");
     ck_assert_str_eq(pb_safetensors_path(st), path);
-    const pb_stored_tensor *b = pb_safetensors_find(st, "b"), *z = pb_safetensors_find(st, "z \"quoted\"\n");
+    const pb_stored_tensor *b = pb_safetensors_find(st, "b"),
+                           *z = pb_safetensors_find(st, "z \"quoted\"\n");
     ck_assert(b && z);
     ck_assert(!memcmp(b->data, a, 24));
     ck_assert(!memcmp(z->data, h, 6));
@@ -267,7 +289,8 @@ END_TEST
 static void write_shard(const char *dir, const char *file, const char *name) {
     float v[2] = {1, 2};
     char *path = pb_path_join(dir, file);
-    pb_assert_ok(pb_safetensors_write(path, &(pb_write_tensor){name, "F32", 1, {2}, v, 8}, 1, NULL));
+    pb_assert_ok(
+        pb_safetensors_write(path, &(pb_write_tensor){name, "F32", 1, {2}, v, 8}, 1, NULL));
     free(path);
 }
 
@@ -291,19 +314,24 @@ START_TEST(shards_are_one_file_or_none) {
     write_shard(dir, "s1.safetensors", "a");
     write_shard(dir, "s2.safetensors", "b");
     write_text(dir, "model.safetensors.index.json",
-               "{\"metadata\":{\"total_size\":16},\"weight_map\":{\"a\":\"s1.safetensors\",\"b\":\"s2.safetensors\"}}");
+               "{\"metadata\":{\"total_size\":16},\"weight_map\":{\"a\":\"s1.safetensors\",\"b\":"
+               "\"s2.safetensors\"}}");
     pb_assert_ok(pb_safetensors_open(dir, &st));
     ck_assert_int_eq(pb_safetensors_count(st), 2);
-    ck_assert_msg(strstr(pb_safetensors_find(st, "b")->file, "s2.safetensors") != NULL, "b is not in its shard");
+    ck_assert_msg(strstr(pb_safetensors_find(st, "b")->file, "s2.safetensors") != NULL,
+                  "b is not in its shard");
     pb_safetensors_close(st);
-    index_refused(dir, "{\"weight_map\":{\"a\":\"s1.safetensors\",\"c\":\"s3.safetensors\"}}", "s3.safetensors is missing");
-    index_refused(dir, "{\"weight_map\":{\"a\":\"s1.safetensors\",\"b\":\"s1.safetensors\"}}", "tensor b: not in its shard");
+    index_refused(dir, "{\"weight_map\":{\"a\":\"s1.safetensors\",\"c\":\"s3.safetensors\"}}",
+                  "s3.safetensors is missing");
+    index_refused(dir, "{\"weight_map\":{\"a\":\"s1.safetensors\",\"b\":\"s1.safetensors\"}}",
+                  "tensor b: not in its shard");
     index_refused(dir, "{\"weight_map\":{\"a\":\"../s1.safetensors\"}}", "not a file name");
     index_refused(dir, "{\"weight_map\":{\"a\":7}}", "expected a file name");
     index_refused(dir, "{\"weight_map\":{}}", "empty");
     index_refused(dir, "{}", "weight_map");
     write_shard(dir, "s3.safetensors", "a");
-    index_refused(dir, "{\"weight_map\":{\"a\":\"s1.safetensors\",\"x\":\"s3.safetensors\"}}", "tensor a twice");
+    index_refused(dir, "{\"weight_map\":{\"a\":\"s1.safetensors\",\"x\":\"s3.safetensors\"}}",
+                  "tensor a twice");
     free(dir);
 }
 END_TEST
