@@ -54,6 +54,11 @@ PB_INLINE pb_v16 pb_ld_part(const float *p, int64_t n) {
     for (int64_t i = 0; i < n && i < PB_LANES; i++) t[i] = p[i];
     return pb_ld(t);
 }
+/* Lane by lane the larger one; b where they do not compare. */
+PB_INLINE pb_v16 pb_max16(const pb_v16 *a, const pb_v16 *b) {
+    pb_v16u greater = (pb_v16u)(*a > *b);
+    return (pb_v16)((greater & (pb_v16u)*a) | (~greater & (pb_v16u)*b));
+}
 PB_INLINE pb_v16 pb_splat(float x) { return (pb_v16){0} + x; }
 
 /* Halves are added to halves: 16, 8, 4, 2, 1. */

@@ -35,6 +35,11 @@ static rows rows_of(pb_tensor t, int64_t first, int64_t n, int64_t head, int64_t
     return (rows){copy, ld};
 }
 
+PB_CLONES static void scaled_copy(float *to, const float *from, float factor, int64_t n) {
+    PB_IVDEP
+    for (int64_t i = 0; i < n; i++) to[i] = factor * from[i];
+}
+
 /* The other way: n rows of dim values, times a factor per row (or NULL). */
 static void store_rows(pb_tensor t, int64_t first, int64_t n, int64_t head, int64_t dim, const float *src, int64_t ld,
                        const float *factor) {
@@ -45,7 +50,7 @@ static void store_rows(pb_tensor t, int64_t first, int64_t n, int64_t head, int6
             float buf[PB_CPU_BLOCK];
             int64_t m = pb_min64(PB_CPU_BLOCK, dim - j);
             float *to = pb_cpu_out(t, at + j, buf);
-            for (int64_t k = 0; k < m; k++) to[k] = factor != NULL ? factor[i] * from[j + k] : from[j + k];
+            scaled_copy(to, from + j, factor != NULL ? factor[i] : 1.0f, m);
             pb_cpu_done(t, at + j, m, to);
         }
     }
@@ -69,25 +74,24 @@ static void zero_rows(pb_tensor t, int64_t from) {
 
 /* --- rows of scores --------------------------------------------------------------------------------------------------- */
 
-/* s[0..keys) := exp(scale s - max), zeros up to `padded`; the sum and the maximum. */
+/* s[0..keys) := exp(scale s - max), zeros up to `padded`; the sum and the maximum. Flat loops: all of them vectorise. */
 PB_CLONES static float softmax_row(float *s, int64_t keys, int64_t padded, float scale, float *max) {
-    float best[PB_LANES];
-    for (int64_t j = keys; j < padded; j++) s[j] = -INFINITY;
-    for (int k = 0; k < PB_LANES; k++) best[k] = -INFINITY;
+    pb_v16 best = pb_splat(-INFINITY), sum = {0};
+    PB_IVDEP
+    for (int64_t j = 0; j < padded; j++) s[j] = j < keys ? scale * s[j] : -INFINITY;
     for (int64_t j = 0; j < padded; j += PB_LANES) {
-        for (int k = 0; k < PB_LANES; k++) {
-            float v = j + k < keys ? scale * s[j + k] : -INFINITY;
-            s[j + k] = v;
-            best[k] = v > best[k] ? v : best[k];
-        }
+        pb_v16 v = pb_ld(s + j);
+        best = pb_max16(&v, &best);
     }
-    float most = best[0];
-    for (int k = 1; k < PB_LANES; k++) most = best[k] > most ? best[k] : most;
-    pb_v16 sum = {0};
-    for (int64_t j = 0; j < padded; j += PB_LANES) {
-        for (int k = 0; k < PB_LANES; k++) s[j + k] = pb_exp(s[j + k] - most);
-        sum += pb_ld(s + j);
+    float t[PB_LANES];
+    pb_st(t, best);
+    for (int w = PB_LANES / 2; w > 0; w /= 2) {
+        for (int i = 0; i < w; i++) t[i] = t[i] > t[i + w] ? t[i] : t[i + w];
     }
+    float most = t[0];
+    PB_IVDEP
+    for (int64_t j = 0; j < padded; j++) s[j] = pb_exp(s[j] - most);
+    for (int64_t j = 0; j < padded; j += PB_LANES) sum += pb_ld(s + j);
     *max = most;
     return pb_hsum(&sum);
 }

@@ -4,13 +4,15 @@
 #include "kernels/cpu/cpu.h"
 
 PB_CLONES static float highest(const float *x, int64_t n) {
-    float best[PB_LANES], most = -INFINITY;
+    pb_v16 best = pb_splat(-INFINITY);
     int64_t i = 0;
-    for (int k = 0; k < PB_LANES; k++) best[k] = -INFINITY;
     for (; i + PB_LANES <= n; i += PB_LANES) {
-        for (int k = 0; k < PB_LANES; k++) best[k] = x[i + k] > best[k] ? x[i + k] : best[k];
+        pb_v16 v = pb_ld(x + i);
+        best = pb_max16(&v, &best);
     }
-    for (int k = 0; k < PB_LANES; k++) most = best[k] > most ? best[k] : most;
+    float t[PB_LANES], most = -INFINITY;
+    pb_st(t, best);
+    for (int k = 0; k < PB_LANES; k++) most = t[k] > most ? t[k] : most;
     for (; i < n; i++) most = x[i] > most ? x[i] : most;
     return most;
 }

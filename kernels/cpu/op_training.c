@@ -117,14 +117,27 @@ PB_CLONES static float largest(const float *x, int64_t n) {
 /* Nearest entry of an ascending map, ties to the lower index, as pb_dynamic_encode: the last entry <= x by eight halvings
  * (vector gathers), then its neighbour if that is nearer. */
 PB_CLONES static void encode8(const float *map, const float *x, float inverse, uint8_t *code, int64_t n) {
+    int32_t index[PB_QUANT8_BLOCK];
     for (int64_t i = 0; i < n; i++) {
         float v = x[i] * inverse;
-        int32_t lo = 0;
-        for (int32_t step = 128; step > 0; step /= 2) lo = map[lo + step] <= v ? lo + step : lo;
-        int32_t hi = lo < 255 ? lo + 1 : 255;
-        double below = (double)v - (double)map[lo], above = (double)map[hi] - (double)v;
-        code[i] = (uint8_t)(below <= above || lo == 255 ? lo : hi);
+        int32_t lo = 0; /* unrolled by hand: an inner loop would keep the outer one from being vectorised */
+        lo += map[lo + 128] <= v ? 128 : 0;
+        lo += map[lo + 64] <= v ? 64 : 0;
+        lo += map[lo + 32] <= v ? 32 : 0;
+        lo += map[lo + 16] <= v ? 16 : 0;
+        lo += map[lo + 8] <= v ? 8 : 0;
+        lo += map[lo + 4] <= v ? 4 : 0;
+        lo += map[lo + 2] <= v ? 2 : 0;
+        lo += map[lo + 1] <= v ? 1 : 0;
+        index[i] = lo;
     }
+    for (int64_t i = 0; i < n; i++) {
+        float v = x[i] * inverse;
+        int32_t lo = index[i], hi = lo < 255 ? lo + 1 : 255;
+        double below = (double)v - (double)map[lo], above = (double)map[hi] - (double)v;
+        index[i] = above < below ? hi : lo;
+    }
+    for (int64_t i = 0; i < n; i++) code[i] = (uint8_t)index[i];
 }
 
 PB_CLONES static void decode8(const float *map, const uint8_t *code, float absmax, float *x, int64_t n) {
