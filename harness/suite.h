@@ -43,7 +43,8 @@ typedef struct pb_run_config {
 } pb_run_config;
 
 typedef struct pb_suite {
-    char name[64], title[256];
+    char name[64]; /* the results folder: overrides that change settings are part of it ("quick-steps8") */
+    char title[256];
     pb_run_config *runs;
     int n_runs;
     void *storage;
@@ -66,6 +67,12 @@ pb_status pb_suite_load(const char *name, const pb_suite_overrides *overrides, p
 void pb_suite_free(pb_suite *suite);
 /* Names of the suites that ship, sorted; free with pb_names_free. */
 pb_status pb_suite_names(char ***names, size_t *n);
+
+/* Where the project lies (.cache, harness/suites): PB_HOME, else the source folder this was built from. */
+const char *pb_home(void);
+/* Names without folders, as records show them: the last part of a path, "shape:NAME", a source. */
+void pb_run_model_name(const pb_run_config *run, char *out, size_t cap);
+void pb_run_data_name(const pb_run_config *run, char *out, size_t cap);
 
 /* The resolved configuration as JSON (method parameters with their defaults), without machine paths. model_sha and
  * data_sha as the loaders gave them. */

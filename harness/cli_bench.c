@@ -1,0 +1,190 @@
+/* peftbench bench step: the speed of a training step per method, on random tokens. bench ops: cli_bench_ops.c. */
+#include "harness/cli_bench.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "harness/cli_table.h"
+#include "harness/suite_impl.h"
+
+pb_status pb_bench_dtype(const pb_bench_request *q, pb_dtype *out) {
+    pb_device *dev = NULL;
+    pb_device_options options = {.threads = 1};
+    *out = q->dtype == 1 ? PB_BF16 : PB_F32;
+    if (q->dtype != 2) return PB_OK;
+    PB_RETURN(pb_device_open(q->device, &options, &dev));
+    if (pb_device_fast_dtype(dev, PB_BF16)) *out = PB_BF16;
+    pb_device_close(dev);
+    return PB_OK;
+}
+
+/* ---- one result ---- */
+
+static pb_status add_result(pb_json *list, const pb_method *m, pb_dtype dtype, const pb_bench_step_result *r) {
+    pb_json *o = pb_json_add_object(list, NULL);
+    bool ok = pb_json_add_str(o, "method", m->name) && pb_json_add_str(o, "dtype", pb_dtype_name(dtype)) &&
+              pb_json_add_f64(o, "step_s_median", r->median_s) && pb_json_add_f64(o, "step_s_p10", r->p10_s) &&
+              pb_json_add_f64(o, "step_s_p90", r->p90_s) && pb_json_add_f64(o, "forward_s", r->forward_s) &&
+              pb_json_add_f64(o, "backward_s", r->backward_s) && pb_json_add_f64(o, "optimizer_s", r->optimizer_s) &&
+              pb_json_add_f64(o, "examples_per_s", r->examples_per_s) &&
+              pb_json_add_f64(o, "tokens_per_s", r->tokens_per_s) && pb_json_add_f64(o, "flops_per_step", r->flops) &&
+              pb_json_add_f64(o, "flops_per_s", r->flops_per_s) && pb_json_add_f64(o, "gemm_limit", r->gemm_limit) &&
+              pb_json_add_f64(o, "limit_share", r->limit_share) &&
+              pb_json_add_f64(o, "product_share", r->product_share) &&
+              pb_json_add_i64(o, "params_total", r->params_total) &&
+              pb_json_add_i64(o, "params_trainable", r->params_trainable) &&
+              pb_json_add_i64(o, "peak_bytes", (int64_t)r->peak_total);
+    pb_json *memory = pb_json_add_object(o, "memory_bytes"), *ops = pb_json_add_object(o, "op_s");
+    pb_json *steps = pb_json_add_array(o, "step_s");
+    for (int i = 0; i < PB_MEM_COUNT; i++) {
+        ok = ok && pb_json_add_i64(memory, pb_mem_name((pb_mem)i), (int64_t)r->peak[i]);
+    }
+    for (int i = 0; i < PB_OP_COUNT; i++) {
+        if (r->op_s[i] > 0) ok = ok && pb_json_add_f64(ops, pb_op_name((pb_op)i), r->op_s[i]);
+    }
+    for (int64_t i = 0; i < r->steps; i++) ok = ok && pb_json_add_f64(steps, NULL, r->step_s[i]);
+    return pb_cli_built(ok);
+}
+
+static void add_row(pb_table *t, const pb_method *m, const pb_bench_step_result *r) {
+    char bytes[32];
+    const double ms[] = {r->median_s, r->p10_s, r->p90_s, r->forward_s, r->backward_s, r->optimizer_s};
+    pb_table_row(t);
+    pb_table_cell(t, 0, "%s", m->name);
+    for (int i = 0; i < 6; i++) pb_table_cell(t, i + 1, "%.2f", ms[i] * 1e3);
+    pb_table_cell(t, 7, "%.1f", r->examples_per_s);
+    pb_table_cell(t, 8, "%.1f", r->flops_per_s / 1e9);
+    pb_table_cell(t, 9, "%.0f %%", r->limit_share * 100);
+    pb_format_bytes(bytes, (double)r->peak_total);
+    pb_table_cell(t, 10, "%s", bytes);
+    pb_table_cell(t, 11, "%" PRId64, r->params_trainable);
+}
+
+/* ---- choosing methods ---- */
+
+static bool listed(const char *list, const char *name) {
+    for (const char *p = list; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
+        if (strcspn(p, ",") == strlen(name) && strncmp(p, name, strlen(name)) == 0) return true;
+    }
+    return !list;
+}
+
+/* Every name of the list is a method. */
+static pb_status check_methods(const char *list) {
+    for (const char *p = list; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
+        const pb_method *m = NULL;
+        char name[64];
+        snprintf(name, sizeof name, "%.*s", (int)(strcspn(p, ",") < 60 ? strcspn(p, ",") : 60), p);
+        PB_RETURN(pb_method_lookup(name, "--methods", &m));
+    }
+    return PB_OK;
+}
+
+static pb_status check_params(const pb_bench_request *q, pb_json **params) {
+    *params = NULL;
+    if (!q->params) return PB_OK;
+    if (!q->methods || strchr(q->methods, ',')) {
+        return PB_ERROR(PB_E_INPUT, "--params belongs to one method: name it with --methods");
+    }
+    return pb_json_parse("--params", q->params, strlen(q->params), params);
+}
+
+static pb_status bench_step(const pb_bench_request *q) {
+    static const char *const head[] = {"METHOD",  "MS/STEP",    "P10",     "P90",      "FORWARD", "BACKWARD", "OPTIMIZER",
+                                       "EXAMPLES/S", "GFLOP/S", "OF GEMM", "PEAK", "TRAINABLE", NULL};
+    pb_status status = PB_OK;
+    pb_table t = {0};
+    pb_json *params = NULL, *list = NULL;
+    char model[1024];
+    pb_bench_step_options o = {.model = model, .device = q->device, .threads = (int)q->threads, .memory_budget = q->budget,
+                               .optimizer = (pb_optimizer)q->optimizer, .batch = q->batch, .min_len = q->min_len,
+                               .max_len = q->max_len, .accumulate = q->accumulate, .steps = q->steps,
+                               .warmup = q->warmup, .seed = 1};
+    PB_TRY(check_methods(q->methods));
+    PB_TRY(check_params(q, &params));
+    PB_TRY(pb_suite_model("--model", q->model, NULL, model));
+    PB_TRY(pb_bench_dtype(q, &o.dtype));
+    o.params = params;
+    list = cJSON_CreateArray();
+    pb_table_start(&t, head, 1);
+    for (int i = 0; i < pb_method_registry_count; i++) {
+        pb_bench_step_result r = {0};
+        o.method = pb_method_registry[i];
+        if (!listed(q->methods, o.method->name)) continue;
+        fprintf(stderr, "timing %s\n", o.method->name);
+        PB_TRY(pb_bench_step(&o, &r));
+        add_row(&t, o.method, &r);
+        status = add_result(list, o.method, o.dtype, &r);
+        pb_bench_step_free(&r);
+        if (status != PB_OK) goto done;
+    }
+    if (q->format != 0) {
+        status = pb_cli_print_json(list);
+        list = NULL;
+        goto done;
+    }
+    printf("%s, %s, batch %" PRId64 ", up to %" PRId64 " tokens a sequence, medians of %" PRId64 " steps in ms\n", q->model,
+           pb_dtype_name(o.dtype), q->batch, q->max_len, q->steps);
+    status = pb_table_end(&t, stdout);
+done:
+    free(t.rows);
+    pb_json_free(list);
+    pb_json_free(params);
+    return status;
+}
+
+/* ---- the command ---- */
+
+static pb_status run_bench(pb_cli *cli, int argc, char **argv) {
+    static const char *const dtypes[] = {"f32", "bf16", "auto", NULL};
+    static const char *const optimizers[] = {"adamw", "adamw8", NULL};
+    pb_bench_request q = {.model = "shape:minilm", .device = "cpu", .dtype = 2, .batch = 32, .max_len = 64,
+                          .accumulate = 1, .steps = 20, .warmup = 3, .rows = 2048};
+    pb_command_line line;
+    const pb_option options[] = {
+        {"model", PB_OPT_TEXT, &q.model, "NAME", "shape:NAME (random weights), a name from `list models` or a\n"
+         "folder (default shape:minilm)", 0, 0, NULL, NULL},
+        {"dtype", PB_OPT_CHOICE, &q.dtype, "TYPE", "f32, bf16 or auto = bf16 where the machine has it (default auto)", 0, 0,
+         dtypes, NULL},
+        {"device", PB_OPT_TEXT, &q.device, "NAME", "cpu or ref (default cpu)", 0, 0, NULL, NULL},
+        {"threads", PB_OPT_INT, &q.threads, "N", "CPU threads (default: all)", 1, 4096, NULL, NULL},
+        {"methods", PB_OPT_TEXT, &q.methods, "A,B", "step: which methods (default: all)", 0, 0, NULL, NULL},
+        {"params", PB_OPT_TEXT, &q.params, "JSON", "step: parameters of the one method, as {\"rank\": 16}\n"
+         "(default: the method's own)", 0, 0, NULL, NULL},
+        {"batch", PB_OPT_INT, &q.batch, "N", "step: sequences (default 32)", 1, 65536, NULL, NULL},
+        {"max-len", PB_OPT_INT, &q.max_len, "N", "step: tokens of the longest sequence (default 64)", 2, 1048576, NULL, NULL},
+        {"min-len", PB_OPT_INT, &q.min_len, "N", "step: tokens of the shortest (default: as max-len)", 1, 1048576, NULL, NULL},
+        {"accumulate", PB_OPT_INT, &q.accumulate, "N", "step: micro-batches per step (default 1)", 1, 4096, NULL, NULL},
+        {"optimizer", PB_OPT_CHOICE, &q.optimizer, "NAME", "step: adamw or adamw8 (default adamw)", 0, 0, optimizers, NULL},
+        {"steps", PB_OPT_INT, &q.steps, "N", "step: timed steps (default 20)", 1, 100000, NULL, NULL},
+        {"warmup", PB_OPT_INT, &q.warmup, "N", "step: steps before them (default 3)", 1, 100000, NULL, NULL},
+        {"memory-budget", PB_OPT_SIZE, &q.budget, "SIZE", "step: bytes the arenas may take (default: no limit)", 0, 0, NULL,
+         NULL},
+        {"rows", PB_OPT_INT, &q.rows, "N", "ops: token rows (default 2048)", 64, 1048576, NULL, NULL},
+        PB_OPTION_FORMAT(&q.format),
+    };
+    PB_RETURN(pb_cli_parse(cli, options, sizeof options / sizeof options[0], argc, argv, &line));
+    if (line.help) return PB_OK;
+    if (q.min_len > q.max_len) {
+        return PB_ERROR(PB_E_INPUT, "--min-len %" PRId64 " is above --max-len %" PRId64, q.min_len, q.max_len);
+    }
+    if (strcmp(line.args[0], "step") == 0) return bench_step(&q);
+    if (strcmp(line.args[0], "ops") == 0) return pb_bench_ops(&q);
+    return PB_ERROR(PB_E_INPUT, "no benchmark '%s'; expected step or ops", line.args[0]);
+}
+
+const pb_command pb_command_bench = {
+    .name = "bench",
+    .args = "step|ops",
+    .summary = "time training steps or single ops",
+    .details = "step: one training step of each method on random tokens: medians, rates, how near the products come to\n"
+               "the model's largest layer alone, and memory. No data set, no record.\n"
+               "ops: the ops of one layer, each alone: median time, GFLOP/s and GB/s from the op's own work count.\n",
+    .min_args = 1,
+    .max_args = 1,
+    .run = run_bench,
+};

@@ -1,0 +1,147 @@
+/* peftbench report, plot, verify: what is done with records alone. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "harness/cli.h"
+#include "plots/plots.h"
+#include "reports/report.h"
+
+/* ---- report ---- */
+
+static pb_status run_report(pb_cli *cli, int argc, char **argv) {
+    pb_report_options report = {.command = NULL};
+    pb_command_line line;
+    bool no_plots = false;
+    const pb_option options[] = {
+        {.name = "out", .kind = PB_OPT_TEXT, .value = &report.out_dir, .arg = "DIR",
+         .help = "where the report goes (default: DIR itself)"},
+        {.name = "baseline", .kind = PB_OPT_TEXT, .value = &report.baseline, .arg = "NAME",
+         .help = "label or method that the others are compared with\n(default: lora when there, else the first row)"},
+    };
+    PB_RETURN(pb_cli_parse(cli, options, 2, argc, argv, &line));
+    if (line.help) return PB_OK;
+    if (report.out_dir) PB_RETURN(pb_make_dirs(report.out_dir));
+    PB_RETURN(pb_report_write(line.args[0], &report, stdout, &no_plots));
+    if (no_plots) fprintf(stderr, "peftbench: no plots: gnuplot is missing (apt-get install gnuplot-nox)\n");
+    return PB_OK;
+}
+
+const pb_command pb_command_report = {
+    .name = "report",
+    .args = "DIR",
+    .summary = "write the report of a results folder",
+    .details = "Writes report.html, report.md and summary.csv from the records under DIR (a run, a suite or a results\n"
+               "root) and prints their paths. Needs nothing but the records.\n",
+    .min_args = 1,
+    .max_args = 1,
+    .run = run_report,
+};
+
+/* ---- plot ---- */
+
+static pb_status draw(const char *dir, const char *out) {
+    pb_status status = PB_OK;
+    pb_record *records = NULL;
+    pb_figure *figures = NULL;
+    int n = 0, n_figures = 0;
+    PB_TRY(pb_records_load(dir, true, &records, &n));
+    PB_TRY(pb_make_dirs(out));
+    PB_TRY(pb_plots_draw(records, n, out, &figures, &n_figures));
+    for (int i = 0; i < n_figures; i++) {
+        const char *const files[] = {figures[i].svg, figures[i].png};
+        for (int k = 0; k < 2; k++) {
+            if (files[k][0]) printf("%s/%s\n", out, files[k]);
+        }
+    }
+    if (n_figures == 0) fprintf(stderr, "peftbench: no figure has data in these records\n");
+done:
+    free(figures);
+    pb_records_free(records, n);
+    return status;
+}
+
+static pb_status run_plot(pb_cli *cli, int argc, char **argv) {
+    const char *out = NULL;
+    pb_command_line line;
+    const pb_option options[] = {{.name = "out", .kind = PB_OPT_TEXT, .value = &out, .arg = "DIR",
+                                  .help = "where the figures go (default: DIR/plots)"}};
+    PB_RETURN(pb_cli_parse(cli, options, 1, argc, argv, &line));
+    if (line.help) return PB_OK;
+    PB_RETURN(pb_plots_available());
+    char *place = out ? strdup(out) : pb_path_join(line.args[0], "plots");
+    if (!place) return pb_cli_built(false);
+    pb_status status = draw(line.args[0], place);
+    free(place);
+    return status;
+}
+
+const pb_command pb_command_plot = {
+    .name = "plot",
+    .args = "DIR",
+    .summary = "draw the figures of a results folder",
+    .details = "Draws every figure that the records under DIR have data for, as SVG and PNG, and prints their paths.\n"
+               "Needs gnuplot (exit status 3 without it).\n",
+    .min_args = 1,
+    .max_args = 1,
+    .run = run_plot,
+};
+
+/* ---- verify ---- */
+
+static pb_status add_findings(pb_json *list, char *text) {
+    for (char *p = text, *end; p && *p; p = end) {
+        end = strchr(p, '\n');
+        if (end) *end++ = 0;
+        if (!pb_json_add_str(list, NULL, p)) return pb_cli_built(false);
+    }
+    return PB_OK;
+}
+
+static pb_status verify_json(const char *dir) {
+    char *text = NULL;
+    size_t len = 0;
+    int checked = 0, bad = 0;
+    FILE *findings = open_memstream(&text, &len);
+    if (!findings) return pb_cli_built(false);
+    pb_status verdict = pb_records_verify(dir, findings, &checked, &bad);
+    if (fclose(findings) != 0 || (verdict != PB_OK && verdict != PB_E_CHECK)) {
+        free(text);
+        return verdict != PB_OK ? verdict : pb_cli_built(false);
+    }
+    pb_json *root = cJSON_CreateObject();
+    bool ok = pb_json_add_i64(root, "checked", checked) && pb_json_add_i64(root, "bad", bad);
+    pb_json *list = pb_json_add_array(root, "findings");
+    pb_status status = ok && list ? add_findings(list, text) : pb_cli_built(false);
+    free(text);
+    if (status != PB_OK) {
+        pb_json_free(root);
+        return status;
+    }
+    PB_RETURN(pb_cli_print_json(root));
+    return verdict;
+}
+
+static pb_status run_verify(pb_cli *cli, int argc, char **argv) {
+    int format = 0, checked = 0, bad = 0;
+    pb_command_line line;
+    const pb_option options[] = {PB_OPTION_FORMAT(&format)};
+    PB_RETURN(pb_cli_parse(cli, options, 1, argc, argv, &line));
+    if (line.help) return PB_OK;
+    if (format != 0) return verify_json(line.args[0]);
+    PB_RETURN(pb_records_verify(line.args[0], stdout, &checked, &bad));
+    printf("%d record%s: every hash, identity and derived number holds\n", checked, checked == 1 ? "" : "s");
+    return PB_OK;
+}
+
+const pb_command pb_command_verify = {
+    .name = "verify",
+    .args = "DIR",
+    .summary = "check every record of a results folder",
+    .details = "Reads every record under DIR, checks hashes, identities and names, and derives each metric again from its\n"
+               "samples. One line per finding; exit status 1 when there is any.\n",
+    .min_args = 1,
+    .max_args = 1,
+    .run = run_verify,
+};

@@ -1,0 +1,236 @@
+/* peftbench run: a suite from file to table and report. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/text.h"
+#include "harness/cli.h"
+#include "harness/cli_run.h"
+#include "harness/cli_table.h"
+#include "reports/report.h"
+#include "results/group.h"
+
+/* ---- the table at the end ---- */
+
+static void cell_stat(pb_table *t, int column, pb_stat s, double scale, const char *fmt) {
+    char mean[32], sd[32];
+    if (s.n == 0) {
+        pb_table_cell(t, column, "-");
+        return;
+    }
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    snprintf(mean, sizeof mean, fmt, s.mean * scale);
+    snprintf(sd, sizeof sd, fmt, s.sd * scale);
+#pragma GCC diagnostic pop
+    pb_table_cell(t, column, s.n > 1 ? "%s ± %s" : "%s", mean, sd);
+}
+
+/* "3 ok, 1 failed" */
+static void cell_status(pb_table *t, int column, const pb_row *row) {
+    char text[PB_TABLE_CELL] = "";
+    for (int s = 0; s < PB_RUN_STATUS_COUNT; s++) {
+        int n = 0;
+        for (int i = 0; i < row->n_runs; i++) n += row->runs[i]->status == (pb_run_status)s;
+        size_t len = strlen(text);
+        if (n > 0) {
+            snprintf(text + len, sizeof text - len, "%s%d %s", len ? ", " : "", n, pb_run_status_name((pb_run_status)s));
+        }
+    }
+    pb_table_cell(t, column, "%s", text);
+}
+
+static pb_status print_chapter(const pb_chapter *c) {
+    static const char *const head[] = {"RUN", "ACCURACY", "NLL", "MS/STEP", "PEAK MIB", "STATUS", NULL};
+    pb_table t;
+    pb_table_start(&t, head, 1 | 32);
+    for (int i = 0; i < c->n_rows; i++) {
+        const pb_row *row = &c->rows[i];
+        pb_table_row(&t);
+        pb_table_cell(&t, 0, "%s", row->label);
+        cell_stat(&t, 1, pb_row_stat(row, "quality/test/accuracy"), 1, "%.3f");
+        cell_stat(&t, 2, pb_row_stat(row, "quality/test/nll"), 1, "%.3f");
+        cell_stat(&t, 3, pb_row_stat(row, "time/step/median"), 1e3, "%.1f");
+        pb_stat peak = pb_row_stat(row, "memory/peak/total");
+        pb_table_cell(&t, 4, peak.n ? "%.1f" : "-", peak.mean / 1048576.0);
+        cell_status(&t, 5, row);
+    }
+    printf("%s on %s\n", c->model, c->dataset);
+    return pb_table_end(&t, stdout);
+}
+
+static pb_status add_chapter(pb_json *list, const pb_chapter *c) {
+    static const struct {
+        const char *key, *tag;
+    } values[] = {{"accuracy", "quality/test/accuracy"},
+                  {"nll", "quality/test/nll"},
+                  {"step_s", "time/step/median"},
+                  {"peak_bytes", "memory/peak/total"}};
+    for (int i = 0; i < c->n_rows; i++) {
+        pb_json *o = pb_json_add_object(list, NULL);
+        bool ok = pb_json_add_str(o, "label", c->rows[i].label) && pb_json_add_str(o, "method", c->rows[i].method) &&
+                  pb_json_add_str(o, "model", c->model) && pb_json_add_str(o, "data", c->dataset) &&
+                  pb_json_add_i64(o, "runs", c->rows[i].n_runs) && pb_json_add_i64(o, "ok", c->rows[i].n_ok);
+        for (size_t k = 0; k < sizeof values / sizeof values[0]; k++) {
+            pb_stat s = pb_row_stat(&c->rows[i], values[k].tag);
+            pb_json *v = pb_json_add_object(o, values[k].key);
+            ok = ok && pb_json_add_f64(v, "mean", s.mean) && pb_json_add_f64(v, "sd", s.sd);
+        }
+        PB_RETURN(pb_cli_built(ok));
+    }
+    return PB_OK;
+}
+
+static pb_status print_results(const char *folder, bool json) {
+    pb_status status = PB_OK;
+    pb_record *records = NULL;
+    pb_chapter *chapters = NULL;
+    pb_json *list = NULL;
+    int n = 0, n_chapters = 0;
+    PB_TRY(pb_records_load(folder, false, &records, &n));
+    PB_TRY(pb_chapters_make(records, n, &chapters, &n_chapters));
+    if (json) list = cJSON_CreateArray();
+    for (int i = 0; i < n_chapters; i++) PB_TRY(json ? add_chapter(list, &chapters[i]) : print_chapter(&chapters[i]));
+    if (json) status = pb_cli_print_json(list);
+    list = NULL;
+done:
+    pb_json_free(list);
+    pb_chapters_free(chapters, n_chapters);
+    pb_records_free(records, n);
+    return status;
+}
+
+/* ---- the command ---- */
+
+/* How a reader can make it again. */
+static char *command_line(int argc, char **argv) {
+    pb_text t = {0};
+    pb_text_add(&t, "peftbench run");
+    for (int i = 0; i < argc; i++) {
+        bool plain = strcspn(argv[i], " \t\n\"'\\$&|;<>()*?#~`{}[]!") == strlen(argv[i]) && argv[i][0];
+        if (plain) {
+            pb_text_add(&t, " %s", argv[i]);
+            continue;
+        }
+        pb_text_add(&t, " '");
+        for (const char *p = argv[i]; *p; p++) pb_text_add(&t, *p == '\'' ? "'\\''" : "%c", *p);
+        pb_text_add(&t, "'");
+    }
+    if (!t.failed) return t.data;
+    pb_text_free(&t);
+    return NULL;
+}
+
+static pb_status write_report(const char *folder, const char *command, FILE *paths) {
+    pb_report_options report = {.command = command};
+    bool no_plots = false;
+    PB_RETURN(pb_report_write(folder, &report, paths, &no_plots));
+    if (no_plots) {
+        fprintf(stderr, "peftbench: the report has no plots: gnuplot is missing (apt-get install gnuplot-nox)\n");
+    }
+    return PB_OK;
+}
+
+static pb_status verdict(const pb_runner_summary *s, const char *folder) {
+    if (s->n_elsewhere > 0) {
+        fprintf(stderr, "peftbench: %d runs are claimed on another machine\n", s->n_elsewhere);
+    }
+    if (s->n_bad == 0) return PB_OK;
+    return PB_ERROR(PB_E_CHECK, "%d of %d runs failed; their records under %s say why; the same command repeats them",
+                    s->n_bad, s->n_runs, folder);
+}
+
+static pb_status run_suite(pb_cli *cli, const pb_suite *suite, const pb_run_request *q, const char *command) {
+    pb_status status = PB_OK;
+    pb_runner_options options = {.out_dir = q->out, .threads = (int)q->threads, .memory_budget = q->budget,
+                                 .again = q->again, .log = stderr};
+    pb_runner_summary summary;
+    char *folder = pb_path_join(q->out, suite->name);
+    if (!folder) PB_FAIL(PB_E_OOM, "no memory for a path");
+    status = pb_runner_run(suite, &options, &summary);
+    if (summary.signal) {
+        cli->exit_code = 128 + summary.signal;
+        status = PB_ERROR(PB_E_INTERRUPTED, "stopped after %d of %d runs; the same command goes on from here",
+                          summary.n_done + summary.n_skipped, summary.n_runs);
+        goto done;
+    }
+    if (status != PB_OK) goto done;
+    PB_TRY(print_results(folder, q->json));
+    if (!q->no_report) PB_TRY(write_report(folder, command, q->json ? stderr : stdout));
+    PB_TRY(verdict(&summary, folder));
+done:
+    free(folder);
+    return status;
+}
+
+static pb_status resolve(pb_run_request *q, const char *dtype) {
+    q->over.dtype = dtype;
+    q->over.seeds = (int)q->seeds;
+    if (pb_is_dir(q->out) || !pb_file_exists(q->out)) return PB_OK;
+    return PB_ERROR(PB_E_INPUT, "--out: %s is a file, expected a folder", q->out);
+}
+
+static pb_status run_run(pb_cli *cli, int argc, char **argv) {
+    static const char *const dtypes[] = {"f32", "bf16", "auto", NULL};
+    pb_status status = PB_OK;
+    pb_run_request q = {.out = "results"};
+    int dtype = -1, format = 0;
+    pb_command_line line;
+    pb_suite suite = {0};
+    char *command = NULL;
+    const pb_option options[] = {
+        {"seeds", PB_OPT_INT, &q.seeds, "N", "seeds 1 to N (default: the suite's list)", 1, 1000, NULL, NULL},
+        {"methods", PB_OPT_TEXT, &q.over.methods, "A,B", "only these rows: labels or methods (default: all)", 0, 0, NULL, NULL},
+        {"model", PB_OPT_TEXT, &q.over.model, "DIR", "another model: a Hugging Face folder, or a name from\n"
+         "`list models` (default: the suite's)", 0, 0, NULL, NULL},
+        {"data", PB_OPT_TEXT, &q.over.data, "NAME|DIR", "another data set: a source from `list datasets`, or a\n"
+         "folder with train.jsonl (default: the suite's)", 0, 0, NULL, NULL},
+        {"dtype", PB_OPT_CHOICE, &dtype, "TYPE", "f32, bf16 or auto = bf16 where the machine has it\n"
+         "(default: the suite's)", 0, 0, dtypes, NULL},
+        {"device", PB_OPT_TEXT, &q.over.device, "NAME", "cpu or ref (default: the suite's, else cpu)", 0, 0, NULL, NULL},
+        {"steps", PB_OPT_INT, &q.over.steps, "N", "optimizer steps (default: the suite's)", 1, 1e9, NULL, NULL},
+        {"batch", PB_OPT_INT, &q.over.batch, "N", "sequences per micro-batch (default: the suite's)", 1, 65536, NULL, NULL},
+        {"max-len", PB_OPT_INT, &q.over.max_len, "N", "tokens per sequence (default: the suite's)", 2, 1048576, NULL, NULL},
+        {"lr", PB_OPT_NUMBER, &q.over.lr, "X", "one learning rate for every row (default: the rows')", 1e-12, 10, NULL,
+         &q.over.has_lr},
+        {"threads", PB_OPT_INT, &q.threads, "N", "CPU threads (default: all)", 1, 4096, NULL, NULL},
+        {"memory-budget", PB_OPT_SIZE, &q.budget, "SIZE", "bytes a run may take from its arenas, as 500M or 2Gi;\n"
+         "a run that would need more is not started, status oom (default: none)", 0, 0, NULL, NULL},
+        {"out", PB_OPT_TEXT, &q.out, "DIR", "results root (default: results)", 0, 0, NULL, NULL},
+        {"dry-run", PB_OPT_FLAG, &q.dry_run, NULL, "print every run with its predicted memory and time, train nothing;\n"
+         "exit status 1 when one is over the budget", 0, 0, NULL, NULL},
+        {"again", PB_OPT_FLAG, &q.again, NULL, "repeat finished runs: removes their folders first", 0, 0, NULL, NULL},
+        {"no-report", PB_OPT_FLAG, &q.no_report, NULL, "records only", 0, 0, NULL, NULL},
+        PB_OPTION_FORMAT(&format),
+    };
+    PB_RETURN(pb_cli_parse(cli, options, sizeof options / sizeof options[0], argc, argv, &line));
+    if (line.help) return PB_OK;
+    q.json = format != 0;
+    PB_RETURN(resolve(&q, dtype >= 0 ? dtypes[dtype] : NULL));
+    PB_RETURN(pb_suite_load(line.args[0], &q.over, &suite));
+    command = command_line(argc, argv);
+    if (!command) PB_FAIL(PB_E_OOM, "no memory for the command line");
+    PB_TRY(q.dry_run ? pb_run_dry(&suite, &q) : run_suite(cli, &suite, &q, command));
+done:
+    free(command);
+    pb_suite_free(&suite);
+    return status;
+}
+
+const pb_command pb_command_run = {
+    .name = "run",
+    .args = "SUITE|FILE.json",
+    .summary = "run a suite and write its report",
+    .details =
+        "Trains every row of a suite with every seed, each in its own process, and writes one record per run under\n"
+        "OUT/SUITE/, then a table to stdout and the report. What changes settings (--data, --model, --dtype, --device,\n"
+        "--steps, --batch, --max-len, --lr) is added to the folder's name, so that a report never mixes them.\n"
+        "Finished runs are skipped, failed and interrupted ones repeated: after a crash or Ctrl-C the same command\n"
+        "goes on. Several processes may share one folder. Suites: peftbench list suites; grammar:\n"
+        "harness/suites/README.md. Exit status 1 when a run failed or ran out of memory.\n",
+    .min_args = 1,
+    .max_args = 1,
+    .run = run_run,
+};

@@ -1,0 +1,231 @@
+/* peftbench run --dry-run: what a suite would do and need. Nothing is trained; memory comes from the same calls on a plan
+ * device, time from the work of a step at the rates measured here. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "harness/cli.h"
+#include "harness/cli_run.h"
+#include "harness/cli_table.h"
+
+/* ---- rates of this machine ---- */
+
+typedef struct rates {
+    double flops_per_s, bytes_per_s;
+} rates;
+
+#define SIDE 1024
+#define ENOUGH_NS INT64_C(60000000)
+
+static pb_status time_call(pb_device *dev, pb_op op, const void *args, double *seconds) {
+    int64_t calls = 0, start = 0, spent = 0;
+    PB_RETURN(pb_op_run(dev, op, args)); /* warm-up */
+    PB_RETURN(pb_device_sync(dev));
+    start = pb_now_ns();
+    do {
+        PB_RETURN(pb_op_run(dev, op, args));
+        PB_RETURN(pb_device_sync(dev));
+        calls++;
+        spent = pb_now_ns() - start;
+    } while (spent < ENOUGH_NS);
+    *seconds = (double)spent * 1e-9 / (double)calls;
+    return PB_OK;
+}
+
+/* A square product and a stream over 32 MiB: what a training step can hope for at best. */
+static pb_status measure(const char *device, int threads, pb_dtype dtype, rates *out) {
+    pb_status status = PB_OK;
+    pb_device *dev = NULL;
+    pb_device_options options = {.threads = threads};
+    pb_tensor a, b, c, x, y;
+    double product = 0, stream = 0;
+    PB_TRY(pb_device_open(device, &options, &dev));
+    PB_TRY(pb_alloc2(dev, PB_MEM_DATA, dtype, SIDE, SIDE, &a));
+    PB_TRY(pb_alloc2(dev, PB_MEM_DATA, dtype, SIDE, SIDE, &b));
+    PB_TRY(pb_alloc2(dev, PB_MEM_DATA, dtype, SIDE, SIDE, &c));
+    PB_TRY(pb_alloc2(dev, PB_MEM_DATA, PB_F32, 4 * SIDE, SIDE, &x));
+    PB_TRY(pb_alloc2(dev, PB_MEM_DATA, PB_F32, 4 * SIDE, SIDE, &y));
+    pb_gemm_args gemm = {.a = a, .b = b, .c = c, .trans_b = true, .alpha = 1};
+    pb_axpby_args axpby = {.x = x, .y = y, .alpha = 1, .beta = 1};
+    PB_TRY(time_call(dev, PB_OP_gemm, &gemm, &product));
+    PB_TRY(time_call(dev, PB_OP_axpby, &axpby, &stream));
+    out->flops_per_s = pb_op_work(PB_OP_gemm, &gemm).flops / product;
+    out->bytes_per_s = pb_op_work(PB_OP_axpby, &axpby).bytes / stream;
+done:
+    pb_device_close(dev);
+    return status;
+}
+
+static pb_status rates_for(const pb_run_config *run, int threads, rates *known, rates *out) {
+    rates *r = &known[run->dtype == PB_BF16];
+    if (r->flops_per_s <= 0) PB_RETURN(measure(run->device, threads, run->dtype, r));
+    *out = *r;
+    return PB_OK;
+}
+
+/* ---- predictions ---- */
+
+typedef struct forecast {
+    pb_prediction p;
+    double steps, run_s;
+} forecast;
+
+static double steps_of(const pb_run_config *run, const pb_assets *assets) {
+    if (run->epochs <= 0) return (double)run->steps;
+    if (!assets->data) return 0;
+    double batches = floor((double)pb_dataset_size(assets->data, PB_TRAIN) / (double)run->batch);
+    return ceil(run->epochs * batches / (double)run->accumulate - 1e-9);
+}
+
+static pb_status predict(const pb_run_config *run, const pb_assets *assets, int threads, rates *known, forecast *out) {
+    rates rate;
+    PB_RETURN(rates_for(run, threads, known, &rate));
+    PB_RETURN(pb_run_predict(run, assets, threads, rate.flops_per_s, rate.bytes_per_s, &out->p));
+    out->steps = steps_of(run, assets);
+    out->run_s = out->steps * out->p.seconds_per_step;
+    return PB_OK;
+}
+
+/* ---- printing ---- */
+
+static void print_settings(const pb_suite *suite, const forecast *f, pb_table *t) {
+    static const char *const head[] = {"RUN",   "SEED",  "METHOD",   "DTYPE",     "LR",  "STEPS",
+                                       "BATCH", "LEN",   "TRAINABLE", "STEP", "TRAINING", "MEMORY", NULL};
+    char text[32];
+    pb_table_start(t, head, 1 | 4 | 8);
+    for (int i = 0; i < suite->n_runs; i++) {
+        const pb_run_config *r = &suite->runs[i];
+        pb_table_row(t);
+        pb_table_cell(t, 0, "%s", r->label);
+        pb_table_cell(t, 1, "%" PRIu64, r->seed);
+        pb_table_cell(t, 2, "%s", r->method->name);
+        pb_table_cell(t, 3, "%s", pb_dtype_name(r->dtype));
+        pb_table_cell(t, 4, "%g", r->lr);
+        pb_table_cell(t, 5, f[i].steps > 0 ? "%.0f" : "?", f[i].steps);
+        pb_table_cell(t, 6, r->accumulate > 1 ? "%" PRId64 " x %" PRId64 : "%" PRId64, r->batch, r->accumulate);
+        pb_table_cell(t, 7, "%" PRId64, r->max_len);
+        pb_table_cell(t, 8, "%" PRId64, f[i].p.params_trainable);
+        pb_format_seconds(text, f[i].p.seconds_per_step);
+        pb_table_cell(t, 9, "%s", text);
+        pb_format_seconds(text, f[i].run_s);
+        pb_table_cell(t, 10, "%s", text);
+        pb_format_bytes(text, (double)f[i].p.total);
+        pb_table_cell(t, 11, "%s", text);
+    }
+}
+
+/* One row per label: seeds differ by little. */
+static pb_status print_memory(const pb_suite *suite, const forecast *f) {
+    const char *head[PB_MEM_COUNT + 3] = {"MEMORY"};
+    char text[32];
+    pb_table t;
+    for (int m = 0; m < PB_MEM_COUNT; m++) head[m + 1] = pb_mem_name((pb_mem)m);
+    head[PB_MEM_COUNT + 1] = "total";
+    pb_table_start(&t, head, 1);
+    for (int i = 0; i < suite->n_runs; i++) {
+        bool first = true;
+        for (int j = 0; j < i && first; j++) first = strcmp(suite->runs[i].label, suite->runs[j].label) != 0;
+        if (!first) continue;
+        pb_table_row(&t);
+        pb_table_cell(&t, 0, "%s", suite->runs[i].label);
+        for (int m = 0; m <= PB_MEM_COUNT; m++) {
+            pb_format_bytes(text, (double)(m < PB_MEM_COUNT ? f[i].p.bytes[m] : f[i].p.total));
+            pb_table_cell(&t, m + 1, "%s", text);
+        }
+    }
+    return pb_table_end(&t, stdout);
+}
+
+static pb_status print_text(const pb_suite *suite, const pb_run_request *q, const forecast *f) {
+    char name[1024], time[32];
+    pb_table t;
+    double total = 0;
+    for (int i = 0; i < suite->n_runs; i++) total += f[i].run_s;
+    printf("%s: %s\n", suite->name, suite->title);
+    pb_run_model_name(&suite->runs[0], name, sizeof name);
+    printf("model %s, ", name);
+    pb_run_data_name(&suite->runs[0], name, sizeof name);
+    printf("data %s, device %s, results in %s/%s\n\n", name, suite->runs[0].device, q->out, suite->name);
+    print_settings(suite, f, &t);
+    PB_RETURN(pb_table_end(&t, stdout));
+    putchar('\n');
+    PB_RETURN(print_memory(suite, f));
+    pb_format_seconds(time, total);
+    printf("\n%d runs, at least %s of training (products and memory traffic at this machine's best rates;\n"
+           "loading and evaluation come on top).\n", suite->n_runs, time);
+    return PB_OK;
+}
+
+static pb_status add_run(pb_json *list, const pb_run_config *r, const pb_assets *assets, const forecast *f, uint64_t budget) {
+    pb_json *config = NULL;
+    pb_json *o = pb_json_add_object(list, NULL);
+    char id[PB_RUN_ID];
+    PB_RETURN(pb_run_config_json(r, assets->model_sha256, assets->data ? pb_dataset_sha256(assets->data) : "", &config));
+    pb_status status = pb_run_id_of(config, id);
+    bool ok = pb_json_add_str(o, "label", r->label) && pb_json_add_str(o, "run_id", status == PB_OK ? id : "") &&
+              pb_json_add_f64(o, "steps", f->steps) && pb_json_add_f64(o, "seconds_per_step", f->p.seconds_per_step) &&
+              pb_json_add_f64(o, "training_seconds", f->run_s) &&
+              pb_json_add_i64(o, "params_total", f->p.params_total) &&
+              pb_json_add_i64(o, "params_trainable", f->p.params_trainable) &&
+              pb_json_add_f64(o, "flops_per_step", f->p.step.flops) &&
+              pb_json_add_bool(o, "over_budget", budget > 0 && f->p.total > budget);
+    pb_json *memory = pb_json_add_object(o, "memory_bytes");
+    for (int m = 0; m < PB_MEM_COUNT; m++) {
+        ok = ok && pb_json_add_i64(memory, pb_mem_name((pb_mem)m), (int64_t)f->p.bytes[m]);
+    }
+    ok = ok && pb_json_add_i64(memory, "total", (int64_t)f->p.total);
+    if (ok && cJSON_AddItemToObject(o, "config", config)) return status;
+    pb_json_free(config);
+    return pb_cli_built(false);
+}
+
+static pb_status print_json(const pb_suite *suite, const pb_run_request *q, const pb_asset_cache *cache,
+                            const forecast *f) {
+    pb_json *root = cJSON_CreateObject();
+    bool ok = pb_json_add_str(root, "suite", suite->name) && pb_json_add_str(root, "title", suite->title);
+    pb_json *list = pb_json_add_array(root, "runs");
+    pb_status status = pb_cli_built(ok && list);
+    for (int i = 0; i < suite->n_runs && status == PB_OK; i++) {
+        const pb_run_config *r = &suite->runs[i];
+        status = add_run(list, r, pb_asset_cache_find(cache, r), &f[i], q->budget);
+    }
+    if (status == PB_OK) return pb_cli_print_json(root);
+    pb_json_free(root);
+    return status;
+}
+
+static pb_status check_budget(const pb_suite *suite, uint64_t budget, const forecast *f) {
+    int over = 0, worst = 0;
+    char need[32], have[32];
+    for (int i = 0; i < suite->n_runs && budget > 0; i++) {
+        over += f[i].p.total > budget;
+        if (f[i].p.total > f[worst].p.total) worst = i;
+    }
+    if (over == 0) return PB_OK;
+    pb_format_bytes(need, (double)f[worst].p.total);
+    pb_format_bytes(have, (double)budget);
+    return PB_ERROR(PB_E_CHECK, "%d of %d runs are over the memory budget of %s (%" PRIu64 " bytes); the largest, '%s', needs"
+                    " %s (%" PRIu64 " bytes); lower --batch or --max-len, or raise --memory-budget", over, suite->n_runs,
+                    have, budget, suite->runs[worst].label, need, f[worst].p.total);
+}
+
+pb_status pb_run_dry(const pb_suite *suite, const pb_run_request *q) {
+    pb_status status = PB_OK;
+    pb_asset_cache cache = {0};
+    rates known[2] = {{0}};
+    forecast *f = calloc((size_t)suite->n_runs + 1, sizeof *f);
+    if (!f) PB_FAIL(PB_E_OOM, "no memory for %d runs", suite->n_runs);
+    PB_TRY(pb_asset_cache_load(suite, &cache));
+    for (int i = 0; i < suite->n_runs; i++) {
+        const pb_run_config *r = &suite->runs[i];
+        PB_TRY(predict(r, pb_asset_cache_find(&cache, r), (int)q->threads, known, &f[i]));
+    }
+    PB_TRY(q->json ? print_json(suite, q, &cache, f) : print_text(suite, q, f));
+    PB_TRY(check_budget(suite, q->budget, f));
+done:
+    pb_asset_cache_free(&cache);
+    free(f);
+    return status;
+}
