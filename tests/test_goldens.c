@@ -23,7 +23,7 @@ typedef struct golden {
     pb_tensor loss, pred;
     pb_dtype dtype;
     int64_t rows;
-    char path[256];
+    char path[512];
 } golden;
 
 static double *stored(const pb_safetensors *st, const char *name, int64_t *n) {
@@ -134,7 +134,7 @@ static void open_case(golden *g, const char *family, const char *name, const cha
     g->dtype = dtype;
     char dir[256];
     snprintf(dir, sizeof dir, "%s/tests/goldens/%s", pb_test_root(), family);
-    snprintf(g->path, sizeof g->path, "%s/%s.safetensors", dir, name);
+    snprintf(g->path, sizeof g->path, "%s/tests/goldens/%s/%s.safetensors", pb_test_root(), family, name);
     pb_assert_ok(pb_device_open(device, NULL, &g->dev));
     pb_assert_ok(pb_safetensors_open(dir, &g->base));
     pb_assert_ok(pb_safetensors_open(g->path, &g->file));
@@ -167,19 +167,40 @@ static void close_case(golden *g) {
     pb_device_close(g->dev);
 }
 
-/* Both sides are f32 (or one f64): an entry may differ by eps times the length of the longest chain of sums behind it,
- * (about 48 terms a product, some 30 products deep), relative to the tensor's largest entry. `used` collects the worst
- * fraction. */
+/* Both sides are f32 (or one f64): an entry may differ by eps times the length of the longest chain of sums behind it
+ * (about 48 terms a product, some 30 products deep), relative to the tensor's largest entry. Where the true value is a
+ * cancellation (a key bias moves every score of a row alike: its gradient is 0) what is left is eps times the summands,
+ * whose size is that of the other gradients: `floor_scale`. */
 #define CHAIN (48.0 * 30.0)
 #define F32_EPS 1.1920929e-7
+#define LEARNING_RATE 5e-3
 
-static void close_to(golden *g, const char *key, const double *got, int64_t n, double factor) {
+static double largest_of(const double *x, int64_t n) {
+    double largest = 0;
+    for (int64_t i = 0; i < n; i++) largest = fmax(largest, fabs(x[i]));
+    return largest;
+}
+
+static void close_to(golden *g, const char *key, const double *got, int64_t n, double factor, double floor_scale) {
     int64_t m;
-    double *want = stored(g->file, key, &m), largest = 0;
+    double *want = stored(g->file, key, &m);
     ck_assert_int_eq(n, m);
-    for (int64_t i = 0; i < m; i++) largest = fmax(largest, fabs(want[i]));
-    pb_assert_close(got, want, (size_t)n, factor * F32_EPS * CHAIN * (largest + 1e-6), 0, key);
+    double tolerance = factor * F32_EPS * (CHAIN * largest_of(want, m) + floor_scale);
+    pb_assert_close(got, want, (size_t)n, tolerance, 0, key);
     free(want);
+}
+
+static double largest_gradient(golden *g) {
+    double largest = 0;
+    for (int i = 0; i < pb_safetensors_count(g->file); i++) {
+        const char *name = pb_safetensors_at(g->file, i)->name;
+        if (strncmp(name, "grad.", 5) != 0) continue;
+        int64_t n;
+        double *x = stored(g->file, name, &n);
+        largest = fmax(largest, largest_of(x, n));
+        free(x);
+    }
+    return largest;
 }
 
 static void check_params(golden *g, const char *prefix, bool gradient, double factor) {
@@ -199,7 +220,12 @@ static void check_params(golden *g, const char *prefix, bool gradient, double fa
             pb_assert_ok(pb_device_get_f64(g->dev, got, p->grad));
         else
             pb_assert_ok(pb_param_get(params, p, got));
-        close_to(g, name, got, n, factor);
+        /* Adam turns the rounding noise of a zero gradient into whole steps: such a tensor is compared by its bound, the
+         * learning rate times the steps on either side. */
+        if (!gradient && strstr(name, "key.bias"))
+            close_to(g, name, got, n, factor, 2 * 10 * LEARNING_RATE / F32_EPS / factor);
+        else
+            close_to(g, name, got, n, factor, gradient ? largest_gradient(g) : 0);
         free(got);
         compared++;
     }
@@ -249,7 +275,7 @@ static void check_logits(golden *g) {
     pb_assert_ok(pb_model_logits(g->model, &pass, &g->batch, logits));
     double *got = calloc((size_t)(rows * cols), sizeof *got);
     pb_assert_ok(pb_device_get_f64(g->dev, got, logits));
-    close_to(g, "logits", got, live * cols, 1);
+    close_to(g, "logits", got, live * cols, 1, 0);
     free(got);
 }
 
@@ -261,20 +287,21 @@ static void check_case(const char *family, const char *name, const char *device,
     const pb_json *meta = pb_json_get(header, "__metadata__");
     pb_optim_config config = {.kind = PB_OPT_ADAMW, .schedule = PB_SCHEDULE_CONSTANT, .lr = number(meta, "lr"), .beta1 = 0.9,
                               .beta2 = 0.999, .eps = 1e-8, .weight_decay = number(meta, "weight_decay"), .steps = 10};
+    ck_assert_double_eq(config.lr, LEARNING_RATE);
     pb_optim *optim;
     pb_assert_ok(pb_optim_new(g.dev, pb_model_params(g.model), &config, &optim));
     double loss = 0, term, norm;
     for (int64_t step = 0; step < 10; step++) {
         pass_once(&g, step, &loss, &term);
         if (step == 0) {
-            close_to(&g, "loss", &loss, 1, 1);
-            if (g.method->loss_term) close_to(&g, "loss_term", &term, 1, 1);
+            close_to(&g, "loss", &loss, 1, 1, 0);
+            if (g.method->loss_term) close_to(&g, "loss_term", &term, 1, 1, 0);
             check_params(&g, "grad.", true, 1);
         }
         pb_assert_ok(pb_optim_step(optim, step, &norm));
         if (g.method->after_step) pb_assert_ok(g.method->after_step(g.self, g.dev, step, pb_optim_grad_scale(optim)));
     }
-    close_to(&g, "loss_last", &loss, 1, 10);
+    close_to(&g, "loss_last", &loss, 1, 10, 0);
     /* Ten steps feed the error back ten times; Adam's division makes entries with tiny gradients follow the sign of noise,
      * which `after` tolerates only up to the same chain once per step. */
     check_params(&g, "after.", false, 10);
@@ -301,15 +328,24 @@ END_TEST
 START_TEST(llama_on_ref_equals_torch) { check_family("llama", "ref", PB_F64, _i); }
 END_TEST
 
-static void bytes_equal(golden *g, const char *key, pb_tensor t) {
+/* FP4 has two codes for zero (0 and 8): bitsandbytes' backends disagree on which one a tiny value gets. */
+static unsigned char one_zero(unsigned char pair) {
+    int high = pair >> 4, low = pair & 15;
+    return (unsigned char)(((high == 8 ? 0 : high) << 4) | (low == 8 ? 0 : low));
+}
+
+static void bytes_equal(golden *g, const char *key, pb_tensor t, bool fp4, bool padded) {
     int64_t n;
     double *want = stored(g->file, key, &n);
     unsigned char *got = calloc((size_t)n, 1);
     ck_assert_int_eq(n, pb_numel(t));
     pb_assert_ok(pb_device_get(g->dev, got, t, (size_t)n));
-    for (int64_t i = 0; i < n; i++)
-        ck_assert_msg(got[i] == (unsigned char)want[i], "%s: byte %lld is %d, bitsandbytes has %d", key, (long long)i, got[i],
-                      (int)want[i]);
+    for (int64_t i = 0; i < n; i++) {
+        unsigned char a = got[i], b = (unsigned char)want[i];
+        if (padded && i == n - 1) a &= 0xf0, b &= 0xf0; /* what fills up the last byte is nobody's value */
+        ck_assert_msg(fp4 ? one_zero(a) == one_zero(b) : a == b, "%s: byte %lld is %d, bitsandbytes has %d", key,
+                      (long long)i, a, b);
+    }
     free(got);
     free(want);
 }
@@ -333,16 +369,16 @@ static void check_quant(golden *g, const char *name, pb_code code, bool dq) {
     snprintf(stem, sizeof stem, "%s.%s.%s", name, pb_code_name(code), dq ? "dq" : "sq");
     bool zeros = strcmp(name, "zeros") == 0; /* nibbles of an all-zero block differ by design: only values count */
     snprintf(key, sizeof key, "%s.codes", stem);
-    if (!zeros) bytes_equal(g, key, q.codes);
+    if (!zeros) bytes_equal(g, key, q.codes, code == PB_CODE_FP4, n % 2 == 1);
     if (dq && !zeros) {
         snprintf(key, sizeof key, "%s.absmax_q", stem);
-        bytes_equal(g, key, q.absmax_q);
+        bytes_equal(g, key, q.absmax_q, false, false);
     }
     snprintf(key, sizeof key, "%s.values", stem);
     if (pb_safetensors_find(g->file, key)) {
         double *got = calloc((size_t)n, sizeof *got);
         pb_assert_ok(pb_device_get_f64(g->dev, got, values));
-        close_to(g, key, got, n, 4.0 / CHAIN); /* two roundings, and the mean of absmax in another order */
+        close_to(g, key, got, n, 4.0 / CHAIN, 0); /* two roundings, and the mean of absmax in another order */
         free(got);
     }
     free(host);
@@ -360,11 +396,11 @@ START_TEST(four_bit_codes_equal_bitsandbytes) {
     int64_t n;
     double *map = stored(g.file, "map.signed", &n), own[256];
     for (int i = 0; i < 256; i++) own[i] = (double)pb_dynamic_map_signed()[i];
-    pb_assert_close(own, map, 256, 0, F32_EPS, "the signed map, one unit in the last place");
+    pb_assert_close(own, map, 256, 0, 2 * F32_EPS, "the signed map"); /* linspace, mean, scale: one rounding each */
     free(map);
     map = stored(g.file, "map.unsigned", &n);
     for (int i = 0; i < 256; i++) own[i] = (double)pb_dynamic_map_unsigned()[i];
-    pb_assert_close(own, map, 256, 0, F32_EPS, "the unsigned map, one unit in the last place");
+    pb_assert_close(own, map, 256, 0, 2 * F32_EPS, "the unsigned map");
     free(map);
     pb_safetensors_close(g.file);
     pb_device_close(g.dev);

@@ -21,6 +21,28 @@ import sys
 from types import SimpleNamespace
 
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+
+
+def portable_bitsandbytes():
+    """bitsandbytes' portable backend, the exact one: its native CPU library looks absmax up in a table of 65536 steps (only
+    nearly the nearest code) and, in 0.50.2 on AVX-512, dequantises to other values than its own codes say."""
+    import ctypes
+    load = ctypes.cdll.LoadLibrary
+
+    def refuse(path):
+        if "bitsandbytes" in str(path):
+            raise OSError("the portable backend is wanted")
+        return load(path)
+    ctypes.cdll.LoadLibrary = refuse
+    import bitsandbytes
+    ctypes.cdll.LoadLibrary = load
+    from bitsandbytes.cextension import ErrorHandlerMockBNBNativeLibrary, lib
+    assert isinstance(lib, ErrorHandlerMockBNBNativeLibrary)
+    return bitsandbytes
+
+
+bnb = portable_bitsandbytes()
+import bitsandbytes.functional as BF
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -229,7 +251,6 @@ def peft_lora(family, model, names, **kw):
 
 def quantise_linears(model):
     """The weights that a 4-bit base multiplies with: NF4, double quantisation, back to f32 (bitsandbytes)."""
-    import bitsandbytes.functional as BF
     for path, module in model.named_modules():
         if isinstance(module, nn.Linear) and "layer" in path:
             packed, state = BF.quantize_4bit(module.weight.detach().clone(), blocksize=64, compress_statistics=True,
@@ -434,8 +455,6 @@ def save_base(out_dir, family):
 
 def quant_cases(out_dir):
     """bitsandbytes: packed codes, absmax, double quantisation; dequantised values."""
-    import bitsandbytes as bnb
-    import bitsandbytes.functional as BF
     g = torch.Generator().manual_seed(5)
     cases = {"small": torch.randn(48, 32, generator=g) * 0.05, "wide": torch.randn(50, 384, generator=g) * 0.02,
              "odd": torch.randn(5, 13, generator=g), "heavy": torch.randn(64, 64, generator=g) ** 3}

@@ -3,6 +3,7 @@
   tokenizer.py make                      writes tokenizer/<name>/{tokenizer.json or vocab.txt, goldens.json}
   tokenizer.py compare MODEL TEXTS...    pb_tokenize against `tokenizers`, text by text; TEXTS: .jsonl files, folders
                                          of them, or /usr/share/wordnet (glosses); made-up strings are always added
+  tokenizer.py hash MODEL                sha256 of the ids of every WordNet gloss: the constant in tests/test_tokenizer.c
   tokenizer.py unicode                   every code point through every normaliser setting
   tokenizer.py random MODEL N            N random strings
 
@@ -11,6 +12,7 @@ Made with tokenizers 0.23.3. The texts below were written for this file. pb_toke
 """
 import argparse
 import glob
+import hashlib
 import json
 import os
 import random
@@ -200,6 +202,16 @@ def compare(args):
     return bad > 0
 
 
+def hash_glosses(args):
+    t, h = load(args.model), hashlib.sha256()
+    for name in ["noun", "verb", "adj", "adv"]:
+        with open("/usr/share/wordnet/data." + name, encoding="utf-8") as f:
+            texts = [line.split(" | ", 1)[1].strip(" \n") for line in f if not line.startswith("  ")]
+        for e in t.encode_batch(texts):
+            h.update((" ".join(map(str, e.ids)) + "\n").encode())
+    print(h.hexdigest())
+
+
 POOLS = [(0x20, 0x7E)] * 6 + [(0, 0x2FF), (0x300, 0x36F), (0x370, 0x52F), (0x590, 0x6FF), (0x900, 0x97F), (0x1E00, 0x20FF), (0x2100, 0x2BFF), (0x3000, 0x30FF), (0x4E00, 0x4FFF), (0xAC00, 0xACFF), (0x1100, 0x11FF), (0, 0xD7FF), (0xE000, 0x10FFFF)]
 
 
@@ -255,6 +267,9 @@ def main():
     c.add_argument("model")
     c.add_argument("texts", nargs="*")
     c.set_defaults(run=compare)
+    c = sub.add_parser("hash")
+    c.add_argument("model")
+    c.set_defaults(run=hash_glosses)
     c = sub.add_parser("random")
     c.add_argument("model", help='a folder, or "tiny" for every golden one')
     c.add_argument("n", type=int)
