@@ -134,8 +134,9 @@ static void keep(pb_trainer *t, int64_t step, const pb_step_result *r, pb_work b
 static pb_status curve_point(pb_trainer *t, int64_t step) {
     if (t->cap_curve == 0 || step % t->run->eval_every != 0 || step == t->steps) return PB_OK;
     pb_trainer_take_peaks(t);
-    PB_RETURN(pb_trainer_curve_point(t, step));
+    pb_status status = pb_trainer_curve_point(t, step);
     pb_trainer_drop_peaks(t);
+    PB_RETURN(status);
     return PB_OK;
 }
 
@@ -227,8 +228,10 @@ pb_status pb_run_execute(const pb_run_config *run, const pb_assets *assets,
     pb_status status = execute(&t);
     record->status = run_status_of(status);
     if (status != PB_OK) {
+        size_t bad = 0;
         snprintf(record->reason, sizeof record->reason, "%.380s (%.120s)", pb_error_message(),
                  pb_error_trace());
+        if (!pb_utf8_valid(record->reason, strlen(record->reason), &bad)) record->reason[bad] = 0;
         salvage(&t);
     }
     pb_utc_now(record->ended);

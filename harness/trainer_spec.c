@@ -36,15 +36,23 @@ static void widen(pb_loader_bounds *a, const pb_loader_bounds *b) {
     if (a->targets < b->targets) a->targets = b->targets;
 }
 
+/* Every batch the model will see: training, evaluation of each split, latency. */
 static pb_status bounds_of_data(const pb_run_config *run, const pb_assets *assets,
                                 pb_loader *loader, pb_session_spec *spec) {
+    const struct {
+        pb_split_id split;
+        int64_t limit, batch;
+        bool wanted;
+    } passes[] = {{PB_VALID, 0, run->eval_batch, true},
+                  {PB_TEST, 0, run->eval_batch, true},
+                  {PB_TRAIN, run->train_eval, run->eval_batch, run->train_eval > 0},
+                  {PB_TEST, run->batch, run->batch, run->infer_repeats > 0}};
     PB_RETURN(pb_loader_bound(loader, spec->optim.steps * run->accumulate, &spec->train));
-    for (int split = 0; split < PB_SPLITS; split++) {
+    for (size_t i = 0; i < sizeof passes / sizeof passes[0]; i++) {
         pb_loader_bounds bounds;
-        int64_t limit = split == PB_TRAIN ? run->train_eval : 0;
-        if (split == PB_TRAIN && limit == 0) continue;
-        PB_RETURN(
-            pb_eval_bounds(assets->data, (pb_split_id)split, limit, run->eval_batch, &bounds));
+        if (!passes[i].wanted) continue;
+        PB_RETURN(pb_eval_bounds(assets->data, passes[i].split, passes[i].limit, passes[i].batch,
+                                 &bounds));
         widen(&spec->eval, &bounds);
     }
     return PB_OK;
