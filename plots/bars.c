@@ -119,7 +119,7 @@ pb_status pb_build_memory_by_purpose(const pb_chapter *c, int which, figure *f) 
     add_bands(f, c, rows, n, purposes, N_PURPOSES, used);
     pb_text_add(&f->vars, "PREDICTED = %d\nXHIGH = %.9g\n", predicted, widest * 1.16);
     pb_figure_caption(f, "memory_by_purpose", "Memory by purpose, measured and predicted",
-                      "Broad bars: measured peak of each purpose; narrow pale bars: predicted "
+                      "Broad bars: measured peak of each purpose; narrow faint bars: predicted "
                       "before the run. The number is "
                       "the peak of all together, in MiB: purposes peak at different moments, so it "
                       "can be below the bar.");

@@ -277,7 +277,7 @@ static const struct {
 static pb_status build_and_draw(const workshop *w, const pb_chapter *c, int b, int which,
                                 pb_figure *list, int *n) {
     pb_status status = PB_OK;
-    figure f = {.width = 660, .height = 440};
+    figure f = {.width = 610, .height = 440};
     PB_TRY(builders[b].build(c, which, &f));
     if (!f.made) goto done;
     PB_TRY(draw(w, &f));

@@ -54,14 +54,14 @@ void pb_figure_caption(figure *f, const char *name, const char *title, const cha
     va_end(args);
 }
 
-#define KEY_CHARACTER 9.3 /* pixels */
+#define KEY_CHARACTER 9.6 /* pixels */
 
 void pb_figure_legend(figure *f, const char *const *names, const unsigned *colours,
                       const int *points, int n) {
     int widest = 1;
     for (int i = 0; i < n; i++)
         if (pb_text_width(names[i]) > widest) widest = pb_text_width(names[i]);
-    int step = (int)(40 + KEY_CHARACTER * widest), columns = (f->width - 10) / step;
+    int step = (int)(42 + KEY_CHARACTER * widest), columns = (f->width - 10) / step;
     if (columns > 4) columns = 4;
     if (columns < 1) columns = 1;
     int rows = n ? (n + columns - 1) / columns : 1;

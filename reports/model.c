@@ -1,0 +1,205 @@
+/* From records to what the report compares: means and spreads per row, ratios to the baseline, who
+ * leads in what. Only runs that are ok are averaged. Test: tests/test_reports.c. */
+#include "reports/model.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+static double number_at(const pb_json *o, const char *key) {
+    const pb_json *v = pb_json_get(o, key);
+    double parsed;
+    if (cJSON_IsNumber(v)) return v->valuedouble;
+    return cJSON_IsString(v) && pb_parse_f64(v->valuestring, &parsed) ? parsed : NAN;
+}
+
+int rp_within_spread(pb_stat a, pb_stat b) {
+    if (a.n < 2 || b.n < 2) return -1;
+    return fabs(a.mean - b.mean) <= fmax(a.sd, b.sd);
+}
+
+static void fill_row(rp_row *r, const pb_row *row) {
+    struct {
+        const char *tag;
+        pb_stat *to;
+    } stats[] = {{"quality/test/accuracy", &r->accuracy},
+                 {"quality/test/nll", &r->nll},
+                 {"time/step/median", &r->step},
+                 {"time/forward/median", &r->forward},
+                 {"time/backward/median", &r->backward},
+                 {"time/optimizer/median", &r->optimizer},
+                 {"time/train/examples_per_s", &r->examples},
+                 {"time/train/tokens_per_s", &r->tokens},
+                 {"time/train/total", &r->total},
+                 {"memory/peak/total", &r->peak},
+                 {"memory/rss/peak", &r->rss},
+                 {"size/adapter_file", &r->file},
+                 {"time/infer/merged/median", &r->merged},
+                 {"time/infer/unmerged/median", &r->unmerged}};
+    for (size_t i = 0; i < sizeof stats / sizeof stats[0]; i++)
+        *stats[i].to = pb_row_stat(row, stats[i].tag);
+    const pb_record *example = pb_row_example(row);
+    r->row = row;
+    r->trainable = number_at(example->model, "params_trainable");
+    r->params = number_at(example->model, "params_total");
+    r->head = pb_is_head_only(row->method);
+}
+
+static int find_baseline(const rp_chapter *m, const char *wanted) {
+    for (int i = 0; wanted && i < m->n_rows; i++)
+        if (strcmp(m->rows[i].row->label, wanted) == 0) return i;
+    for (int i = 0; wanted && i < m->n_rows; i++)
+        if (strcmp(m->rows[i].row->method, wanted) == 0 && m->rows[i].row->n_ok) return i;
+    if (wanted) return -1;
+    for (int i = 0; i < m->n_rows; i++)
+        if (strcmp(m->rows[i].row->method, "lora") == 0 && m->rows[i].row->n_ok) return i;
+    for (int i = 0; i < m->n_rows; i++)
+        if (m->rows[i].row->n_ok) return i;
+    return -1;
+}
+
+/* The row with the highest (sign 1) or lowest (-1) mean of the stat at `offset`. */
+static int leader(const rp_chapter *m, size_t offset, int sign) {
+    int best = -1;
+    double value = 0;
+    for (int i = 0; i < m->n_rows; i++) {
+        const pb_stat *s = (const pb_stat *)(const void *)((const char *)&m->rows[i] + offset);
+        if (m->rows[i].head || !s->n) continue;
+        if (best >= 0 && !(sign * s->mean > sign * value)) continue;
+        best = i;
+        value = s->mean;
+    }
+    return best;
+}
+
+static pb_status make(const pb_chapter *c, const char *wanted, rp_chapter *m) {
+    m->c = c;
+    m->majority = NAN;
+    m->rows = calloc((size_t)c->n_rows + 1, sizeof *m->rows);
+    if (!m->rows) return PB_ERROR(PB_E_OOM, "no memory for %d rows", c->n_rows);
+    m->n_rows = c->n_rows;
+    for (int k = 0, next = 0; k < 2 * c->n_rows; k++) { /* rows with results first */
+        int i = k % c->n_rows;
+        if ((c->rows[i].n_ok > 0) != (k < c->n_rows)) continue;
+        const pb_json *data = pb_row_example(&c->rows[i])->dataset;
+        double share = number_at(data, "majority"), classes = number_at(data, "classes");
+        fill_row(&m->rows[next], &c->rows[i]);
+        m->rows[next++].colour = pb_row_colour(c, i);
+        if (share > 0 && share <= 1) m->majority = share;
+        if (classes > 0 && classes < 1e6) m->classes = (int)classes;
+    }
+    m->baseline = find_baseline(m, wanted);
+    for (int i = 0; i < m->n_rows; i++) {
+        rp_row *r = &m->rows[i];
+        const rp_row *base = m->baseline >= 0 ? &m->rows[m->baseline] : NULL;
+        r->step_ratio = base && base->step.n ? r->step.mean / base->step.mean : NAN;
+        r->peak_ratio = base && base->peak.n ? r->peak.mean / base->peak.mean : NAN;
+    }
+    m->best = leader(m, offsetof(rp_row, accuracy), 1);
+    if (m->best < 0) m->best = leader(m, offsetof(rp_row, nll), -1);
+    m->fastest = leader(m, offsetof(rp_row, step), -1);
+    m->least = leader(m, offsetof(rp_row, peak), -1);
+    return PB_OK;
+}
+
+pb_status rp_models_make(const pb_chapter *chapters, int n, const char *baseline,
+                         rp_chapter **out) {
+    pb_status status = PB_OK;
+    bool found = false;
+    *out = NULL;
+    rp_chapter *models = calloc((size_t)n + 1, sizeof *models);
+    if (!models) PB_FAIL(PB_E_OOM, "no memory for %d chapters", n);
+    for (int i = 0; i < n; i++) {
+        PB_TRY(make(&chapters[i], baseline, &models[i]));
+        found = found || models[i].baseline >= 0;
+    }
+    if (baseline && !found)
+        PB_FAIL(PB_E_INPUT,
+                "baseline \"%s\": no row has this label, and no finished row this method",
+                baseline);
+    *out = models;
+    models = NULL;
+done:
+    rp_models_free(models, n);
+    return status;
+}
+
+void rp_models_free(rp_chapter *models, int n) {
+    for (int i = 0; models && i < n; i++) {
+        free(models[i].rows);
+        free(models[i].figures);
+    }
+    free(models);
+}
+
+/* ---- flat JSON ---- */
+
+typedef struct flat_list {
+    rp_flat *items;
+    int n, cap;
+} flat_list;
+
+static pb_status add_flat(flat_list *list, const char *path, char *value) {
+    if (list->n == list->cap) {
+        int cap = list->cap ? list->cap * 2 : 32;
+        rp_flat *bigger = realloc(list->items, (size_t)cap * sizeof *bigger);
+        if (bigger) {
+            list->items = bigger;
+            list->cap = cap;
+        }
+    }
+    char *copy = list->n < list->cap && value ? strdup(path) : NULL;
+    if (!copy) {
+        free(value);
+        return PB_ERROR(PB_E_OOM, "no memory for a list of settings");
+    }
+    list->items[list->n++] = (rp_flat){copy, value};
+    return PB_OK;
+}
+
+/* Arrays count as one value. */
+static pb_status flatten(const pb_json *json, const char *path, flat_list *list) {
+    pb_status status = PB_OK;
+    pb_text deeper = {0};
+    if (!cJSON_IsObject(json)) {
+        char *value = cJSON_IsString(json) ? strdup(json->valuestring) : pb_json_print(json, false);
+        PB_TRY(add_flat(list, path, value));
+        goto done;
+    }
+    for (const pb_json *c = json->child; c; c = c->next) {
+        pb_text_free(&deeper);
+        pb_text_add(&deeper, "%s%s%s", path, *path ? "." : "", c->string);
+        PB_TRY(pb_text_status(&deeper));
+        PB_TRY(flatten(c, deeper.data, list));
+    }
+done:
+    pb_text_free(&deeper);
+    return status;
+}
+
+pb_status rp_flatten(const pb_json *json, rp_flat **out, int *n) {
+    flat_list list = {0};
+    pb_status status = json ? flatten(json, "", &list) : PB_OK;
+    if (status != PB_OK) {
+        rp_flat_free(list.items, list.n);
+        list = (flat_list){0};
+    }
+    *out = list.items;
+    *n = list.n;
+    return status;
+}
+
+void rp_flat_free(rp_flat *flat, int n) {
+    for (int i = 0; flat && i < n; i++) {
+        free(flat[i].path);
+        free(flat[i].value);
+    }
+    free(flat);
+}
+
+const char *rp_flat_find(const rp_flat *flat, int n, const char *path) {
+    for (int i = 0; i < n; i++)
+        if (strcmp(flat[i].path, path) == 0) return flat[i].value;
+    return NULL;
+}
