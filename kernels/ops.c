@@ -1,4 +1,5 @@
-/* Dispatch: check, count, lend workspace, run. The checks and counts of each op are in ops_<family>.c. */
+/* Dispatch: check, count, lend workspace, run. The checks and counts of each op are in
+ * ops_<family>.c. */
 #include "kernels/ops.h"
 
 #include <string.h>
@@ -18,7 +19,9 @@ static const op_entry ops[PB_OP_COUNT] = {
 #undef X
 };
 
-const char *pb_op_name(pb_op op) { return (unsigned)op < PB_OP_COUNT ? ops[op].name : "invalid op"; }
+const char *pb_op_name(pb_op op) {
+    return (unsigned)op < PB_OP_COUNT ? ops[op].name : "invalid op";
+}
 
 const char *pb_act_name(pb_act act) {
     static const char *const name[PB_ACT_COUNT] = {"gelu", "gelu_tanh", "relu", "silu"};
@@ -39,8 +42,9 @@ const char *pb_op_variant(const pb_device *dev, pb_op op) {
     return k->variant != NULL ? k->variant : "plain";
 }
 
-/* Nominal rates of one thread for a plan's clock: 32 GFLOP/s of products, 4 of the rest, 8 GB/s of traffic up to 4
- * threads. Only ratios between plans mean anything; predictions for a real machine are made from pb_work. */
+/* Nominal rates of one thread for a plan's clock: 32 GFLOP/s of products, 4 of the rest, 8 GB/s of
+ * traffic up to 4 threads. Only ratios between plans mean anything; predictions for a real machine
+ * are made from pb_work. */
 static double nominal_ns(const pb_device *dev, pb_work work) {
     double threads = (double)dev->options.threads;
     double lanes = threads < 4.0 ? threads : 4.0;
@@ -62,12 +66,14 @@ static pb_status run_kernel(pb_device *dev, const pb_kernel *k, const void *args
 }
 
 pb_status pb_op_run(pb_device *dev, pb_op op, const void *args) {
-    if ((unsigned)op >= PB_OP_COUNT || args == NULL) return PB_ERROR(PB_E_BUG, "op %d without arguments", (int)op);
+    if ((unsigned)op >= PB_OP_COUNT || args == NULL)
+        return PB_ERROR(PB_E_BUG, "op %d without arguments", (int)op);
     pb_check c = {.op = ops[op].name, .status = PB_OK};
     ops[op].check(&c, args);
     PB_RETURN(c.status);
     const pb_kernel *k = dev->kernel[op];
-    if (k == NULL) return PB_ERROR(PB_E_UNSUPPORTED, "%s has no kernel for %s", dev->name, ops[op].name);
+    if (k == NULL)
+        return PB_ERROR(PB_E_UNSUPPORTED, "%s has no kernel for %s", dev->name, ops[op].name);
     pb_work work = pb_op_work(op, args);
     if (dev->observer != NULL) dev->observer(dev->observer_user, ops[op].name, true, &work);
     pb_status status = run_kernel(dev, k, args);

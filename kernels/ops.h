@@ -11,7 +11,8 @@
  * type M = f32 (f64 when T is f64). Every product and reduction accumulates in f32 or wider. Gradients of parameters are
  * always added to (+=): the trainer zeroes them once a step. Gradients of activations take an explicit `beta`:
  * dx = beta*dx + new; an output whose beta is 0 is never read, so its old content may be anything, NaN too. Element
- * [row, col] of a tensor under dropout has the index row*cols + col. Aliasing is allowed only where said. Results must
+ * [row, col] of a tensor under dropout has the index row*cols + col. Rows of any matrix may be strided (stride >= cols);
+ * vectors are contiguous. Aliasing is allowed only where said; column slices of one matrix do not alias. Results must
  * not depend on the number of threads. */
 #ifndef PB_KERNELS_OPS_H
 #define PB_KERNELS_OPS_H

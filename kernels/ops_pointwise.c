@@ -2,7 +2,9 @@
 #include "kernels/core/check.h"
 
 static double numel(pb_tensor t) { return (double)pb_numel(t); }
-static double twice_if(double beta) { return beta != 0.0 ? 2.0 : 1.0; } /* traffic of an output that is also read */
+static double twice_if(double beta) {
+    return beta != 0.0 ? 2.0 : 1.0;
+} /* traffic of an output that is also read */
 
 /* name has the dtype and the shape of `like`. */
 static bool check_like(pb_check *c, const char *name, pb_tensor t, pb_tensor like) {
@@ -21,7 +23,8 @@ void pb_check_act_fwd(pb_check *c, const void *args) {
 
 pb_work pb_work_act_fwd(const void *args) {
     const pb_act_fwd_args *a = args;
-    return (pb_work){.flops_else = act_cost(a->act) * numel(a->x), .bytes = pb_work_bytes(a->x) + pb_work_bytes(a->y)};
+    return (pb_work){.flops_else = act_cost(a->act) * numel(a->x),
+                     .bytes = pb_work_bytes(a->x) + pb_work_bytes(a->y)};
 }
 
 void pb_check_act_bwd(pb_check *c, const void *args) {
@@ -91,7 +94,7 @@ pb_work pb_work_dropout(const void *args) {
                      .bytes = pb_work_bytes(a->x) + pb_work_bytes(a->y) * twice_if(a->beta)};
 }
 
-/* --- normalisation ----------------------------------------------------------------------------------------------------- */
+/* --- normalisation ---------------------------------------------------------------------------- */
 
 void pb_check_norm_fwd(pb_check *c, const void *args) {
     const pb_norm_fwd_args *a = args;
@@ -120,11 +123,13 @@ void pb_check_norm_fwd(pb_check *c, const void *args) {
 
 pb_work pb_work_norm_fwd(const void *args) {
     const pb_norm_fwd_args *a = args;
-    double per = (a->norm == PB_NORM_LAYER ? 7.0 : 4.0) + (pb_has(a->res) ? 1.0 : 0.0) + (a->drop.p > 0.0f ? 2.0 : 0.0);
+    double per = (a->norm == PB_NORM_LAYER ? 7.0 : 4.0) + (pb_has(a->res) ? 1.0 : 0.0) +
+                 (a->drop.p > 0.0f ? 2.0 : 0.0);
     return (pb_work){
         .flops_else = per * numel(a->x),
-        .bytes = pb_work_bytes(a->x) + pb_work_bytes(a->res) + pb_work_bytes(a->gamma) + pb_work_bytes(a->beta) +
-                 pb_work_bytes(a->y) + pb_work_bytes(a->sum) + pb_work_bytes(a->mean) + pb_work_bytes(a->rstd),
+        .bytes = pb_work_bytes(a->x) + pb_work_bytes(a->res) + pb_work_bytes(a->gamma) +
+                 pb_work_bytes(a->beta) + pb_work_bytes(a->y) + pb_work_bytes(a->sum) +
+                 pb_work_bytes(a->mean) + pb_work_bytes(a->rstd),
     };
 }
 
@@ -152,13 +157,14 @@ pb_work pb_work_norm_bwd(const void *args) {
     double per = 9.0 + (pb_has(a->dgamma) ? 2.0 : 0.0) + (pb_has(a->dbeta) ? 1.0 : 0.0);
     return (pb_work){
         .flops_else = per * numel(a->dy),
-        .bytes = pb_work_bytes(a->dy) + pb_work_bytes(a->sum) + pb_work_bytes(a->gamma) + pb_work_bytes(a->mean) +
-                 pb_work_bytes(a->rstd) + pb_work_bytes(a->dx) * twice_if(a->beta_dx) +
+        .bytes = pb_work_bytes(a->dy) + pb_work_bytes(a->sum) + pb_work_bytes(a->gamma) +
+                 pb_work_bytes(a->mean) + pb_work_bytes(a->rstd) +
+                 pb_work_bytes(a->dx) * twice_if(a->beta_dx) +
                  2.0 * (pb_work_bytes(a->dgamma) + pb_work_bytes(a->dbeta)),
     };
 }
 
-/* --- linear combinations and reductions -------------------------------------------------------------------------------- */
+/* --- linear combinations and reductions ------------------------------------------------------- */
 
 void pb_check_axpby(pb_check *c, const void *args) {
     const pb_axpby_args *a = args;

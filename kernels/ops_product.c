@@ -6,8 +6,10 @@ static unsigned or_master(pb_dtype dtype) { return PB_IS(dtype) | PB_IS(pb_dtype
 void pb_check_gemm(pb_check *c, const void *args) {
     const pb_gemm_args *g = args;
     if (!pb_check_mat(c, PB_ARG(g, a), PB_REAL, -1, -1)) return;
-    int64_t m = g->trans_a ? pb_cols(g->a) : pb_rows(g->a), k = g->trans_a ? pb_rows(g->a) : pb_cols(g->a);
-    if (!pb_check_mat(c, PB_ARG(g, b), PB_IS(g->a.dtype), g->trans_b ? -1 : k, g->trans_b ? k : -1)) return;
+    int64_t m = g->trans_a ? pb_cols(g->a) : pb_rows(g->a),
+            k = g->trans_a ? pb_rows(g->a) : pb_cols(g->a);
+    if (!pb_check_mat(c, PB_ARG(g, b), PB_IS(g->a.dtype), g->trans_b ? -1 : k, g->trans_b ? k : -1))
+        return;
     int64_t n = g->trans_b ? pb_rows(g->b) : pb_cols(g->b);
     pb_check_mat(c, PB_ARG(g, c), or_master(g->a.dtype), m, n);
     pb_check_opt_vec(c, PB_ARG(g, bias), or_master(g->a.dtype), n);
@@ -31,7 +33,8 @@ void pb_check_linear(pb_check *c, const void *args) {
     const pb_linear_args *l = args;
     if (!pb_check_mat(c, PB_ARG(l, x), PB_REAL, -1, -1)) return;
     int64_t n = pb_rows(l->x), cols = pb_cols(l->x);
-    if (!pb_check_weight(c, l->w, l->x.dtype, l->transpose ? cols : -1, l->transpose ? -1 : cols)) return;
+    if (!pb_check_weight(c, l->w, l->x.dtype, l->transpose ? cols : -1, l->transpose ? -1 : cols))
+        return;
     int64_t out = pb_weight_out(l->w), in = pb_weight_in(l->w);
     pb_check_mat(c, PB_ARG(l, y), PB_IS(l->x.dtype), n, l->transpose ? in : out);
     pb_check_opt_vec(c, PB_ARG(l, bias), PB_IS(l->x.dtype), out);
@@ -83,7 +86,9 @@ void pb_check_lowrank(pb_check *c, const void *args) {
     if (!pb_check_mat(c, PB_ARG(l, x), PB_REAL, -1, -1)) return;
     unsigned t = PB_IS(l->x.dtype);
     int64_t n = pb_rows(l->x), in = pb_cols(l->x);
-    if (!pb_check_mat(c, PB_ARG(l, a), t, -1, in) || !pb_check_mat(c, PB_ARG(l, b), t, -1, pb_rows(l->a))) return;
+    if (!pb_check_mat(c, PB_ARG(l, a), t, -1, in) ||
+        !pb_check_mat(c, PB_ARG(l, b), t, -1, pb_rows(l->a)))
+        return;
     int64_t r = pb_rows(l->a), out = pb_rows(l->b);
     pb_check_opt_vec(c, PB_ARG(l, e), t, r);
     pb_check_mat(c, PB_ARG(l, y), t, n, out);
@@ -102,16 +107,18 @@ pb_work pb_work_lowrank(const void *args) {
     double r = (double)pb_rows(l->a);
     return (pb_work){
         .flops = 2.0 * n * r * (in + out),
-        .flops_else = 2.0 * n * out + (pb_has(l->e) ? n * r : 0.0) + (l->drop.p > 0.0f ? n * in : 0.0),
-        .bytes = pb_work_bytes(l->x) + pb_work_bytes(l->a) + pb_work_bytes(l->b) + pb_work_bytes(l->e) +
-                 pb_work_bytes(l->h) + 2.0 * pb_work_bytes(l->y),
+        .flops_else = 2.0 * n * out + (pb_has(l->e) ? n * r : 0.0) +
+                      (l->drop.p > 0.0f ? n * in : 0.0),
+        .bytes = pb_work_bytes(l->x) + pb_work_bytes(l->a) + pb_work_bytes(l->b) +
+                 pb_work_bytes(l->e) + pb_work_bytes(l->h) + 2.0 * pb_work_bytes(l->y),
     };
 }
 
 static void check_lowrank_outputs(pb_check *c, const pb_lowrank_bwd_args *l) {
     const pb_tensor outs[4] = {l->dx, l->da, l->de, l->db};
     const pb_tensor ins[6] = {l->x, l->h, l->a, l->e, l->b, l->dy};
-    static const char *const on[4] = {"dx", "da", "de", "db"}, *const in[6] = {"x", "h", "a", "e", "b", "dy"};
+    static const char *const on[4] = {"dx", "da", "de", "db"}, *const in[6] = {"x", "h", "a",
+                                                                               "e", "b", "dy"};
     for (int i = 0; i < 4; i++) {
         for (int j = 0; j < 6; j++) pb_check_apart(c, on[i], outs[i], in[j], ins[j]);
         for (int j = 0; j < i; j++) pb_check_apart(c, on[i], outs[i], on[j], outs[j]);
@@ -123,7 +130,9 @@ void pb_check_lowrank_bwd(pb_check *c, const void *args) {
     if (!pb_check_mat(c, PB_ARG(l, x), PB_REAL, -1, -1)) return;
     unsigned t = PB_IS(l->x.dtype), m = PB_IS(pb_dtype_master(l->x.dtype));
     int64_t n = pb_rows(l->x), in = pb_cols(l->x);
-    if (!pb_check_mat(c, PB_ARG(l, a), t, -1, in) || !pb_check_mat(c, PB_ARG(l, b), t, -1, pb_rows(l->a))) return;
+    if (!pb_check_mat(c, PB_ARG(l, a), t, -1, in) ||
+        !pb_check_mat(c, PB_ARG(l, b), t, -1, pb_rows(l->a)))
+        return;
     int64_t r = pb_rows(l->a), out = pb_rows(l->b);
     pb_check_mat(c, PB_ARG(l, h), t, n, r);
     pb_check_opt_vec(c, PB_ARG(l, e), t, r);
@@ -143,19 +152,23 @@ pb_work pb_work_lowrank_bwd(const void *args) {
     double r = (double)pb_rows(l->a);
     bool through = pb_has(l->dx) || pb_has(l->da) || pb_has(l->de); /* needs dq = g B */
     return (pb_work){
-        .flops = 2.0 * n * r * (out * ((pb_has(l->db) ? 1.0 : 0.0) + (through ? 1.0 : 0.0)) +
-                                in * ((pb_has(l->da) ? 1.0 : 0.0) + (pb_has(l->dx) ? 1.0 : 0.0))),
-        .flops_else = n * out + (pb_has(l->e) ? 2.0 * n * r : 0.0) + (pb_has(l->de) ? 2.0 * n * r : 0.0) +
-                      (l->drop.p > 0.0f ? 2.0 * n * in : 0.0),
-        .bytes = pb_work_bytes(l->x) + pb_work_bytes(l->h) + pb_work_bytes(l->a) + pb_work_bytes(l->e) +
-                 pb_work_bytes(l->b) + pb_work_bytes(l->dy) + pb_work_bytes(l->dx) * (l->beta_dx != 0.0 ? 2.0 : 1.0) +
+        .flops = 2.0 * n * r *
+                 (out * ((pb_has(l->db) ? 1.0 : 0.0) + (through ? 1.0 : 0.0)) +
+                  in * ((pb_has(l->da) ? 1.0 : 0.0) + (pb_has(l->dx) ? 1.0 : 0.0))),
+        .flops_else = n * out + (pb_has(l->e) ? 2.0 * n * r : 0.0) +
+                      (pb_has(l->de) ? 2.0 * n * r : 0.0) + (l->drop.p > 0.0f ? 2.0 * n * in : 0.0),
+        .bytes = pb_work_bytes(l->x) + pb_work_bytes(l->h) + pb_work_bytes(l->a) +
+                 pb_work_bytes(l->e) + pb_work_bytes(l->b) + pb_work_bytes(l->dy) +
+                 pb_work_bytes(l->dx) * (l->beta_dx != 0.0 ? 2.0 : 1.0) +
                  2.0 * (pb_work_bytes(l->da) + pb_work_bytes(l->de) + pb_work_bytes(l->db)),
     };
 }
 
-/* --- norms of weights ------------------------------------------------------------------------------------------------- */
+/* --- norms of weights ------------------------------------------------------------------------- */
 
-static pb_dtype weight_dtype(pb_weight w) { return w.quant != NULL ? w.quant->compute : w.dense.dtype; }
+static pb_dtype weight_dtype(pb_weight w) {
+    return w.quant != NULL ? w.quant->compute : w.dense.dtype;
+}
 
 static bool check_any_weight(pb_check *c, pb_weight w) {
     pb_dtype t = weight_dtype(w);
@@ -198,12 +211,14 @@ void pb_check_dora_norm(pb_check *c, const void *args) {
 
 pb_work pb_work_dora_norm(const void *args) {
     const pb_dora_norm_args *d = args;
-    double out = (double)pb_weight_out(d->w), in = (double)pb_weight_in(d->w), r = (double)pb_rows(d->a);
+    double out = (double)pb_weight_out(d->w), in = (double)pb_weight_in(d->w),
+           r = (double)pb_rows(d->a);
     return (pb_work){
         .flops = 2.0 * out * in * r + 2.0 * r * r * in + 2.0 * out * r * r,
         .flops_else = out * (4.0 * r + 6.0) + (d->w.quant != NULL ? out * in : 0.0),
-        .bytes = pb_work_weight_bytes(d->w) + pb_work_bytes(d->a) + pb_work_bytes(d->b) + pb_work_bytes(d->w2) +
-                 pb_work_bytes(d->m) + pb_work_bytes(d->n) + pb_work_bytes(d->c),
+        .bytes = pb_work_weight_bytes(d->w) + pb_work_bytes(d->a) + pb_work_bytes(d->b) +
+                 pb_work_bytes(d->w2) + pb_work_bytes(d->m) + pb_work_bytes(d->n) +
+                 pb_work_bytes(d->c),
     };
 }
 
@@ -220,6 +235,6 @@ void pb_check_dora_exact(pb_check *c, const void *args) {
 pb_work pb_work_dora_exact(const void *args) {
     const pb_dora_exact_args *d = args;
     return (pb_work){.flops_else = 5.0 * (double)pb_numel(d->g),
-                     .bytes = 2.0 * pb_work_bytes(d->g) + pb_work_bytes(d->v) + pb_work_bytes(d->m) +
-                              pb_work_bytes(d->n)};
+                     .bytes = 2.0 * pb_work_bytes(d->g) + pb_work_bytes(d->v) +
+                              pb_work_bytes(d->m) + pb_work_bytes(d->n)};
 }

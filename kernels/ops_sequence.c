@@ -46,9 +46,11 @@ void pb_check_embed_bwd(pb_check *c, const void *args) {
 
 pb_work pb_work_embed_bwd(const void *args) {
     const pb_embed_bwd_args *a = args;
-    double outs = (pb_has(a->dword) ? 1.0 : 0.0) + (pb_has(a->dpos) ? 1.0 : 0.0) + (pb_has(a->dtype) ? 1.0 : 0.0);
+    double outs = (pb_has(a->dword) ? 1.0 : 0.0) + (pb_has(a->dpos) ? 1.0 : 0.0) +
+                  (pb_has(a->dtype) ? 1.0 : 0.0);
     double row_bytes = numel(a->dy) * (double)pb_dtype_size(pb_dtype_master(a->dy.dtype));
-    return (pb_work){.flops_else = outs * numel(a->dy), .bytes = pb_work_bytes(a->dy) + 2.0 * outs * row_bytes};
+    return (pb_work){.flops_else = outs * numel(a->dy),
+                     .bytes = pb_work_bytes(a->dy) + 2.0 * outs * row_bytes};
 }
 
 void pb_check_rope(pb_check *c, const void *args) {
@@ -57,8 +59,9 @@ void pb_check_rope(pb_check *c, const void *args) {
     if (!pb_check_vec(c, PB_ARG(a, inv_freq), PB_IS(pb_dtype_master(a->x.dtype)), -1)) return;
     pb_check_vec(c, PB_ARG(a, positions), PB_IS(PB_I32), pb_rows(a->x));
     if (a->heads < 1 || pb_cols(a->x) != a->heads * 2 * pb_numel(a->inv_freq)) {
-        pb_check_fail(c, "x has %lld columns, expected %lld heads of 2 x %lld", (long long)pb_cols(a->x),
-                      (long long)a->heads, (long long)pb_numel(a->inv_freq));
+        pb_check_fail(c, "x has %lld columns, expected %lld heads of 2 x %lld",
+                      (long long)pb_cols(a->x), (long long)a->heads,
+                      (long long)pb_numel(a->inv_freq));
     }
 }
 
@@ -67,14 +70,17 @@ pb_work pb_work_rope(const void *args) {
     return (pb_work){.flops_else = 3.0 * numel(a->x), .bytes = 2.0 * pb_work_bytes(a->x)};
 }
 
-/* --- attention ----------------------------------------------------------------------------------------------------------- */
+/* --- attention -------------------------------------------------------------------------------- */
 
-static void check_heads(pb_check *c, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t sequences,
-                        int64_t max_len) {
+static void check_heads(pb_check *c, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                        int64_t sequences, int64_t max_len) {
     if (c->status != PB_OK) return;
-    if (heads < 1 || kv_heads < 1 || heads % kv_heads != 0 || head_dim < 1 || sequences < 0 || max_len < 0) {
-        pb_check_fail(c, "heads %lld over kv_heads %lld, head_dim %lld, sequences %lld, max_len %lld", (long long)heads,
-                      (long long)kv_heads, (long long)head_dim, (long long)sequences, (long long)max_len);
+    if (heads < 1 || kv_heads < 1 || heads % kv_heads != 0 || head_dim < 1 || sequences < 0 ||
+        max_len < 0) {
+        pb_check_fail(c,
+                      "heads %lld over kv_heads %lld, head_dim %lld, sequences %lld, max_len %lld",
+                      (long long)heads, (long long)kv_heads, (long long)head_dim,
+                      (long long)sequences, (long long)max_len);
     }
 }
 
@@ -95,7 +101,8 @@ void pb_check_attention_fwd(pb_check *c, const void *args) {
     pb_check_apart(c, PB_ARG(a, o), PB_ARG(a, v));
 }
 
-/* Query-key pairs of one head when every sequence is as long as max_len allows: the lengths stand on the device. */
+/* Query-key pairs of one head when every sequence is as long as max_len allows: the lengths stand
+ * on the device. */
 static double pairs(double rows, int64_t sequences, int64_t max_len, bool causal) {
     double len = (double)max_len, most = (double)sequences * len;
     double n = rows < most ? rows : most;
@@ -108,8 +115,8 @@ pb_work pb_work_attention_fwd(const void *args) {
     return (pb_work){
         .flops = 4.0 * p * (double)a->head_dim,
         .flops_else = p * (a->drop.p > 0.0f ? 7.0 : 5.0),
-        .bytes = pb_work_bytes(a->q) + pb_work_bytes(a->k) + pb_work_bytes(a->v) + pb_work_bytes(a->o) +
-                 pb_work_bytes(a->lse),
+        .bytes = pb_work_bytes(a->q) + pb_work_bytes(a->k) + pb_work_bytes(a->v) +
+                 pb_work_bytes(a->o) + pb_work_bytes(a->lse),
     };
 }
 
@@ -143,15 +150,17 @@ pb_work pb_work_attention_bwd(const void *args) {
     return (pb_work){
         .flops = 10.0 * p * (double)a->head_dim, /* scores again, dP, dV, dQ, dK */
         .flops_else = p * (a->drop.p > 0.0f ? 9.0 : 7.0) + 2.0 * numel(a->o),
-        .bytes = 2.0 * (pb_work_bytes(a->q) + pb_work_bytes(a->k) + pb_work_bytes(a->v) + pb_work_bytes(a->o)) +
+        .bytes = 2.0 * (pb_work_bytes(a->q) + pb_work_bytes(a->k) + pb_work_bytes(a->v) +
+                        pb_work_bytes(a->o)) +
                  pb_work_bytes(a->lse),
     };
 }
 
-/* --- pooling, rows, loss --------------------------------------------------------------------------------------------------- */
+/* --- pooling, rows, loss ---------------------------------------------------------------------- */
 
 static void check_pool(pb_check *c, pb_pool pool, pb_tensor cu, int64_t sequences) {
-    pb_check_true(c, pool == PB_POOL_MEAN || pool == PB_POOL_CLS || pool == PB_POOL_LAST, "pool is one of pb_pool");
+    pb_check_true(c, pool == PB_POOL_MEAN || pool == PB_POOL_CLS || pool == PB_POOL_LAST,
+                  "pool is one of pb_pool");
     pb_check_vec(c, "cu", cu, PB_IS(PB_I32), sequences + 1);
 }
 
@@ -167,7 +176,8 @@ pb_work pb_work_pool_fwd(const void *args) {
     const pb_pool_fwd_args *a = args;
     bool mean = a->pool == PB_POOL_MEAN;
     return (pb_work){.flops_else = mean ? numel(a->x) : 0.0,
-                     .bytes = (mean ? pb_work_bytes(a->x) : pb_work_bytes(a->y)) + pb_work_bytes(a->y)};
+                     .bytes = (mean ? pb_work_bytes(a->x) : pb_work_bytes(a->y)) +
+                              pb_work_bytes(a->y)};
 }
 
 void pb_check_pool_bwd(pb_check *c, const void *args) {
@@ -225,6 +235,7 @@ void pb_check_cross_entropy(pb_check *c, const void *args) {
 pb_work pb_work_cross_entropy(const void *args) {
     const pb_cross_entropy_args *a = args;
     return (pb_work){.flops_else = (pb_has(a->dlogits) ? 7.0 : 4.0) * numel(a->logits),
-                     .bytes = pb_work_bytes(a->logits) + pb_work_bytes(a->dlogits) + pb_work_bytes(a->target) +
-                              pb_work_bytes(a->loss) + pb_work_bytes(a->pred)};
+                     .bytes = pb_work_bytes(a->logits) + pb_work_bytes(a->dlogits) +
+                              pb_work_bytes(a->target) + pb_work_bytes(a->loss) +
+                              pb_work_bytes(a->pred)};
 }

@@ -26,9 +26,10 @@ void pb_check_importance(pb_check *c, const void *args) {
 
 pb_work pb_work_importance(const void *args) {
     const pb_importance_args *a = args;
-    return (pb_work){.flops_else = 12.0 * numel(a->w),
-                     .bytes = pb_work_bytes(a->w) + pb_work_bytes(a->g) +
-                              2.0 * (pb_work_bytes(a->ibar) + pb_work_bytes(a->ubar) + pb_work_bytes(a->score))};
+    return (pb_work){
+        .flops_else = 12.0 * numel(a->w),
+        .bytes = pb_work_bytes(a->w) + pb_work_bytes(a->g) +
+                 2.0 * (pb_work_bytes(a->ibar) + pb_work_bytes(a->ubar) + pb_work_bytes(a->score))};
 }
 
 void pb_check_orthogonality(pb_check *c, const void *args) {
@@ -44,13 +45,15 @@ pb_work pb_work_orthogonality(const void *args) {
     return (pb_work){.flops_else = 3.0 * numel(a->gram), .bytes = 2.0 * pb_work_bytes(a->gram)};
 }
 
-/* --- optimizers ------------------------------------------------------------------------------------------------------------- */
+/* --- optimizers ------------------------------------------------------------------------------- */
 
-static void check_adam(pb_check *c, int n, const void *items, double beta1, double beta2, double eps, int64_t step) {
+static void check_adam(pb_check *c, int n, const void *items, double beta1, double beta2,
+                       double eps, int64_t step) {
     if (c->status != PB_OK) return;
-    if (n < 0 || (n > 0 && items == NULL) || !(beta1 >= 0.0 && beta1 < 1.0) || !(beta2 >= 0.0 && beta2 < 1.0) ||
-        !(eps >= 0.0) || step < 1) {
-        pb_check_fail(c, "n %d, beta1 %g, beta2 %g, eps %g, step %lld", n, beta1, beta2, eps, (long long)step);
+    if (n < 0 || (n > 0 && items == NULL) || !(beta1 >= 0.0 && beta1 < 1.0) ||
+        !(beta2 >= 0.0 && beta2 < 1.0) || !(eps >= 0.0) || step < 1) {
+        pb_check_fail(c, "n %d, beta1 %g, beta2 %g, eps %g, step %lld", n, beta1, beta2, eps,
+                      (long long)step);
     }
 }
 

@@ -20,7 +20,8 @@ static pb_code code_of(const op_instance *t) {
 /* The tensors of a quantised matrix: any bytes are valid content. */
 static void quant_slots(op_instance *t, pb_quant4 *q, int64_t out, int64_t in, int block) {
     int64_t n = out * in, blocks = (n + block - 1) / block;
-    *q = (pb_quant4){.code = code_of(t), .block = block, .double_quant = op_has(t, OC_DQ), .compute = t->dtype};
+    *q = (pb_quant4){
+        .code = code_of(t), .block = block, .double_quant = op_has(t, OC_DQ), .compute = t->dtype};
     q->out = out;
     q->in = in;
     op_ints(t, "codes", &q->codes, PB_U8, (n + 1) / 2, 0, 255);
@@ -50,7 +51,8 @@ void op_build_gemm(op_instance *t, const int64_t *d) {
     pb_dtype out = op_has(t, OC_MASTER) ? op_master(t) : t->dtype;
     op_mat(t, SLOT(a), t->dtype, a->trans_a ? d[2] : d[0], a->trans_a ? d[0] : d[2], OP_IN, 1.0);
     op_mat(t, SLOT(b), t->dtype, a->trans_b ? d[1] : d[2], a->trans_b ? d[2] : d[1], OP_IN, 1.0);
-    op_bound_by(op_mat(t, SLOT(c), out, d[0], d[1], out_role(t), 1.0), (double)d[2] + 2.0, 1.0, 0.0);
+    op_bound_by(op_mat(t, SLOT(c), out, d[0], d[1], out_role(t), 1.0), (double)d[2] + 2.0, 1.0,
+                0.0);
     if (op_has(t, OC_OPT)) op_vec(t, SLOT(bias), out, d[1], OP_IN, 1.0);
 }
 
@@ -82,7 +84,8 @@ void op_build_linear(op_instance *t, const int64_t *d) {
 /* d = out, in, block. OC_ZERO: the second block is all zeros. */
 void op_build_quantize4(op_instance *t, const int64_t *d) {
     AS(quantize4);
-    op_slot *src = op_mat(t, SLOT(src), op_has(t, OC_MASTER) ? op_master(t) : t->dtype, d[0], d[1], OP_IN, 0.05);
+    op_slot *src = op_mat(t, SLOT(src), op_has(t, OC_MASTER) ? op_master(t) : t->dtype, d[0], d[1],
+                          OP_IN, 0.05);
     int first = t->n;
     quant_slots(t, &a->q, d[0], d[1], (int)d[2]);
     for (int i = first; i < t->n; i++) {
@@ -91,12 +94,14 @@ void op_build_quantize4(op_instance *t, const int64_t *d) {
         s->exact = true;
         for (int64_t k = 0; k < s->rows * s->cols; k++) s->init[k] = NAN;
         if (!op_has(t, OC_DQ) || i == first) continue;
-        /* The mean of all absmax may be formed in any order: the second level may differ by an ulp, a code by one. */
+        /* The mean of all absmax may be formed in any order: the second level may differ by an ulp,
+         * a code by one. */
         s->exact = false;
         s->code = s->dtype == PB_U8;
         s->mag = 0.05;
     }
-    for (int64_t k = d[2]; op_has(t, OC_ZERO) && k < 2 * d[2] && k < d[0] * d[1]; k++) src->init[k] = 0.0;
+    for (int64_t k = d[2]; op_has(t, OC_ZERO) && k < 2 * d[2] && k < d[0] * d[1]; k++)
+        src->init[k] = 0.0;
 }
 
 /* d = out, in, block */
@@ -106,7 +111,7 @@ void op_build_dequantize4(op_instance *t, const int64_t *d) {
     op_mat(t, SLOT(dst), op_has(t, OC_MASTER) ? op_master(t) : t->dtype, d[0], d[1], OP_OUT, 1.0);
 }
 
-/* --- low-rank branch ------------------------------------------------------------------------------------------------------- */
+/* --- low-rank branch -------------------------------------------------------------------------- */
 
 /* d = N, in, out, r */
 void op_build_lowrank(op_instance *t, const int64_t *d) {
@@ -126,7 +131,8 @@ void op_build_lowrank(op_instance *t, const int64_t *d) {
 static pb_status lowrank_forward(pb_device *dev, op_instance *t, pb_tensor *y) {
     AS(lowrank_bwd);
     PB_RETURN(pb_alloc2(dev, PB_MEM_ACT, t->dtype, pb_rows(a->x), pb_rows(a->b), y));
-    pb_lowrank_args f = {.x = a->x, .a = a->a, .e = a->e, .b = a->b, .y = *y, .h = a->h, .scale = a->scale};
+    pb_lowrank_args f = {
+        .x = a->x, .a = a->a, .e = a->e, .b = a->b, .y = *y, .h = a->h, .scale = a->scale};
     f.drop = a->drop;
     return pb_lowrank(dev, &f);
 }
@@ -160,13 +166,14 @@ void op_build_lowrank_bwd(op_instance *t, const int64_t *d) {
     op_gradient(t, op_bound_by(dx, r + 1.0, sqrt(out), 0.5), x, a->beta_dx);
 }
 
-/* --- norms of weights ------------------------------------------------------------------------------------------------------ */
+/* --- norms of weights ------------------------------------------------------------------------- */
 
 /* d = out, in */
 void op_build_weight_norm2(op_instance *t, const int64_t *d) {
     AS(weight_norm2);
     weight_slots(t, &a->w, d[0], d[1]);
-    op_bound_by(op_vec(t, SLOT(y), op_master(t), d[0], OP_OUT, 1.0), (double)d[1], is_quantised(t) ? 2.3 : 1.0, 0.0);
+    op_bound_by(op_vec(t, SLOT(y), op_master(t), d[0], OP_OUT, 1.0), (double)d[1],
+                is_quantised(t) ? 2.3 : 1.0, 0.0);
 }
 
 static pb_status dora_forward(pb_device *dev, op_instance *t, pb_tensor *y) {
@@ -188,7 +195,8 @@ void op_build_dora_norm(op_instance *t, const int64_t *d) {
     op_mat(t, SLOT(a), t->dtype, d[2], d[1], OP_IN, 0.3);
     op_mat(t, SLOT(b), t->dtype, d[0], d[2], OP_IN, 0.3);
     op_positive(op_vec(t, SLOT(m), m, d[0], OP_IN, 1.0));
-    /* n is the root of a sum of squares, of size sqrt(in/3): its error is that of the sum over 2n. */
+    /* n is the root of a sum of squares, of size sqrt(in/3): its error is that of the sum over 2n.
+     */
     op_bound_by(op_vec(t, SLOT(n), m, d[0], OP_OUT, 1.0), terms, 1.0 / sqrt((double)d[1]), 0.0);
     op_bound_by(op_vec(t, SLOT(c), m, d[0], OP_OUT, 1.0), terms, 4.0 / (double)d[1], 0.0);
 }
@@ -197,7 +205,8 @@ void op_build_dora_norm(op_instance *t, const int64_t *d) {
 static pb_status exact_forward(pb_device *dev, op_instance *t, pb_tensor *y) {
     AS(dora_exact);
     int64_t rows = pb_rows(a->v), cols = pb_cols(a->v);
-    double *v = malloc((size_t)(rows * cols + 1) * sizeof *v), *m = malloc((size_t)(2 * rows + 1) * sizeof *m);
+    double *v = malloc((size_t)(rows * cols + 1) * sizeof *v),
+           *m = malloc((size_t)(2 * rows + 1) * sizeof *m);
     double *n = m + rows;
     pb_status status = v != NULL && m != NULL ? PB_OK : PB_E_OOM;
     PB_TRY(status);
@@ -233,7 +242,7 @@ void op_build_dora_exact(op_instance *t, const int64_t *d) {
     op_gradient(t, op_bound_by(g, sqrt((double)d[1]), 1.0, 0.0), v, 0.0);
 }
 
-/* --- AdaLoRA ------------------------------------------------------------------------------------------------------------------ */
+/* --- AdaLoRA ---------------------------------------------------------------------------------- */
 
 /* d = rows, cols. OC_TA: by column. */
 void op_build_importance(op_instance *t, const int64_t *d) {
@@ -265,21 +274,24 @@ void op_build_orthogonality(op_instance *t, const int64_t *d) {
     AS(orthogonality);
     a->weight = 0.1;
     op_slot *gram = op_mat(t, SLOT(gram), op_master(t), d[0], d[0], OP_INOUT, 1.0);
-    op_bound_by(op_vec(t, SLOT(loss), op_master(t), 1, OP_INOUT, 1.0), sqrt((double)d[0]), 1.0, 0.0);
-    for (int64_t i = 0; op_has(t, OC_ZERO) && i < d[0] * d[0]; i++) gram->init[i] = i % (d[0] + 1) == 0 ? 1.0 : 0.0;
+    op_bound_by(op_vec(t, SLOT(loss), op_master(t), 1, OP_INOUT, 1.0), sqrt((double)d[0]), 1.0,
+                0.0);
+    for (int64_t i = 0; op_has(t, OC_ZERO) && i < d[0] * d[0]; i++)
+        gram->init[i] = i % (d[0] + 1) == 0 ? 1.0 : 0.0;
     if (op_has(t, OC_ZERO)) return;
     t->forward = orthogonality_forward;
     t->weight = 2.0; /* the op returns twice dloss/dgram: the 2 of d(A A^T) is in it */
     op_gradient(t, gram, gram, 0.0);
 }
 
-/* --- optimizers ------------------------------------------------------------------------------------------------------------------ */
+/* --- optimizers ------------------------------------------------------------------------------- */
 
 /* d = elements of the first and of the second tensor, step */
 void op_build_adamw(op_instance *t, const int64_t *d) {
     AS(adamw);
     pb_dtype m = op_master(t);
-    *a = (pb_adamw_args){.items = t->items, .n = 2, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .step = d[2]};
+    *a = (pb_adamw_args){
+        .items = t->items, .n = 2, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .step = d[2]};
     for (int i = 0; i < 2; i++) {
         pb_adamw_item *it = &t->items[i];
         it->lr = i == 0 ? 1e-2 : 3e-3;
@@ -288,7 +300,8 @@ void op_build_adamw(op_instance *t, const int64_t *d) {
         op_vec(t, i == 0 ? "g0" : "g1", &it->g, m, d[i], OP_IN, 1.0);
         op_vec(t, i == 0 ? "m0" : "m1", &it->m, m, d[i], OP_INOUT, 0.5);
         op_positive(op_vec(t, i == 0 ? "v0" : "v1", &it->v, m, d[i], OP_INOUT, 0.5));
-        if (op_has(t, OC_OPT)) op_vec(t, i == 0 ? "copy0" : "copy1", &it->copy, PB_BF16, d[i], OP_OUT, 1.0);
+        if (op_has(t, OC_OPT))
+            op_vec(t, i == 0 ? "copy0" : "copy1", &it->copy, PB_BF16, d[i], OP_OUT, 1.0);
     }
     if (op_has(t, OC_OPT)) op_positive(op_vec(t, SLOT(grad_scale), m, 1, OP_IN, 0.3));
 }
@@ -297,7 +310,8 @@ void op_build_adamw(op_instance *t, const int64_t *d) {
 void op_build_adamw8(op_instance *t, const int64_t *d) {
     AS(adamw8);
     pb_dtype m = op_master(t);
-    *a = (pb_adamw8_args){.items = t->items8, .n = 2, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .step = d[2]};
+    *a = (pb_adamw8_args){
+        .items = t->items8, .n = 2, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .step = d[2]};
     for (int i = 0; i < 2; i++) {
         pb_adamw8_item *it = &t->items8[i];
         int64_t blocks = (d[i] + 255) / 256;
@@ -309,9 +323,12 @@ void op_build_adamw8(op_instance *t, const int64_t *d) {
         op_slot *vc = op_ints(t, i == 0 ? "v0" : "v1", &it->v, PB_U8, d[i], 64, 255);
         mc->role = vc->role = OP_INOUT;
         mc->code = vc->code = true;
-        op_positive(op_vec(t, i == 0 ? "m_absmax0" : "m_absmax1", &it->m_absmax, m, blocks, OP_INOUT, 0.5));
-        op_positive(op_vec(t, i == 0 ? "v_absmax0" : "v_absmax1", &it->v_absmax, m, blocks, OP_INOUT, 0.5));
-        if (op_has(t, OC_OPT)) op_vec(t, i == 0 ? "copy0" : "copy1", &it->copy, PB_BF16, d[i], OP_OUT, 1.0);
+        op_positive(
+            op_vec(t, i == 0 ? "m_absmax0" : "m_absmax1", &it->m_absmax, m, blocks, OP_INOUT, 0.5));
+        op_positive(
+            op_vec(t, i == 0 ? "v_absmax0" : "v_absmax1", &it->v_absmax, m, blocks, OP_INOUT, 0.5));
+        if (op_has(t, OC_OPT))
+            op_vec(t, i == 0 ? "copy0" : "copy1", &it->copy, PB_BF16, d[i], OP_OUT, 1.0);
     }
     if (op_has(t, OC_OPT)) op_positive(op_vec(t, SLOT(grad_scale), m, 1, OP_IN, 0.3));
 }

@@ -1,4 +1,5 @@
-/* Builders of op cases: pointwise ops, normalisation, reductions, embedding, attention, pooling, loss. */
+/* Builders of op cases: pointwise ops, normalisation, reductions, embedding, attention, pooling,
+ * loss. */
 #include <math.h>
 
 #include "tests/op_cases.h"
@@ -16,7 +17,7 @@ static pb_status temp(pb_device *dev, const op_instance *t, pb_tensor like, pb_t
     return pb_alloc2(dev, PB_MEM_ACT, t->dtype, pb_rows(like), pb_cols(like), y);
 }
 
-/* --- pointwise ---------------------------------------------------------------------------------------------------------------- */
+/* --- pointwise -------------------------------------------------------------------------------- */
 
 /* d = N, C, act */
 void op_build_act_fwd(op_instance *t, const int64_t *d) {
@@ -39,7 +40,8 @@ void op_build_act_bwd(op_instance *t, const int64_t *d) {
     t->forward = act_forward;
     op_slot *x = op_mat(t, SLOT(x), t->dtype, d[0], d[1], OP_IN, 5.0);
     op_slot *dy = op_mat(t, SLOT(dy), t->dtype, d[0], d[1], OP_IN, 1.0);
-    op_slot *dx = op_bound_by(op_mat(t, SLOT(dx), t->dtype, d[0], d[1], OP_OUT, 1.0), 1.0, 4.0, 0.0);
+    op_slot *dx = op_bound_by(op_mat(t, SLOT(dx), t->dtype, d[0], d[1], OP_OUT, 1.0), 1.0, 4.0,
+                              0.0);
     if (in_place(t)) op_share(t, dx, dy);
     t->dy = op_index(t, dy);
     op_gradient(t, dx, x, 0.0);
@@ -65,8 +67,10 @@ void op_build_swiglu_bwd(op_instance *t, const int64_t *d) {
     op_slot *gate = op_mat(t, SLOT(gate), t->dtype, d[0], d[1], OP_IN, 5.0);
     op_slot *up = op_mat(t, SLOT(up), t->dtype, d[0], d[1], OP_IN, 2.0);
     op_slot *dy = op_mat(t, SLOT(dy), t->dtype, d[0], d[1], OP_IN, 1.0);
-    op_slot *dgate = op_bound_by(op_mat(t, SLOT(dgate), t->dtype, d[0], d[1], OP_OUT, 1.0), 1.0, 8.0, 0.0);
-    op_slot *dup = op_bound_by(op_mat(t, SLOT(dup), t->dtype, d[0], d[1], OP_OUT, 1.0), 1.0, 8.0, 0.0);
+    op_slot *dgate = op_bound_by(op_mat(t, SLOT(dgate), t->dtype, d[0], d[1], OP_OUT, 1.0), 1.0,
+                                 8.0, 0.0);
+    op_slot *dup = op_bound_by(op_mat(t, SLOT(dup), t->dtype, d[0], d[1], OP_OUT, 1.0), 1.0, 8.0,
+                               0.0);
     if (in_place(t)) op_share(t, dgate, dy);
     t->dy = op_index(t, dy);
     op_gradient(t, dgate, gate, 0.0);
@@ -85,7 +89,8 @@ void op_build_dropout(op_instance *t, const int64_t *d) {
     a->beta = beta_of(t);
     a->drop = op_drop(t);
     op_slot *x = op_mat(t, SLOT(x), t->dtype, d[0], d[1], OP_IN, 1.0);
-    op_slot *y = op_bound_by(op_mat(t, SLOT(y), t->dtype, d[0], d[1], out_role(t), 1.0), 1.0, 2.0, 0.0);
+    op_slot *y = op_bound_by(op_mat(t, SLOT(y), t->dtype, d[0], d[1], out_role(t), 1.0), 1.0, 2.0,
+                             0.0);
     op_slot *fx = op_mat(t, "forward x", &t->extra[0], t->dtype, d[0], d[1], OP_IN, 1.0);
     if (in_place(t)) op_share(t, y, x);
     t->forward = dropout_forward;
@@ -98,8 +103,10 @@ void op_build_axpby(op_instance *t, const int64_t *d) {
     AS(axpby);
     a->alpha = op_has(t, OC_EXACT) ? 0.5 : 0.7;
     a->beta = beta_of(t);
-    op_slot *x = op_mat(t, SLOT(x), op_has(t, OC_TA) ? op_master(t) : t->dtype, d[0], d[1], OP_IN, 1.0);
-    op_slot *y = op_mat(t, SLOT(y), op_has(t, OC_MASTER) ? op_master(t) : t->dtype, d[0], d[1], out_role(t), 1.0);
+    op_slot *x = op_mat(t, SLOT(x), op_has(t, OC_TA) ? op_master(t) : t->dtype, d[0], d[1], OP_IN,
+                        1.0);
+    op_slot *y = op_mat(t, SLOT(y), op_has(t, OC_MASTER) ? op_master(t) : t->dtype, d[0], d[1],
+                        out_role(t), 1.0);
     if (in_place(t)) op_share(t, y, x);
 }
 
@@ -111,7 +118,8 @@ void op_build_scale_cols(op_instance *t, const int64_t *d) {
     op_slot *x = op_mat(t, SLOT(x), t->dtype, d[0], d[1], OP_IN, 1.0);
     op_vec(t, SLOT(c), c, d[1], OP_IN, 1.0);
     if (op_has(t, OC_OPT)) op_vec(t, SLOT(bias), c, d[1], OP_IN, 1.0);
-    op_slot *y = op_bound_by(op_mat(t, SLOT(y), t->dtype, d[0], d[1], out_role(t), 1.0), 3.0, 1.0, 0.0);
+    op_slot *y = op_bound_by(op_mat(t, SLOT(y), t->dtype, d[0], d[1], out_role(t), 1.0), 3.0, 1.0,
+                             0.0);
     if (in_place(t)) op_share(t, y, x);
 }
 
@@ -144,7 +152,8 @@ void op_build_reduce(op_instance *t, const int64_t *d) {
     a->alpha = 0.5;
     a->beta = beta_of(t);
     op_mat(t, SLOT(x), t->dtype, d[0], d[1], OP_IN, 1.0);
-    op_bound_by(op_vec(t, SLOT(y), op_master(t), 1, out_role(t), 1.0), terms, 4.0 / sqrt(terms), 0.0);
+    op_bound_by(op_vec(t, SLOT(y), op_master(t), 1, out_role(t), 1.0), terms, 4.0 / sqrt(terms),
+                0.0);
 }
 
 /* d = n */
@@ -157,9 +166,10 @@ void op_build_fill_uniform(op_instance *t, const int64_t *d) {
     op_vec(t, SLOT(x), t->dtype, d[0], OP_OUT, 1.0);
 }
 
-/* --- normalisation ------------------------------------------------------------------------------------------------------------ */
+/* --- normalisation ---------------------------------------------------------------------------- */
 
-/* d = N, C. OC_OPT: residual and kept sum; OC_ALIAS: sum in x; OC_ALIAS|OC_TA: sum in res. OC_ZERO: mean 1000. */
+/* d = N, C. OC_OPT: residual and kept sum; OC_ALIAS: sum in x; OC_ALIAS|OC_TA: sum in res. OC_ZERO:
+ * mean 1000. */
 void op_build_norm_fwd(op_instance *t, const int64_t *d) {
     AS(norm_fwd);
     bool layer = !op_has(t, OC_RMS), hard = op_has(t, OC_ZERO);
@@ -168,24 +178,31 @@ void op_build_norm_fwd(op_instance *t, const int64_t *d) {
     a->eps = 1e-5;
     a->drop = op_drop(t);
     op_slot *x = op_mat(t, SLOT(x), t->dtype, d[0], d[1], OP_IN, 1.0);
-    for (int64_t i = 0; hard && i < d[0] * d[1]; i++) x->init[i] = op_round(t->dtype, x->init[i] + 1000.0);
-    op_slot *res = op_has(t, OC_OPT) ? op_mat(t, SLOT(res), t->dtype, d[0], d[1], OP_IN, 1.0) : NULL;
+    for (int64_t i = 0; hard && i < d[0] * d[1]; i++)
+        x->init[i] = op_round(t->dtype, x->init[i] + 1000.0);
+    op_slot *res = op_has(t, OC_OPT) ? op_mat(t, SLOT(res), t->dtype, d[0], d[1], OP_IN, 1.0)
+                                     : NULL;
     op_vec(t, SLOT(gamma), t->dtype, d[1], OP_IN, 1.0);
     if (layer) op_vec(t, SLOT(beta), t->dtype, d[1], OP_IN, 1.0);
     double extra = rounding(t) + (hard ? 2e-3 : 0.0); /* the sum may be rounded to T first */
-    op_bound_by(op_mat(t, SLOT(y), t->dtype, d[0], d[1], OP_OUT, 1.0), 16.0, 2.0, 0.0)->extra = extra;
+    op_bound_by(op_mat(t, SLOT(y), t->dtype, d[0], d[1], OP_OUT, 1.0), 16.0, 2.0, 0.0)->extra =
+        extra;
     if (op_has(t, OC_OPT)) {
-        op_slot *sum = op_bound_by(op_mat(t, SLOT(sum), t->dtype, d[0], d[1], OP_OUT, 1.0), 2.0, 1.0, 0.0);
+        op_slot *sum = op_bound_by(op_mat(t, SLOT(sum), t->dtype, d[0], d[1], OP_OUT, 1.0), 2.0,
+                                   1.0, 0.0);
         if (in_place(t)) op_share(t, sum, op_has(t, OC_TA) ? res : x);
     }
-    if (layer) op_bound_by(op_vec(t, SLOT(mean), m, d[0], OP_OUT, 1.0), 8.0, 1.0, 0.0)->extra = rounding(t);
+    if (layer)
+        op_bound_by(op_vec(t, SLOT(mean), m, d[0], OP_OUT, 1.0), 8.0, 1.0, 0.0)->extra =
+            rounding(t);
     op_bound_by(op_vec(t, SLOT(rstd), m, d[0], OP_OUT, 1.0), 16.0, 1.0, 0.0)->extra = extra;
 }
 
 static pb_status norm_forward(pb_device *dev, op_instance *t, pb_tensor *y) {
     AS(norm_bwd);
     PB_RETURN(temp(dev, t, a->sum, y));
-    pb_norm_fwd_args f = {.norm = a->norm, .x = a->sum, .gamma = a->gamma, .y = *y, .mean = a->mean, .rstd = a->rstd};
+    pb_norm_fwd_args f = {
+        .norm = a->norm, .x = a->sum, .gamma = a->gamma, .y = *y, .mean = a->mean, .rstd = a->rstd};
     f.eps = 1e-5;
     f.beta = t->extra[0];
     return pb_norm_fwd(dev, &f);
@@ -207,7 +224,8 @@ void op_build_norm_bwd(op_instance *t, const int64_t *d) {
     op_slot *dx = op_mat(t, SLOT(dx), t->dtype, d[0], d[1], out_role(t), 1.0);
     op_gradient(t, op_bound_by(dx, 16.0, 2.0, 0.0), sum, a->beta_dx);
     if (in_place(t)) op_share(t, dx, dy);
-    op_slot *beta = layer ? op_vec(t, "forward beta", &t->extra[0], t->dtype, d[1], OP_IN, 1.0) : NULL;
+    op_slot *beta = layer ? op_vec(t, "forward beta", &t->extra[0], t->dtype, d[1], OP_IN, 1.0)
+                          : NULL;
     t->dy = op_index(t, dy);
     if (!op_has(t, OC_OPT)) return;
     op_slot *dgamma = op_vec(t, SLOT(dgamma), m, d[1], OP_INOUT, 1.0);
@@ -217,7 +235,7 @@ void op_build_norm_bwd(op_instance *t, const int64_t *d) {
     op_gradient(t, op_bound_by(dbeta, (double)d[0] + 1.0, 1.0, 0.0), beta, 1.0);
 }
 
-/* --- embedding and positions ---------------------------------------------------------------------------------------------------- */
+/* --- embedding and positions ------------------------------------------------------------------ */
 
 /* d = N, C, V, P, Y. OC_BARE: words only; OC_OPT: with types, else type 0. */
 void op_build_embed_fwd(op_instance *t, const int64_t *d) {
@@ -235,7 +253,8 @@ void op_build_embed_fwd(op_instance *t, const int64_t *d) {
 static pb_status embed_forward(pb_device *dev, op_instance *t, pb_tensor *y) {
     AS(embed_bwd);
     PB_RETURN(temp(dev, t, a->dy, y));
-    pb_embed_fwd_args f = {.word = t->extra[0], .pos = t->extra[1], .type = t->extra[2], .ids = a->ids, .y = *y};
+    pb_embed_fwd_args f = {
+        .word = t->extra[0], .pos = t->extra[1], .type = t->extra[2], .ids = a->ids, .y = *y};
     f.positions = a->positions;
     f.types = a->types;
     return pb_embed_fwd(dev, &f);
@@ -266,7 +285,9 @@ static pb_status rope_forward(pb_device *dev, op_instance *t, pb_tensor *y) {
     AS(rope);
     PB_RETURN(temp(dev, t, a->x, y));
     PB_RETURN(pb_device_copy(dev, *y, t->extra[0]));
-    return pb_rope(dev, &(pb_rope_args){.x = *y, .inv_freq = a->inv_freq, .positions = a->positions, .heads = a->heads});
+    return pb_rope(
+        dev, &(pb_rope_args){
+                 .x = *y, .inv_freq = a->inv_freq, .positions = a->positions, .heads = a->heads});
 }
 
 /* d = N, heads, head_dim, largest position. OC_TA: inverse. */
@@ -274,7 +295,8 @@ void op_build_rope(op_instance *t, const int64_t *d) {
     AS(rope);
     a->heads = d[1];
     a->inverse = op_has(t, OC_TA);
-    op_slot *x = op_bound_by(op_mat(t, SLOT(x), t->dtype, d[0], d[1] * d[2], OP_INOUT, 1.0), 2.0, 1.0, 0.0);
+    op_slot *x = op_bound_by(op_mat(t, SLOT(x), t->dtype, d[0], d[1] * d[2], OP_INOUT, 1.0), 2.0,
+                             1.0, 0.0);
     op_slot *freq = op_vec(t, SLOT(inv_freq), op_master(t), d[2] / 2, OP_IN, 1.0);
     for (int64_t j = 0; j < d[2] / 2; j++) {
         freq->init[j] = op_round(freq->dtype, pow(10000.0, -2.0 * (double)j / (double)d[2]));
@@ -288,20 +310,23 @@ void op_build_rope(op_instance *t, const int64_t *d) {
     op_gradient(t, x, fx, 0.0);
 }
 
-/* --- sequences -------------------------------------------------------------------------------------------------------------------- */
+/* --- sequences -------------------------------------------------------------------------------- */
 
-/* Lengths: the first is max_len, the others vary in 1..max_len. Returns their sum; cu's slot gets the offsets. */
+/* Lengths: the first is max_len, the others vary in 1..max_len. Returns their sum; cu's slot gets
+ * the offsets. */
 static int64_t sequences(op_instance *t, pb_tensor *where, int64_t n, int64_t max_len) {
     op_slot *cu = op_vec(t, "cu", where, PB_I32, n + 1, OP_IN, 1.0);
     cu->init[0] = 0.0;
-    for (int64_t s = 0; s < n; s++) cu->init[s + 1] = cu->init[s] + (double)(s == 0 ? max_len : 1 + (s * 7 + 3) % max_len);
+    for (int64_t s = 0; s < n; s++)
+        cu->init[s + 1] = cu->init[s] + (double)(s == 0 ? max_len : 1 + (s * 7 + 3) % max_len);
     return (int64_t)cu->init[n];
 }
 
 /* d = heads, kv_heads, head_dim, sequences, max_len, rows behind the last sequence */
 void op_build_attention_fwd(op_instance *t, const int64_t *d) {
     AS(attention_fwd);
-    *a = (pb_attention_fwd_args){.heads = d[0], .kv_heads = d[1], .head_dim = d[2], .sequences = d[3], .max_len = d[4]};
+    *a = (pb_attention_fwd_args){
+        .heads = d[0], .kv_heads = d[1], .head_dim = d[2], .sequences = d[3], .max_len = d[4]};
     a->scale = 1.0 / sqrt((double)d[2]);
     a->causal = op_has(t, OC_CAUSAL);
     a->drop = op_drop(t);
@@ -319,7 +344,8 @@ void op_build_attention_fwd(op_instance *t, const int64_t *d) {
 static pb_status attention_forward(pb_device *dev, op_instance *t, pb_tensor *y) {
     AS(attention_bwd);
     *y = a->o;
-    pb_attention_fwd_args f = {.q = a->q, .k = a->k, .v = a->v, .o = a->o, .lse = a->lse, .cu = a->cu};
+    pb_attention_fwd_args f = {
+        .q = a->q, .k = a->k, .v = a->v, .o = a->o, .lse = a->lse, .cu = a->cu};
     f.heads = a->heads;
     f.kv_heads = a->kv_heads;
     f.head_dim = a->head_dim;
@@ -333,7 +359,8 @@ static pb_status attention_forward(pb_device *dev, op_instance *t, pb_tensor *y)
 
 void op_build_attention_bwd(op_instance *t, const int64_t *d) {
     AS(attention_bwd);
-    *a = (pb_attention_bwd_args){.heads = d[0], .kv_heads = d[1], .head_dim = d[2], .sequences = d[3], .max_len = d[4]};
+    *a = (pb_attention_bwd_args){
+        .heads = d[0], .kv_heads = d[1], .head_dim = d[2], .sequences = d[3], .max_len = d[4]};
     a->scale = 1.0 / sqrt((double)d[2]);
     a->causal = op_has(t, OC_CAUSAL);
     a->drop = op_drop(t);
@@ -363,13 +390,15 @@ void op_build_pool_fwd(op_instance *t, const int64_t *d) {
     a->pool = (pb_pool)d[2];
     int64_t n = sequences(t, &a->cu, d[0], d[3]) + d[4];
     op_mat(t, SLOT(x), t->dtype, n, d[1], OP_IN, 1.0);
-    op_bound_by(op_mat(t, SLOT(y), t->dtype, d[0], d[1], OP_OUT, 1.0), (double)d[3], 2.0 / (double)d[3], 0.0);
+    op_bound_by(op_mat(t, SLOT(y), t->dtype, d[0], d[1], OP_OUT, 1.0), (double)d[3],
+                2.0 / (double)d[3], 0.0);
 }
 
 static pb_status pool_forward(pb_device *dev, op_instance *t, pb_tensor *y) {
     AS(pool_bwd);
     PB_RETURN(temp(dev, t, a->dy, y));
-    return pb_pool_fwd(dev, &(pb_pool_fwd_args){.pool = a->pool, .x = t->extra[0], .cu = a->cu, .y = *y});
+    return pb_pool_fwd(
+        dev, &(pb_pool_fwd_args){.pool = a->pool, .x = t->extra[0], .cu = a->cu, .y = *y});
 }
 
 void op_build_pool_bwd(op_instance *t, const int64_t *d) {
@@ -430,7 +459,8 @@ static pb_status loss_forward(pb_device *dev, op_instance *t, pb_tensor *y) {
     return pb_cross_entropy(dev, &f);
 }
 
-/* d = R, V. OC_OPT: with dlogits; OC_ALIAS: in logits. OC_ZERO: ignored targets, ties, large logits. */
+/* d = R, V. OC_OPT: with dlogits; OC_ALIAS: in logits. OC_ZERO: ignored targets, ties, large
+ * logits. */
 void op_build_cross_entropy(op_instance *t, const int64_t *d) {
     AS(cross_entropy);
     pb_dtype m = op_master(t);
@@ -438,13 +468,15 @@ void op_build_cross_entropy(op_instance *t, const int64_t *d) {
     op_slot *logits = op_mat(t, SLOT(logits), t->dtype, d[0], d[1], OP_IN, 5.0);
     op_slot *target = op_ints(t, SLOT(target), PB_I32, d[0], 0, d[1] - 1);
     op_slot *loss = op_bound_by(op_vec(t, SLOT(loss), m, d[0], OP_OUT, 1.0), 8.0, 4.0, 0.0);
-    if (op_has(t, OC_ZERO)) loss->extra = 1000.0 * 0x1p-22; /* log-sum-exp minus a logit, both up to 1000 */
+    if (op_has(t, OC_ZERO))
+        loss->extra = 1000.0 * 0x1p-22; /* log-sum-exp minus a logit, both up to 1000 */
     op_vec(t, SLOT(pred), PB_I32, d[0], OP_OUT, 1.0);
     for (int64_t i = 0; op_has(t, OC_ZERO) && i < d[0] * d[1]; i++) {
         int64_t row = i / d[1];
         if (row % 3 == 0) target->init[row] = -1.0;
-        if (row % 4 == 1) logits->init[i] = 2.0;                                     /* all equal: index 0 */
-        if (row % 4 == 2) logits->init[i] = op_round(t->dtype, 200.0 * logits->init[i]); /* exp would overflow */
+        if (row % 4 == 1) logits->init[i] = 2.0; /* all equal: index 0 */
+        if (row % 4 == 2)
+            logits->init[i] = op_round(t->dtype, 200.0 * logits->init[i]); /* exp would overflow */
     }
     if (!op_has(t, OC_OPT)) return;
     op_slot *g = op_mat(t, SLOT(dlogits), t->dtype, d[0], d[1], OP_OUT, 1.0);

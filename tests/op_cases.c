@@ -1,4 +1,5 @@
-/* Instances of op cases: values, binding, guards, comparison. The rows of the table are in op_table.c. */
+/* Instances of op cases: values, binding, guards, comparison. The rows of the table are in
+ * op_table.c. */
 #include "tests/op_cases.h"
 
 #include <inttypes.h>
@@ -7,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GUARD 256
+#define GUARD      256
 #define GUARD_BYTE 0xA5
 
-/* --- values ---------------------------------------------------------------------------------------------------------------- */
+/* --- values ----------------------------------------------------------------------------------- */
 
 double op_round(pb_dtype dtype, double v) {
     if (dtype == PB_F32) return (double)(float)v;
@@ -18,7 +19,9 @@ double op_round(pb_dtype dtype, double v) {
     return v;
 }
 
-static bool is_real(pb_dtype dtype) { return dtype == PB_F32 || dtype == PB_BF16 || dtype == PB_F64; }
+static bool is_real(pb_dtype dtype) {
+    return dtype == PB_F32 || dtype == PB_BF16 || dtype == PB_F64;
+}
 
 bool op_has(const op_instance *t, unsigned flag) { return (t->def->flags & flag) != 0; }
 pb_dtype op_master(const op_instance *t) { return pb_dtype_master(t->dtype); }
@@ -28,13 +31,16 @@ uint32_t op_draw(const op_instance *t, int slot, int64_t i) {
 }
 
 pb_drop op_drop(const op_instance *t) {
-    return (pb_drop){.p = op_has(t, OC_DROP) ? 0.25f : 0.0f, .key = t->seed, .stream = 0x1234567890abcdefu};
+    return (pb_drop){
+        .p = op_has(t, OC_DROP) ? 0.25f : 0.0f, .key = t->seed, .stream = 0x1234567890abcdefu};
 }
 
-static op_slot *new_slot(op_instance *t, const char *name, pb_tensor *where, pb_dtype dtype, op_role role) {
+static op_slot *new_slot(op_instance *t, const char *name, pb_tensor *where, pb_dtype dtype,
+                         op_role role) {
     PB_ASSERT(t->n < OP_SLOTS);
     op_slot *s = &t->slot[t->n++];
-    *s = (op_slot){.name = name, .where = where, .dtype = dtype, .role = role, .alias_of = -1, .wrt = -1};
+    *s = (op_slot){
+        .name = name, .where = where, .dtype = dtype, .role = role, .alias_of = -1, .wrt = -1};
     s->exact = op_has(t, OC_EXACT);
     s->terms = 1.0;
     s->mag = 1.0;
@@ -54,8 +60,8 @@ static void fill(op_instance *t, op_slot *s, double scale) {
     }
 }
 
-op_slot *op_mat(op_instance *t, const char *name, pb_tensor *where, pb_dtype dtype, int64_t rows, int64_t cols,
-                op_role role, double scale) {
+op_slot *op_mat(op_instance *t, const char *name, pb_tensor *where, pb_dtype dtype, int64_t rows,
+                int64_t cols, op_role role, double scale) {
     op_slot *s = new_slot(t, name, where, dtype, role);
     s->ndim = 2;
     s->rows = rows;
@@ -65,8 +71,8 @@ op_slot *op_mat(op_instance *t, const char *name, pb_tensor *where, pb_dtype dty
     return s;
 }
 
-op_slot *op_vec(op_instance *t, const char *name, pb_tensor *where, pb_dtype dtype, int64_t n, op_role role,
-                double scale) {
+op_slot *op_vec(op_instance *t, const char *name, pb_tensor *where, pb_dtype dtype, int64_t n,
+                op_role role, double scale) {
     op_slot *s = new_slot(t, name, where, dtype, role);
     s->ndim = 1;
     s->rows = 1;
@@ -75,16 +81,19 @@ op_slot *op_vec(op_instance *t, const char *name, pb_tensor *where, pb_dtype dty
     return s;
 }
 
-op_slot *op_ints(op_instance *t, const char *name, pb_tensor *where, pb_dtype dtype, int64_t n, int64_t lo, int64_t hi) {
+op_slot *op_ints(op_instance *t, const char *name, pb_tensor *where, pb_dtype dtype, int64_t n,
+                 int64_t lo, int64_t hi) {
     op_slot *s = op_vec(t, name, where, dtype, n, OP_IN, 1.0);
     for (int64_t i = 0; i < n; i++) {
-        s->init[i] = (double)(lo + (int64_t)(op_draw(t, op_index(t, s), i) % (uint32_t)(hi - lo + 1)));
+        s->init[i] = (double)(lo +
+                              (int64_t)(op_draw(t, op_index(t, s), i) % (uint32_t)(hi - lo + 1)));
     }
     return s;
 }
 
 void op_positive(op_slot *s) {
-    for (int64_t i = 0; i < s->rows * s->cols; i++) s->init[i] = op_round(s->dtype, fabs(s->init[i]) + 0.5);
+    for (int64_t i = 0; i < s->rows * s->cols; i++)
+        s->init[i] = op_round(s->dtype, fabs(s->init[i]) + 0.5);
 }
 
 op_slot *op_bound_by(op_slot *s, double terms, double mag, double mid) {
@@ -106,7 +115,7 @@ void op_gradient(op_instance *t, op_slot *grad, op_slot *of, double keeps) {
     grad->keeps = keeps;
 }
 
-/* --- building ---------------------------------------------------------------------------------------------------------------- */
+/* --- building --------------------------------------------------------------------------------- */
 
 static void (*const builders[PB_OP_COUNT])(op_instance *t, const int64_t *d) = {
 #define X(op_name) [PB_OP_##op_name] = op_build_##op_name,
@@ -122,7 +131,8 @@ op_instance *op_case_build(const op_case *def, pb_dtype dtype) {
     t->dtype = dtype;
     t->dy = -1;
     t->weight = 1.0;
-    snprintf(t->name, sizeof t->name, "%s/%s/%s", pb_op_name(def->op), def->name, pb_dtype_name(dtype));
+    snprintf(t->name, sizeof t->name, "%s/%s/%s", pb_op_name(def->op), def->name,
+             pb_dtype_name(dtype));
     const char *seed = getenv("PB_SEED");
     t->seed = seed != NULL ? strtoull(seed, NULL, 0) : pb_random_stream(t->name, 0, 0);
     builders[def->op](t, def->d);
@@ -135,7 +145,7 @@ void op_case_free(op_instance *t) {
     free(t);
 }
 
-/* --- device memory ----------------------------------------------------------------------------------------------------------- */
+/* --- device memory ---------------------------------------------------------------------------- */
 
 static size_t body_bytes(const op_slot *s) {
     int64_t elements = s->rows > 0 ? (s->rows - 1) * s->stride + s->cols : 0;
@@ -178,7 +188,8 @@ static unsigned char *image(const op_slot *s) {
     memset(p, GUARD_BYTE, bytes);
     for (int64_t r = 0; r < s->rows; r++) {
         for (int64_t c = 0; c < s->cols; c++) {
-            encode(s->dtype, p + GUARD + (size_t)(r * s->stride + c) * size, s->init[r * s->cols + c]);
+            encode(s->dtype, p + GUARD + (size_t)(r * s->stride + c) * size,
+                   s->init[r * s->cols + c]);
         }
     }
     return p;
@@ -192,8 +203,10 @@ pb_status op_bind(op_instance *t, pb_device *dev, op_bound *bound) {
         if (owner == i) {
             unsigned char *host = image(s);
             bound->bytes[i] = 2 * GUARD + body_bytes(s);
-            pb_status status = pb_alloc1(dev, PB_MEM_DATA, PB_U8, (int64_t)bound->bytes[i], &bound->memory[i]);
-            if (status == PB_OK) status = pb_device_put(dev, bound->memory[i], host, bound->bytes[i]);
+            pb_status status = pb_alloc1(dev, PB_MEM_DATA, PB_U8, (int64_t)bound->bytes[i],
+                                         &bound->memory[i]);
+            if (status == PB_OK)
+                status = pb_device_put(dev, bound->memory[i], host, bound->bytes[i]);
             free(host);
             PB_RETURN(status);
         }
@@ -206,7 +219,8 @@ pb_status op_bind(op_instance *t, pb_device *dev, op_bound *bound) {
     return PB_OK;
 }
 
-pb_status op_fetch(const op_instance *t, pb_device *dev, const op_bound *bound, unsigned char *raw[OP_SLOTS]) {
+pb_status op_fetch(const op_instance *t, pb_device *dev, const op_bound *bound,
+                   unsigned char *raw[OP_SLOTS]) {
     for (int i = 0; i < OP_SLOTS; i++) raw[i] = NULL;
     for (int i = 0; i < t->n; i++) {
         if (bound->bytes[i] == 0) continue;
@@ -222,7 +236,8 @@ void op_read(const op_instance *t, int i, unsigned char *const raw[OP_SLOTS], do
     const unsigned char *p = raw[s->alias_of >= 0 ? s->alias_of : i] + GUARD;
     for (int64_t r = 0; r < s->rows; r++) {
         for (int64_t c = 0; c < s->cols; c++) {
-            values[r * s->cols + c] = decode(s->dtype, p + (size_t)(r * s->stride + c) * pb_dtype_size(s->dtype));
+            values[r * s->cols + c] = decode(s->dtype, p + (size_t)(r * s->stride + c) *
+                                                               pb_dtype_size(s->dtype));
         }
     }
 }
@@ -236,7 +251,8 @@ static bool is_written(const op_instance *t, int i) {
     return false;
 }
 
-const char *op_damage(const op_instance *t, unsigned char *const raw[OP_SLOTS], char *text, size_t cap) {
+const char *op_damage(const op_instance *t, unsigned char *const raw[OP_SLOTS], char *text,
+                      size_t cap) {
     for (int i = 0; i < t->n; i++) {
         if (raw[i] == NULL) continue;
         const op_slot *s = &t->slot[i];
@@ -252,14 +268,16 @@ const char *op_damage(const op_instance *t, unsigned char *const raw[OP_SLOTS], 
         free(before);
         if (bad == SIZE_MAX) continue;
         snprintf(text, cap, "%s: %s of %s was overwritten, byte %zd of its %zu", t->name,
-                 bad < GUARD || bad >= bytes - GUARD ? "the guard" : written ? "a gap between rows" : "the input",
+                 bad < GUARD || bad >= bytes - GUARD ? "the guard"
+                 : written                           ? "a gap between rows"
+                                                     : "the input",
                  s->name, (ssize_t)bad - GUARD, bytes - 2 * GUARD);
         return text;
     }
     return NULL;
 }
 
-/* --- derived values and comparison --------------------------------------------------------------------------------------------- */
+/* --- derived values and comparison ------------------------------------------------------------ */
 
 pb_status op_case_derive(op_instance *t, pb_device *ref) {
     if (t->forward == NULL) return PB_OK;
@@ -289,8 +307,8 @@ static double allowed(const op_instance *t, const op_slot *s, double want) {
            s->mid * 6.0 * unit(t->dtype) * root * s->mag + s->extra;
 }
 
-const char *op_compare(const op_instance *t, unsigned char *const got[OP_SLOTS], unsigned char *const want[OP_SLOTS],
-                       double *used, char *text, size_t cap) {
+const char *op_compare(const op_instance *t, unsigned char *const got[OP_SLOTS],
+                       unsigned char *const want[OP_SLOTS], double *used, char *text, size_t cap) {
     const char *fault = NULL;
     *used = 0.0;
     for (int i = 0; i < t->n; i++) {
@@ -306,8 +324,10 @@ const char *op_compare(const op_instance *t, unsigned char *const got[OP_SLOTS],
             double part = err == 0.0 ? 0.0 : err / tol;
             if (!(part <= *used)) *used = isnan(part) ? INFINITY : part;
             if (err <= tol || fault != NULL) continue; /* a NaN on either side is not <= */
-            snprintf(text, cap, "%s: %s[%" PRId64 ",%" PRId64 "] is %.9g, expected %.9g +- %.3g (seed %" PRIu64 ")", t->name,
-                     s->name, k / s->cols, k % s->cols, a[k], b[k], tol, t->seed);
+            snprintf(text, cap,
+                     "%s: %s[%" PRId64 ",%" PRId64 "] is %.9g, expected %.9g +- %.3g (seed %" PRIu64
+                     ")",
+                     t->name, s->name, k / s->cols, k % s->cols, a[k], b[k], tol, t->seed);
             fault = text;
         }
         free(a);

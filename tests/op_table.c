@@ -1,4 +1,5 @@
-/* The rows of the case table. Sizes: see the builders (op_build_*.c). f64 rows run on the reference only: gradients. */
+/* The rows of the case table. Sizes: see the builders (op_build_*.c). f64 rows run on the reference
+ * only: gradients. */
 #include "tests/op_cases.h"
 
 #define F32 (1u << PB_F32)
@@ -225,7 +226,8 @@ const op_case op_cases[] = {
     {"causal", OP(attention_bwd), ALL, {2, 2, 4, 3, 7, 3}, OC_CAUSAL},
     {"grouped, causal", OP(attention_bwd), ALL, {4, 2, 3, 2, 6, 1}, OC_CAUSAL},
     {"dropout", OP(attention_bwd), ALL, {2, 2, 4, 3, 7, 2}, OC_DROP},
-    {"dropout, causal, grouped, strided", OP(attention_bwd), ALL, {4, 1, 3, 2, 6, 1}, OC_DROP | OC_CAUSAL | OC_STRIDED},
+    {"dropout, causal, grouped, strided", OP(attention_bwd), ALL, {4, 1, 3, 2, 6, 1},
+     OC_DROP | OC_CAUSAL | OC_STRIDED},
     {"middle", OP(attention_bwd), FB, {4, 2, 16, 4, 33, 5}, OC_CAUSAL | OC_DROP},
     {"long", OP(attention_bwd), FB, {2, 2, 64, 1, 150, 10}, 0},
     {"odd head", OP(attention_bwd), FB, {2, 1, 13, 2, 70, 1}, OC_CAUSAL},

@@ -20,14 +20,15 @@ static pb_device *open_plain(const char *name) { return open_with(name, (pb_devi
 
 static uint64_t rounded(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-/* --- opening -------------------------------------------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 START_TEST(unknown_device_names_the_known_ones) {
     pb_device *dev = NULL;
     pb_assert_fails(pb_device_open("gpu0", NULL, &dev), PB_E_INPUT, "cpu");
     pb_assert_fails(pb_device_open("plan", NULL, &dev), PB_E_INPUT, "ref");
     pb_assert_fails(pb_device_open("plan:plan:cpu", NULL, &dev), PB_E_INPUT, "plan:plan:cpu");
-    pb_assert_fails(pb_device_open("cpu", &(pb_device_options){.threads = -1}, &dev), PB_E_INPUT, "-1");
+    pb_assert_fails(pb_device_open("cpu", &(pb_device_options){.threads = -1}, &dev), PB_E_INPUT,
+                    "-1");
     ck_assert(dev == NULL);
     pb_device_close(NULL);
 }
@@ -43,12 +44,13 @@ START_TEST(device_says_what_it_is) {
     pb_assert_ok(pb_device_open("ref", NULL, &dev));
     ck_assert(pb_device_computes(dev));
     ck_assert_int_ge(pb_device_threads(dev), 1);
-    for (int op = 0; op < PB_OP_COUNT; op++) ck_assert_str_eq(pb_op_variant(dev, (pb_op)op), "plain");
+    for (int op = 0; op < PB_OP_COUNT; op++)
+        ck_assert_str_eq(pb_op_variant(dev, (pb_op)op), "plain");
     pb_device_close(dev);
 }
 END_TEST
 
-/* --- arenas ----------------------------------------------------------------------------------------------------------------------- */
+/* --- arenas ----------------------------------------------------------------------------------- */
 
 START_TEST(tensors_are_aligned_contiguous_and_zero) {
     pb_device *dev = open_plain(computing[_i]);
@@ -145,7 +147,8 @@ START_TEST(tensors_that_live_together_do_not_overlap) {
     for (int round = 0; round < 3; round++) {
         pb_mark mark = pb_device_mark(dev, PB_MEM_DATA);
         for (int64_t i = 0; i < 64; i++) {
-            pb_assert_ok(pb_alloc1(dev, PB_MEM_DATA, PB_U8, 1 + (i * 7919 * (round + 1)) % 900000, &t[i]));
+            pb_assert_ok(
+                pb_alloc1(dev, PB_MEM_DATA, PB_U8, 1 + (i * 7919 * (round + 1)) % 900000, &t[i]));
         }
         for (int i = 0; i < 64; i++) {
             for (int k = 0; k < i; k++) {
@@ -213,9 +216,12 @@ START_TEST(impossible_sizes_are_refused) {
     int64_t huge[3] = {INT64_MAX / 2, 3, 5}, four[2] = {2, 2};
     pb_assert_fails(pb_device_alloc(dev, PB_MEM_ACT, PB_F32, 3, huge, &t), PB_E_BUG, "");
     pb_assert_fails(pb_alloc1(dev, PB_MEM_ACT, PB_F32, -1, &t), PB_E_BUG, "");
-    pb_assert_fails(pb_device_alloc(dev, PB_MEM_ACT, PB_F32, 4, four, &t), PB_E_BUG, "4 dimensions");
-    pb_assert_fails(pb_alloc2(dev, PB_MEM_ACT, PB_F64, (int64_t)1 << 40, (int64_t)1 << 24, &t), PB_E_BUG, "");
-    if (pb_device_computes(dev)) pb_assert_fails(pb_alloc1(dev, PB_MEM_ACT, PB_U8, (int64_t)1 << 59, &t), PB_E_OOM, "");
+    pb_assert_fails(pb_device_alloc(dev, PB_MEM_ACT, PB_F32, 4, four, &t), PB_E_BUG,
+                    "4 dimensions");
+    pb_assert_fails(pb_alloc2(dev, PB_MEM_ACT, PB_F64, (int64_t)1 << 40, (int64_t)1 << 24, &t),
+                    PB_E_BUG, "");
+    if (pb_device_computes(dev))
+        pb_assert_fails(pb_alloc1(dev, PB_MEM_ACT, PB_U8, (int64_t)1 << 59, &t), PB_E_OOM, "");
     pb_device_close(dev);
 }
 END_TEST
@@ -236,7 +242,8 @@ static pb_status script(pb_device *dev) {
         pb_lowrank_args low = {.x = x, .a = a, .b = b, .y = y, .h = h, .scale = 2.0};
         low.drop = (pb_drop){.p = 0.1f, .key = 1, .stream = 2};
         PB_RETURN(pb_lowrank(dev, &low));
-        pb_lowrank_bwd_args back = {.x = x, .h = h, .a = a, .b = b, .dy = y, .scale = 2.0, .drop = low.drop};
+        pb_lowrank_bwd_args back = {
+            .x = x, .h = h, .a = a, .b = b, .dy = y, .scale = 2.0, .drop = low.drop};
         PB_RETURN(pb_alloc2(dev, PB_MEM_GRAD, PB_F32, 300, 8, &back.db));
         PB_RETURN(pb_alloc2(dev, PB_MEM_GRAD, PB_F32, 8, 256, &back.da));
         PB_RETURN(pb_lowrank_bwd(dev, &back));
@@ -270,22 +277,24 @@ START_TEST(every_growth_may_fail_and_the_device_survives) {
 }
 END_TEST
 
-/* --- plans --------------------------------------------------------------------------------------------------------------------------- */
+/* --- plans ------------------------------------------------------------------------------------ */
 
 START_TEST(plan_counts_what_the_real_device_counts) {
-    static const char *const real_name[] = {"ref", "cpu"}, *const plan_name[] = {"plan:ref", "plan:cpu"};
+    static const char *const real_name[] = {"ref", "cpu"}, *const plan_name[] = {"plan:ref",
+                                                                                 "plan:cpu"};
     pb_device *real = open_plain(real_name[_i]), *plan = open_plain(plan_name[_i]);
     pb_assert_ok(script(real));
     pb_assert_ok(script(plan));
     for (int m = 0; m < PB_MEM_COUNT; m++) {
         ck_assert_uint_eq(pb_device_mem_now(plan, (pb_mem)m), pb_device_mem_now(real, (pb_mem)m));
-        ck_assert_msg(pb_device_mem_peak(plan, (pb_mem)m) == pb_device_mem_peak(real, (pb_mem)m), "%s",
-                      pb_mem_name((pb_mem)m));
+        ck_assert_msg(pb_device_mem_peak(plan, (pb_mem)m) == pb_device_mem_peak(real, (pb_mem)m),
+                      "%s", pb_mem_name((pb_mem)m));
     }
     ck_assert_uint_eq(pb_device_mem_peak_total(plan), pb_device_mem_peak_total(real));
     ck_assert_uint_eq(pb_device_growths(plan), pb_device_growths(real));
     pb_work a = pb_device_work(real), b = pb_device_work(plan);
-    ck_assert(a.flops == b.flops && a.flops_else == b.flops_else && a.bytes == b.bytes && a.ops == b.ops);
+    ck_assert(a.flops == b.flops && a.flops_else == b.flops_else && a.bytes == b.bytes &&
+              a.ops == b.ops);
     ck_assert_uint_eq(a.ops, 10);
     pb_device_close(real);
     pb_device_close(plan);
@@ -337,7 +346,7 @@ START_TEST(plan_reads_back_zeros_and_predicts_time) {
 }
 END_TEST
 
-/* --- transfers, events, accounting ------------------------------------------------------------------------------------------------------ */
+/* --- transfers, events, accounting ------------------------------------------------------------ */
 
 START_TEST(values_are_converted_on_the_way) {
     enum { N = 40001 }; /* more than one chunk */
@@ -397,7 +406,8 @@ START_TEST(slices_are_copied_and_zeroed_row_by_row) {
     pb_assert_ok(pb_device_put_f64(dev, t, v));
     pb_assert_ok(pb_device_copy(dev, pb_cols_of(u, 2, 2), pb_cols_of(t, 1, 2)));
     pb_assert_ok(pb_device_zero(dev, pb_cols_of(pb_rows_of(t, 1, 2), 0, 3)));
-    double copied[12] = {0, 0, 2, 3, 0, 0, 6, 7, 0, 0, 10, 11}, zeroed[12] = {1, 2, 3, 4, 0, 0, 0, 8, 0, 0, 0, 12};
+    double copied[12] = {0, 0, 2, 3, 0, 0, 6, 7, 0, 0, 10, 11},
+           zeroed[12] = {1, 2, 3, 4, 0, 0, 0, 8, 0, 0, 0, 12};
     pb_assert_ok(pb_device_get_f64(dev, want, u));
     pb_assert_close(want, copied, 12, 0.0, 0.0, "copied");
     pb_assert_ok(pb_device_get_f64(dev, want, t));
@@ -450,7 +460,8 @@ START_TEST(events_measure_time) {
     pb_assert_ok(pb_event_new(dev, &b));
     pb_assert_ok(pb_alloc1(dev, PB_MEM_ACT, PB_F32, 100000, &x));
     pb_assert_ok(pb_event_record(a));
-    pb_assert_ok(pb_fill_uniform(dev, &(pb_fill_uniform_args){.x = x, .lo = -1.0, .hi = 1.0, .key = 1, .stream = 2}));
+    pb_assert_ok(pb_fill_uniform(
+        dev, &(pb_fill_uniform_args){.x = x, .lo = -1.0, .hi = 1.0, .key = 1, .stream = 2}));
     pb_assert_ok(pb_event_record(b));
     pb_assert_ok(pb_event_elapsed(a, b, &ns));
     ck_assert_msg(ns > 0.0 && ns < 60e9, "%g", ns);
@@ -460,7 +471,7 @@ START_TEST(events_measure_time) {
 }
 END_TEST
 
-/* --- refused arguments -------------------------------------------------------------------------------------------------------------------- */
+/* --- refused arguments ------------------------------------------------------------------------ */
 
 START_TEST(wrong_arguments_name_op_argument_and_numbers) {
     pb_device *dev = open_plain(all_devices[_i]);
@@ -503,7 +514,8 @@ START_TEST(aliasing_is_refused_where_it_is_not_allowed) {
     pb_gemm_args g = {.a = x, .b = x, .c = x, .alpha = 1.0};
     pb_assert_fails(pb_gemm(dev, &g), PB_E_BUG, "c and a overlap");
     pb_assert_ok(pb_act_fwd(dev, &(pb_act_fwd_args){.act = PB_ACT_RELU, .x = x, .y = x}));
-    pb_tensor left = pb_cols_of(big, 0, 8), middle = pb_cols_of(big, 8, 8), shifted = pb_cols_of(big, 4, 8);
+    pb_tensor left = pb_cols_of(big, 0, 8), middle = pb_cols_of(big, 8, 8),
+              shifted = pb_cols_of(big, 4, 8);
     g = (pb_gemm_args){.a = left, .b = x, .c = middle, .alpha = 1.0}; /* neighbours in one matrix */
     pb_assert_ok(pb_gemm(dev, &g));
     g.c = shifted;
@@ -524,7 +536,7 @@ START_TEST(f64_is_for_the_reference_only) {
 }
 END_TEST
 
-#define ALL 4
+#define ALL       4
 #define COMPUTING 2
 
 int main(void) {

@@ -14,7 +14,7 @@ static pb_device *open_device(const char *name) {
 
 static const char *const backends[] = {"ref", "cpu"};
 
-/* --- random numbers -------------------------------------------------------------------------------------------------------------- */
+/* --- random numbers --------------------------------------------------------------------------- */
 
 /* Random123 1.14, kat_vectors: philox4x32 10. */
 START_TEST(philox_gives_the_published_numbers) {
@@ -24,7 +24,10 @@ START_TEST(philox_gives_the_published_numbers) {
     } kat[3] = {
         {0, 0, 0, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
         {UINT64_MAX, UINT64_MAX, UINT64_MAX, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
-        {0x85a308d3243f6a88, 0x0370734413198a2e, 0x299f31d0a4093822, {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+        {0x85a308d3243f6a88,
+         0x0370734413198a2e,
+         0x299f31d0a4093822,
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
     };
     for (int i = 0; i < 3; i++) {
         pb_u32x4 got = pb_philox(kat[i].key, kat[i].stream, kat[i].block);
@@ -49,9 +52,11 @@ START_TEST(draws_have_their_distributions) {
     }
     double n = N, root = sqrt(n);
     ck_assert(fabs(sum / n) < 4.5 / root && fabs(square / n - 1.0) < 4.5 * sqrt(2.0) / root);
-    ck_assert(fabs(cube / n) < 4.5 * sqrt(15.0) / root && fabs(mean / n - 0.5) < 4.5 * sqrt(1.0 / 12.0) / root);
+    ck_assert(fabs(cube / n) < 4.5 * sqrt(15.0) / root &&
+              fabs(mean / n - 0.5) < 4.5 * sqrt(1.0 / 12.0) / root);
     for (int i = 0; i < 10; i++) ck_assert(fabs((double)bin[i] - n / 10.0) < 4.5 * sqrt(n * 0.09));
-    ck_assert(pb_random_below(1, 2, 3, 1) == 0 && pb_random_below(1, 2, 3, UINT64_MAX) < UINT64_MAX);
+    ck_assert(pb_random_below(1, 2, 3, 1) == 0 &&
+              pb_random_below(1, 2, 3, UINT64_MAX) < UINT64_MAX);
     ck_assert(pb_u01(UINT32_MAX) < 1.0f && pb_u01(0) == 0.0f);
 }
 END_TEST
@@ -104,7 +109,7 @@ START_TEST(dropout_keeps_its_rate_and_its_scale) {
 }
 END_TEST
 
-/* --- 4-bit codes -------------------------------------------------------------------------------------------------------------------- */
+/* --- 4-bit codes ------------------------------------------------------------------------------ */
 
 static double normal_quantile(double p) {
     double lo = -10.0, hi = 10.0;
@@ -125,10 +130,12 @@ START_TEST(nf4_is_made_of_normal_quantiles) {
     double p0 = 1.0 - (1.0 / 30.0 + 1.0 / 32.0) / 2.0, most = normal_quantile(p0);
     for (int i = 0; i < 8; i++) {
         double positive = normal_quantile(p0 + (0.5 - p0) * i / 8.0) / most;
-        ck_assert_msg(fabs((double)t[15 - i] - positive) < 2e-6, "%d: %.9g, %.9g", 15 - i, (double)t[15 - i], positive);
+        ck_assert_msg(fabs((double)t[15 - i] - positive) < 2e-6, "%d: %.9g, %.9g", 15 - i,
+                      (double)t[15 - i], positive);
         if (i == 7) break;
         double negative = -normal_quantile(p0 + (0.5 - p0) * i / 7.0) / most;
-        ck_assert_msg(fabs((double)t[i] - negative) < 2e-6, "%d: %.9g, %.9g", i, (double)t[i], negative);
+        ck_assert_msg(fabs((double)t[i] - negative) < 2e-6, "%d: %.9g, %.9g", i, (double)t[i],
+                      negative);
     }
     ck_assert(t[7] == 0.0f);
 }
@@ -137,7 +144,8 @@ END_TEST
 START_TEST(fp4_is_a_sign_and_seven_sizes) {
     const float *t = pb_code_table(PB_CODE_FP4);
     for (int i = 0; i < 8; i++) ck_assert(t[i] >= 0.0f && t[8 + i] == -t[i]);
-    static const double size[8] = {0.0, 1.0 / 192.0, 2.0 / 3.0, 1.0, 1.0 / 3.0, 0.5, 1.0 / 6.0, 0.25};
+    static const double size[8] = {0.0,       1.0 / 192.0, 2.0 / 3.0, 1.0,
+                                   1.0 / 3.0, 0.5,         1.0 / 6.0, 0.25};
     for (int i = 0; i < 8; i++) ck_assert(fabs((double)t[i] - size[i]) < 1e-7);
     const float *i4 = pb_code_table(PB_CODE_INT4);
     for (int i = 1; i < 16; i++) ck_assert(fabs((double)i4[i] - (i - 8) / 7.0) < 1e-7);
@@ -170,7 +178,8 @@ START_TEST(a_value_on_a_threshold_takes_the_lower_code) {
 }
 END_TEST
 
-/* Every bf16 number of [-1, 1] goes to an entry that no other entry beats by more than a rounding of the thresholds. */
+/* Every bf16 number of [-1, 1] goes to an entry that no other entry beats by more than a rounding
+ * of the thresholds. */
 START_TEST(codes_are_nearest_for_every_bf16) {
     for (int code = 0; code < PB_CODE_COUNT; code++) {
         const float *v = pb_code_table((pb_code)code);
@@ -181,13 +190,14 @@ START_TEST(codes_are_nearest_for_every_bf16) {
             ck_assert(got >= 0 && got < 16);
             double mine = fabs((double)x - (double)v[got]), best = 9.0;
             for (int k = 0; k < 16; k++) best = fmin(best, fabs((double)x - (double)v[k]));
-            ck_assert_msg(mine <= best + 1e-6, "%s: %.9g to %d", pb_code_name((pb_code)code), (double)x, got);
+            ck_assert_msg(mine <= best + 1e-6, "%s: %.9g to %d", pb_code_name((pb_code)code),
+                          (double)x, got);
         }
     }
 }
 END_TEST
 
-/* --- 8-bit maps ------------------------------------------------------------------------------------------------------------------------ */
+/* --- 8-bit maps ------------------------------------------------------------------------------- */
 
 START_TEST(dynamic_maps_follow_their_formula) {
     const float *s = pb_dynamic_map_signed(), *u = pb_dynamic_map_unsigned();
@@ -223,10 +233,12 @@ START_TEST(dynamic_codes_are_nearest_and_ties_go_down) {
     for (int m = 0; m < 2; m++) {
         for (uint32_t h = 0; h < 65536; h++) {
             float x = pb_bf16_to_f32((uint16_t)h);
-            if (fabsf(x) <= 1.5f) ck_assert_int_eq(pb_dynamic_encode(maps[m], x), nearest(maps[m], x));
+            if (fabsf(x) <= 1.5f)
+                ck_assert_int_eq(pb_dynamic_encode(maps[m], x), nearest(maps[m], x));
         }
         for (uint64_t i = 0; i < 20000; i++) {
-            float x = (float)pow(10.0, -7.0 * pb_random_uniform(1, 2, i)) * (i % 2 == 0 ? 1.0f : -1.0f);
+            float x = (float)pow(10.0, -7.0 * pb_random_uniform(1, 2, i)) *
+                      (i % 2 == 0 ? 1.0f : -1.0f);
             ck_assert_int_eq(pb_dynamic_encode(maps[m], x), nearest(maps[m], x));
         }
         for (int i = 0; i < 255; i++) {
@@ -238,7 +250,7 @@ START_TEST(dynamic_codes_are_nearest_and_ties_go_down) {
 }
 END_TEST
 
-/* --- storage ------------------------------------------------------------------------------------------------------------------------------ */
+/* --- storage ---------------------------------------------------------------------------------- */
 
 START_TEST(double_quantisation_costs_what_the_paper_says) {
     pb_device *dev = open_device("plan:cpu");
@@ -247,16 +259,20 @@ START_TEST(double_quantisation_costs_what_the_paper_says) {
     pb_assert_ok(pb_quant4_alloc(dev, PB_CODE_NF4, 64, true, PB_BF16, 8192, 8192, &q));
     ck_assert(8.0 * (double)pb_device_mem_now(dev, PB_MEM_BASE) / n == 4.0);
     double bits = 8.0 * (double)pb_device_mem_now(dev, PB_MEM_QUANT) / n;
-    ck_assert_msg(fabs(bits - 0.126953125) < 1e-4, "%.9g", bits); /* 8/64 + 32/(64*256), and one mean */
+    ck_assert_msg(fabs(bits - 0.126953125) < 1e-4, "%.9g",
+                  bits); /* 8/64 + 32/(64*256), and one mean */
     pb_mark mark = pb_device_mark(dev, PB_MEM_QUANT);
     pb_assert_ok(pb_quant4_alloc(dev, PB_CODE_NF4, 64, false, PB_BF16, 8192, 8192, &q));
-    ck_assert(8.0 * (double)(pb_device_mem_now(dev, PB_MEM_QUANT) - (uint64_t)mark.bytes) / n == 0.5);
-    pb_assert_fails(pb_quant4_alloc(dev, PB_CODE_NF4, 63, false, PB_BF16, 8, 8, &q), PB_E_BUG, "63");
+    ck_assert(8.0 * (double)(pb_device_mem_now(dev, PB_MEM_QUANT) - (uint64_t)mark.bytes) / n ==
+              0.5);
+    pb_assert_fails(pb_quant4_alloc(dev, PB_CODE_NF4, 63, false, PB_BF16, 8, 8, &q), PB_E_BUG,
+                    "63");
     pb_device_close(dev);
 }
 END_TEST
 
-/* Quantised and back: each value within half a gap of its block; zero blocks stay zero also under double quantisation. */
+/* Quantised and back: each value within half a gap of its block; zero blocks stay zero also under
+ * double quantisation. */
 START_TEST(quantised_values_come_back_within_half_a_gap) {
     enum { ROWS = 40, COLS = 64 };
     static const double gap[PB_CODE_COUNT] = {0.31, 0.34, 0.15};
@@ -265,13 +281,15 @@ START_TEST(quantised_values_come_back_within_half_a_gap) {
     pb_tensor src, dst;
     pb_assert_ok(pb_alloc2(dev, PB_MEM_BASE, PB_F32, ROWS, COLS, &src));
     pb_assert_ok(pb_alloc2(dev, PB_MEM_BASE, PB_F32, ROWS, COLS, &dst));
-    for (int i = 0; i < ROWS * COLS; i++) w[i] = i / COLS == 7 ? 0.0 : 0.02 * pb_random_normal(5, 6, (uint64_t)i);
+    for (int i = 0; i < ROWS * COLS; i++)
+        w[i] = i / COLS == 7 ? 0.0 : 0.02 * pb_random_normal(5, 6, (uint64_t)i);
     pb_assert_ok(pb_device_put_f64(dev, src, w));
     pb_assert_ok(pb_device_get_f64(dev, w, src));
     for (int code = 0; code < PB_CODE_COUNT; code++) {
         for (int twice = 0; twice < 2; twice++) {
             pb_quant4 q;
-            pb_assert_ok(pb_quant4_alloc(dev, (pb_code)code, 64, twice == 1, PB_F32, ROWS, COLS, &q));
+            pb_assert_ok(
+                pb_quant4_alloc(dev, (pb_code)code, 64, twice == 1, PB_F32, ROWS, COLS, &q));
             pb_assert_ok(pb_quantize4(dev, &(pb_quantize4_args){.src = src, .q = q}));
             pb_assert_ok(pb_dequantize4(dev, &(pb_dequantize4_args){.q = q, .dst = dst}));
             pb_assert_ok(pb_device_get_f64(dev, back, dst));
@@ -280,7 +298,8 @@ START_TEST(quantised_values_come_back_within_half_a_gap) {
                 for (int c = 0; c < COLS; c++) absmax = fmax(absmax, fabs(w[r * COLS + c]));
                 for (int c = 0; c < COLS; c++) {
                     double err = fabs(back[r * COLS + c] - w[r * COLS + c]);
-                    ck_assert(err <= absmax * (0.5 * gap[code] + (twice ? 0.05 : 1e-6)) && !isnan(err));
+                    ck_assert(err <= absmax * (0.5 * gap[code] + (twice ? 0.05 : 1e-6)) &&
+                              !isnan(err));
                     if (!twice && fabs(w[r * COLS + c]) == absmax) ck_assert(err <= 1e-7 * absmax);
                 }
             }
@@ -290,12 +309,13 @@ START_TEST(quantised_values_come_back_within_half_a_gap) {
 }
 END_TEST
 
-/* --- answers known without a kernel ----------------------------------------------------------------------------------------------------- */
+/* --- answers known without a kernel ----------------------------------------------------------- */
 
 /* beta1 = beta2 = eps = 0: every step is lr sign(g) exactly. */
 START_TEST(adamw_without_memory_is_sign_descent) {
     pb_device *dev = open_device(backends[_i]);
-    double w[5] = {1, 2, 3, 4, 5}, g[5] = {0.5, -2, 8, -0.25, 1}, want[5] = {0.75, 2.25, 2.75, 4.25, 4.75};
+    double w[5] = {1, 2, 3, 4, 5}, g[5] = {0.5, -2, 8, -0.25, 1},
+           want[5] = {0.75, 2.25, 2.75, 4.25, 4.75};
     pb_adamw_item it = {.lr = 0.25};
     pb_tensor *t[4] = {&it.w, &it.g, &it.m, &it.v};
     for (int i = 0; i < 4; i++) pb_assert_ok(pb_alloc1(dev, PB_MEM_OPTIM, PB_F32, 5, t[i]));
@@ -335,8 +355,10 @@ START_TEST(eight_bit_moments_follow_full_ones) {
         for (int i = 0; i < N; i++) g[i] = 1.0 + pb_random_normal(2, (uint64_t)step, (uint64_t)i);
         pb_assert_ok(pb_device_put_f64(dev, full.g, g));
         pb_assert_ok(pb_device_put_f64(dev, small.g, g));
-        pb_adamw_args fa = {.items = &full, .n = 1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .step = step};
-        pb_adamw8_args sa = {.items = &small, .n = 1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .step = step};
+        pb_adamw_args fa = {
+            .items = &full, .n = 1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .step = step};
+        pb_adamw8_args sa = {
+            .items = &small, .n = 1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .step = step};
         pb_assert_ok(pb_adamw(dev, &fa));
         pb_assert_ok(pb_adamw8(dev, &sa));
     }
@@ -387,13 +409,16 @@ START_TEST(a_nan_stays_visible) {
         pb_assert_ok(pb_device_put_f64(dev, x, v));
         pb_assert_ok(pb_act_fwd(dev, &(pb_act_fwd_args){.act = (pb_act)act, .x = x, .y = x}));
         pb_assert_ok(pb_device_get_f64(dev, out, x));
-        ck_assert_msg(isnan(out[1]) && !isnan(out[0]) && !isnan(out[2]), "%s", pb_act_name((pb_act)act));
+        ck_assert_msg(isnan(out[1]) && !isnan(out[0]) && !isnan(out[2]), "%s",
+                      pb_act_name((pb_act)act));
     }
     pb_tensor norm, coef;
     pb_assert_ok(pb_alloc1(dev, PB_MEM_ACT, PB_F32, 1, &norm));
     pb_assert_ok(pb_alloc1(dev, PB_MEM_ACT, PB_F32, 1, &coef));
     pb_assert_ok(pb_device_put_f64(dev, x, v));
-    pb_assert_ok(pb_grad_norm(dev, &(pb_grad_norm_args){.grads = &x, .n = 1, .norm = norm, .coef = coef, .max_norm = 1.0}));
+    pb_assert_ok(pb_grad_norm(
+        dev,
+        &(pb_grad_norm_args){.grads = &x, .n = 1, .norm = norm, .coef = coef, .max_norm = 1.0}));
     pb_assert_ok(pb_device_get_f64(dev, out, norm));
     pb_assert_ok(pb_device_get_f64(dev, out + 1, coef));
     ck_assert_msg(isnan(out[0]) && isnan(out[1]), "norm %g, coef %g", out[0], out[1]);

@@ -1,8 +1,9 @@
-/* Every op of every backend against the reference, over the case table (op_table.c); gradients; speed.
+/* Every op of every backend against the reference, over the case table (op_table.c); gradients;
+ * speed.
  *
  *     test_ops                       all checks
- *     test_ops --speed [part]        times the large cases whose name contains part (default all) on the cpu
- *     CK_RUN_CASE=cpu test_ops       one group;  PB_SEED=n  replays a case's values */
+ *     test_ops --speed [part]        times the large cases whose name contains part (default all)
+ * on the cpu CK_RUN_CASE=cpu test_ops       one group;  PB_SEED=n  replays a case's values */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -37,8 +38,8 @@ static void execute(op_instance *t, pb_device *dev, run_result *r) {
     uint64_t work = pb_device_mem_now(dev, PB_MEM_WORK);
     pb_assert_ok(op_bind(t, dev, &bound));
     r->status = pb_op_run(dev, t->op, &t->args);
-    ck_assert_msg(r->status == PB_OK || r->status == PB_E_UNSUPPORTED, "%s on %s: %s", t->name, pb_device_name(dev),
-                  pb_error_message());
+    ck_assert_msg(r->status == PB_OK || r->status == PB_E_UNSUPPORTED, "%s on %s: %s", t->name,
+                  pb_device_name(dev), pb_error_message());
     ck_assert_msg(pb_device_mem_now(dev, PB_MEM_WORK) == work, "%s kept workspace", t->name);
     if (r->status == PB_OK) {
         pb_assert_ok(op_fetch(t, dev, &bound, r->raw));
@@ -48,7 +49,7 @@ static void execute(op_instance *t, pb_device *dev, run_result *r) {
     pb_device_rewind(dev, PB_MEM_DATA, mark);
 }
 
-/* --- a backend against the reference ------------------------------------------------------------------------------------------ */
+/* --- a backend against the reference ---------------------------------------------------------- */
 
 #define DEVICES 3
 static const int threads_of[DEVICES] = {1, 2, 4};
@@ -69,15 +70,17 @@ static void same_bits(const op_instance *t, const run_result *a, const run_resul
         op_read(t, i, a->raw, x);
         op_read(t, i, b->raw, y);
         for (int64_t k = 0; k < s->valid; k++) {
-            ck_assert_msg(memcmp(&x[k], &y[k], sizeof *x) == 0, "%s: %s[%" PRId64 "] is %.17g with 1 thread, %.17g with %d",
-                          t->name, s->name, k, x[k], y[k], threads);
+            ck_assert_msg(memcmp(&x[k], &y[k], sizeof *x) == 0,
+                          "%s: %s[%" PRId64 "] is %.17g with 1 thread, %.17g with %d", t->name,
+                          s->name, k, x[k], y[k], threads);
         }
         free(x);
         free(y);
     }
 }
 
-static void compare_case(const op_case *def, pb_dtype dtype, pb_device *ref, pb_device **devs, tally *sum) {
+static void compare_case(const op_case *def, pb_dtype dtype, pb_device *ref, pb_device **devs,
+                         tally *sum) {
     op_instance *t = op_case_build(def, dtype);
     run_result want = {0}, got[DEVICES] = {0};
     char text[512];
@@ -119,20 +122,23 @@ START_TEST(cpu_agrees_with_reference) {
             if (compared(&op_cases[k], d)) compare_case(&op_cases[k], (pb_dtype)d, ref, devs, &sum);
         }
     }
-    printf("%-14s %-10s %3d ran, %d unsupported, worst %.0f %% of the tolerance: %s\n", pb_op_name(op),
-           pb_op_variant(devs[0], op) != NULL ? pb_op_variant(devs[0], op) : "-", sum.ran, sum.unsupported,
-           100.0 * sum.worst, sum.worst_case);
+    printf("%-14s %-10s %3d ran, %d unsupported, worst %.0f %% of the tolerance: %s\n",
+           pb_op_name(op), pb_op_variant(devs[0], op) != NULL ? pb_op_variant(devs[0], op) : "-",
+           sum.ran, sum.unsupported, 100.0 * sum.worst, sum.worst_case);
     for (int i = 0; i < DEVICES; i++) pb_device_close(devs[i]);
     pb_device_close(ref);
-    ck_assert_msg(sum.ran > 0, "%s: no case ran on the cpu (%d unsupported)", pb_op_name(op), sum.unsupported);
-    ck_assert_msg(sum.unsupported == 0, "%s: %d cases have no kernel on the cpu", pb_op_name(op), sum.unsupported);
+    ck_assert_msg(sum.ran > 0, "%s: no case ran on the cpu (%d unsupported)", pb_op_name(op),
+                  sum.unsupported);
+    ck_assert_msg(sum.unsupported == 0, "%s: %d cases have no kernel on the cpu", pb_op_name(op),
+                  sum.unsupported);
 }
 END_TEST
 
 START_TEST(every_op_has_cases) {
     for (int op = 0; op < PB_OP_COUNT; op++) {
         int n = 0;
-        for (int k = 0; k < op_cases_count; k++) n += op_cases[k].op == (pb_op)op && (op_cases[k].flags & OC_SPEED) == 0;
+        for (int k = 0; k < op_cases_count; k++)
+            n += op_cases[k].op == (pb_op)op && (op_cases[k].flags & OC_SPEED) == 0;
         ck_assert_msg(n > 0, "%s has no case", pb_op_name((pb_op)op));
     }
 }
@@ -152,12 +158,16 @@ START_TEST(plan_counts_as_the_device_does) {
                 execute(t, real, &a);
                 pb_assert_ok(op_bind(t, plan, &bound));
                 pb_status status = pb_op_run(plan, t->op, &t->args);
-                ck_assert_msg(status == PB_OK || a.status != PB_OK, "%s: %s", t->name, pb_error_message());
-                ck_assert_msg(pb_device_mem_peak(plan, PB_MEM_WORK) == pb_device_mem_peak(real, PB_MEM_WORK),
-                              "%s: workspace %" PRIu64 " planned, %" PRIu64 " used", t->name,
-                              pb_device_mem_peak(plan, PB_MEM_WORK), pb_device_mem_peak(real, PB_MEM_WORK));
-                ck_assert_msg(pb_device_work(plan).flops == pb_device_work(real).flops, "%s", t->name);
-                ck_assert_msg(pb_device_work(plan).bytes == pb_device_work(real).bytes, "%s", t->name);
+                ck_assert_msg(status == PB_OK || a.status != PB_OK, "%s: %s", t->name,
+                              pb_error_message());
+                ck_assert_msg(
+                    pb_device_mem_peak(plan, PB_MEM_WORK) == pb_device_mem_peak(real, PB_MEM_WORK),
+                    "%s: workspace %" PRIu64 " planned, %" PRIu64 " used", t->name,
+                    pb_device_mem_peak(plan, PB_MEM_WORK), pb_device_mem_peak(real, PB_MEM_WORK));
+                ck_assert_msg(pb_device_work(plan).flops == pb_device_work(real).flops, "%s",
+                              t->name);
+                ck_assert_msg(pb_device_work(plan).bytes == pb_device_work(real).bytes, "%s",
+                              t->name);
             }
             pb_device_rewind(plan, PB_MEM_DATA, mark);
             free_result(&a);
@@ -170,11 +180,12 @@ START_TEST(plan_counts_as_the_device_does) {
 }
 END_TEST
 
-/* --- planted faults: the comparison itself must see them ------------------------------------------------------------------------- */
+/* --- planted faults: the comparison itself must see them -------------------------------------- */
 
 enum { FAULT_VALUE, FAULT_NAN, FAULT_GUARD, FAULT_GAP, FAULT_INPUT, FAULT_UNWRITTEN, FAULT_COUNT };
 
-static const op_case planted = {"planted", PB_OP_act_fwd, 1u << PB_F32, {7, 9, PB_ACT_SILU}, OC_STRIDED};
+static const op_case planted = {
+    "planted", PB_OP_act_fwd, 1u << PB_F32, {7, 9, PB_ACT_SILU}, OC_STRIDED};
 
 /* SiLU with one fault, run on the bound instance in the reference's memory. */
 static void faulty_kernel(op_instance *t, pb_device *ref, int fault) {
@@ -203,8 +214,10 @@ START_TEST(a_planted_fault_is_seen) {
     pb_assert_ok(op_fetch(t, ref, &bound, got.raw));
     bool damage = op_damage(t, got.raw, text, sizeof text) != NULL;
     bool wrong = op_compare(t, got.raw, want.raw, &used, text, sizeof text) != NULL;
-    ck_assert_msg(damage == (_i == FAULT_GUARD || _i == FAULT_GAP || _i == FAULT_INPUT), "fault %d: damage %d", _i, damage);
-    ck_assert_msg(wrong == (_i == FAULT_VALUE || _i == FAULT_NAN || _i == FAULT_UNWRITTEN), "fault %d: %d", _i, wrong);
+    ck_assert_msg(damage == (_i == FAULT_GUARD || _i == FAULT_GAP || _i == FAULT_INPUT),
+                  "fault %d: damage %d", _i, damage);
+    ck_assert_msg(wrong == (_i == FAULT_VALUE || _i == FAULT_NAN || _i == FAULT_UNWRITTEN),
+                  "fault %d: %d", _i, wrong);
     ck_assert(!wrong || used > 1.0);
     free_result(&want);
     free_result(&got);
@@ -213,7 +226,7 @@ START_TEST(a_planted_fault_is_seen) {
 }
 END_TEST
 
-/* --- gradients: central differences in f64 on the reference --------------------------------------------------------------------- */
+/* --- gradients: central differences in f64 on the reference ----------------------------------- */
 
 static double *at(pb_tensor t, int64_t i) {
     int64_t cols = pb_cols(t);
@@ -226,7 +239,8 @@ static double loss_of(op_instance *t, pb_device *ref) {
     pb_assert_ok(t->forward(ref, t, &y));
     ck_assert(y.dtype == PB_F64);
     double sum = 0.0;
-    for (int64_t i = 0; i < pb_numel(y); i++) sum += *at(y, i) * (t->dy >= 0 ? t->slot[t->dy].init[i] : t->weight);
+    for (int64_t i = 0; i < pb_numel(y); i++)
+        sum += *at(y, i) * (t->dy >= 0 ? t->slot[t->dy].init[i] : t->weight);
     pb_device_rewind(ref, PB_MEM_ACT, mark);
     return sum;
 }
@@ -249,7 +263,8 @@ static double *differences(op_instance *t, pb_device *ref, int of) {
     return d;
 }
 
-static void check_gradient(const op_instance *t, const run_result *r, int slot, const double *want) {
+static void check_gradient(const op_instance *t, const run_result *r, int slot,
+                           const double *want) {
     const op_slot *s = &t->slot[slot];
     int64_t n = s->rows * s->cols;
     double *got = malloc((size_t)(n + 1) * sizeof *got), largest = 0.0;
@@ -257,8 +272,10 @@ static void check_gradient(const op_instance *t, const run_result *r, int slot, 
     op_read(t, slot, r->raw, got);
     for (int64_t i = 0; i < n; i++) largest = fmax(largest, fabs(want[i]));
     for (int64_t i = 0; i < n; i++) {
-        double g = got[i] - (s->keeps != 0.0 ? s->keeps * s->init[i] : 0.0), tol = 1e-7 * largest + 1e-9;
-        ck_assert_msg(fabs(g - want[i]) <= tol, "%s: %s[%" PRId64 "] is %.12g, difference quotient %.12g (largest %.3g)",
+        double g = got[i] - (s->keeps != 0.0 ? s->keeps * s->init[i] : 0.0),
+               tol = 1e-7 * largest + 1e-9;
+        ck_assert_msg(fabs(g - want[i]) <= tol,
+                      "%s: %s[%" PRId64 "] is %.12g, difference quotient %.12g (largest %.3g)",
                       t->name, s->name, i, g, want[i], largest);
     }
     free(got);
@@ -290,10 +307,11 @@ static int check_gradients(const op_case *def, pb_device *ref) {
 }
 
 static bool has_gradient(pb_op op) {
-    static const pb_op list[] = {PB_OP_linear,        PB_OP_lowrank_bwd, PB_OP_act_bwd,       PB_OP_swiglu_bwd,
-                                 PB_OP_dropout,       PB_OP_norm_bwd,    PB_OP_coldot,        PB_OP_embed_bwd,
-                                 PB_OP_rope,          PB_OP_pool_bwd,    PB_OP_attention_bwd, PB_OP_scatter_rows,
-                                 PB_OP_cross_entropy, PB_OP_dora_exact,  PB_OP_orthogonality};
+    static const pb_op list[] = {PB_OP_linear,        PB_OP_lowrank_bwd,   PB_OP_act_bwd,
+                                 PB_OP_swiglu_bwd,    PB_OP_dropout,       PB_OP_norm_bwd,
+                                 PB_OP_coldot,        PB_OP_embed_bwd,     PB_OP_rope,
+                                 PB_OP_pool_bwd,      PB_OP_attention_bwd, PB_OP_scatter_rows,
+                                 PB_OP_cross_entropy, PB_OP_dora_exact,    PB_OP_orthogonality};
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
         if (list[i] == op) return true;
     }
@@ -306,7 +324,8 @@ START_TEST(gradients_match_differences) {
     pb_device *ref = open_device("ref", 1);
     int n = 0;
     for (int k = 0; k < op_cases_count; k++) {
-        if (op_cases[k].op == op && (op_cases[k].dtypes & (1u << PB_F64)) != 0) n += check_gradients(&op_cases[k], ref);
+        if (op_cases[k].op == op && (op_cases[k].dtypes & (1u << PB_F64)) != 0)
+            n += check_gradients(&op_cases[k], ref);
     }
     printf("%-14s %3d gradients\n", pb_op_name(op), n);
     ck_assert_msg(n > 0, "%s: no gradient was checked", pb_op_name(op));
@@ -314,7 +333,7 @@ START_TEST(gradients_match_differences) {
 }
 END_TEST
 
-/* --- speed ------------------------------------------------------------------------------------------------------------------------ */
+/* --- speed ------------------------------------------------------------------------------------ */
 
 static pb_status time_case(const op_case *def, pb_dtype dtype, pb_device *dev) {
     op_instance *t = op_case_build(def, dtype);
@@ -335,8 +354,8 @@ static pb_status time_case(const op_case *def, pb_dtype dtype, pb_device *dev) {
         total += ns;
     }
     pb_work work = pb_op_work(t->op, &t->args);
-    printf("%-40s %-10s %10.3f ms %8.1f GFLOP/s %7.1f GB/s\n", t->name, pb_op_variant(dev, t->op), best / 1e6,
-           (work.flops + work.flops_else) / best, work.bytes / best);
+    printf("%-40s %-10s %10.3f ms %8.1f GFLOP/s %7.1f GB/s\n", t->name, pb_op_variant(dev, t->op),
+           best / 1e6, (work.flops + work.flops_else) / best, work.bytes / best);
 done:
     if (status == PB_E_UNSUPPORTED) printf("%-40s unsupported\n", t->name);
     pb_device_rewind(dev, PB_MEM_DATA, mark);
@@ -350,9 +369,11 @@ static int speed(const char *part) {
     pb_device *dev = NULL;
     pb_status status = pb_device_open("cpu", NULL, &dev);
     for (int k = 0; status == PB_OK && k < op_cases_count; k++) {
-        if ((op_cases[k].flags & OC_SPEED) == 0 || strstr(pb_op_name(op_cases[k].op), part) == NULL) continue;
+        if ((op_cases[k].flags & OC_SPEED) == 0 || strstr(pb_op_name(op_cases[k].op), part) == NULL)
+            continue;
         for (int d = 0; status == PB_OK && d < PB_F64; d++) {
-            if ((op_cases[k].dtypes & (1u << d)) != 0) status = time_case(&op_cases[k], (pb_dtype)d, dev);
+            if ((op_cases[k].dtypes & (1u << d)) != 0)
+                status = time_case(&op_cases[k], (pb_dtype)d, dev);
         }
     }
     if (status != PB_OK) fprintf(stderr, "%s\n", pb_error_message());

@@ -1,21 +1,22 @@
 /* Memory by purpose: each pb_mem is a stack made of a chain of blocks.
  *
- * Counts ("now", "peak") are bytes handed out, each request rounded up to 64; how large the blocks are behind them is
- * never visible in a number. Blocks survive a rewind, and a request goes to the first block behind the current one that
- * is large enough: the same requests after the same mark always find the same places, so a steady step never grows. */
+ * Counts ("now", "peak") are bytes handed out, each request rounded up to 64; how large the blocks
+ * are behind them is never visible in a number. Blocks survive a rewind, and a request goes to the
+ * first block behind the current one that is large enough: the same requests after the same mark
+ * always find the same places, so a steady step never grows. */
 #include <inttypes.h>
 #include <stdlib.h>
 
 #include "kernels/core/device_impl.h"
 
-#define ALIGN 64u
+#define ALIGN     64u
 #define MIN_BLOCK ((uint64_t)1 << 20)
 #define MAX_CHUNK ((uint64_t)256 << 20) /* a larger block is made only for a larger request */
 
 const char *pb_mem_name(pb_mem mem) {
-    static const char *const name[PB_MEM_COUNT] = {"base",      "quant_constants", "adapter",
-                                                   "master",    "gradient",        "optimizer",
-                                                   "activation", "workspace",      "data"};
+    static const char *const name[PB_MEM_COUNT] = {"base",       "quant_constants", "adapter",
+                                                   "master",     "gradient",        "optimizer",
+                                                   "activation", "workspace",       "data"};
     return (unsigned)mem < PB_MEM_COUNT ? name[mem] : "invalid memory";
 }
 
@@ -36,16 +37,18 @@ static pb_status grow(pb_device *dev, pb_mem mem, uint64_t need, bool exact) {
     uint64_t size = a->capacity < MIN_BLOCK ? MIN_BLOCK : a->capacity; /* doubles the arena ... */
     if (size > MAX_CHUNK) size = MAX_CHUNK;
     if (exact || size < need) size = need;
-    if (dev->options.fail_alloc > 0) size = need; /* tests: one growth per request that does not fit */
+    if (dev->options.fail_alloc > 0)
+        size = need; /* tests: one growth per request that does not fit */
     if (dev->options.fail_alloc > 0 && dev->growths + 1 == (uint64_t)dev->options.fail_alloc) {
         dev->growths++;
-        return PB_ERROR(PB_E_OOM, "%s: growth %" PRIu64 " (%s, %" PRIu64 " bytes) fails on request", dev->name,
-                        dev->growths, pb_mem_name(mem), size);
+        return PB_ERROR(PB_E_OOM, "%s: growth %" PRIu64 " (%s, %" PRIu64 " bytes) fails on request",
+                        dev->name, dev->growths, pb_mem_name(mem), size);
     }
     if (a->n == a->cap) {
         int cap = a->cap == 0 ? 8 : 2 * a->cap;
         pb_block *blocks = realloc(a->blocks, (size_t)cap * sizeof *blocks);
-        if (blocks == NULL) return PB_ERROR(PB_E_OOM, "no host memory for the list of %d blocks", cap);
+        if (blocks == NULL)
+            return PB_ERROR(PB_E_OOM, "no host memory for the list of %d blocks", cap);
         a->blocks = blocks;
         a->cap = cap;
     }
@@ -55,7 +58,9 @@ static pb_status grow(pb_device *dev, pb_mem mem, uint64_t need, bool exact) {
         data = dev->backend->mem_alloc(dev->ctx, (size_t)size);
     }
     if (data == NULL) {
-        return PB_ERROR(PB_E_OOM, "%s: the system has no %" PRIu64 " bytes for %s (%" PRIu64 " held by all arenas)",
+        return PB_ERROR(PB_E_OOM,
+                        "%s: the system has no %" PRIu64 " bytes for %s (%" PRIu64
+                        " held by all arenas)",
                         dev->name, size, pb_mem_name(mem), dev->now_total);
     }
     PB_ASSERT((uintptr_t)data % ALIGN == 0);
@@ -69,8 +74,8 @@ static pb_status check_budget(const pb_device *dev, pb_mem mem, uint64_t need) {
     uint64_t budget = dev->options.memory_budget;
     if (budget == 0 || (need <= budget && dev->now_total <= budget - need)) return PB_OK;
     return PB_ERROR(PB_E_OOM,
-                    "%s: %" PRIu64 " bytes for %s do not fit: %" PRIu64 " in use of a budget of %" PRIu64
-                    "; raise the budget or make the run smaller",
+                    "%s: %" PRIu64 " bytes for %s do not fit: %" PRIu64
+                    " in use of a budget of %" PRIu64 "; raise the budget or make the run smaller",
                     dev->name, need, pb_mem_name(mem), dev->now_total, budget);
 }
 
@@ -82,7 +87,8 @@ static uint64_t room(const pb_arena *a) {
 static bool enter_next(pb_arena *a, uint64_t need) {
     for (int j = a->cur + 1; j < a->n; j++) {
         if (a->blocks[j].size < need) continue;
-        for (int k = a->cur + 1; k <= j; k++) a->blocks[k].start = a->now; /* skipped ones stay empty */
+        for (int k = a->cur + 1; k <= j; k++)
+            a->blocks[k].start = a->now; /* skipped ones stay empty */
         a->cur = j;
         return true;
     }
@@ -93,7 +99,8 @@ pb_status pb_arena_take(pb_device *dev, pb_mem mem, uint64_t bytes, bool raw, vo
     PB_ASSERT((unsigned)mem < PB_MEM_COUNT);
     *out = NULL;
     if (bytes > UINT64_MAX / 4) {
-        return PB_ERROR(PB_E_OOM, "%s: a tensor of %" PRIu64 " bytes for %s", dev->name, bytes, pb_mem_name(mem));
+        return PB_ERROR(PB_E_OOM, "%s: a tensor of %" PRIu64 " bytes for %s", dev->name, bytes,
+                        pb_mem_name(mem));
     }
     pb_arena *a = &dev->arena[mem];
     uint64_t need = bytes == 0 ? ALIGN : (bytes + ALIGN - 1) / ALIGN * ALIGN;
@@ -120,7 +127,8 @@ pb_status pb_arena_take(pb_device *dev, pb_mem mem, uint64_t bytes, bool raw, vo
 
 pb_status pb_device_reserve(pb_device *dev, pb_mem mem, uint64_t bytes) {
     PB_ASSERT((unsigned)mem < PB_MEM_COUNT);
-    if (bytes > UINT64_MAX / 4) return PB_ERROR(PB_E_OOM, "%s: reserve %" PRIu64 " bytes", dev->name, bytes);
+    if (bytes > UINT64_MAX / 4)
+        return PB_ERROR(PB_E_OOM, "%s: reserve %" PRIu64 " bytes", dev->name, bytes);
     uint64_t need = (bytes + ALIGN - 1) / ALIGN * ALIGN;
     PB_RETURN(check_budget(dev, mem, need));
     if (need == 0 || room(&dev->arena[mem]) >= need) return PB_OK;
@@ -150,13 +158,17 @@ static bool elements_of(int ndim, const int64_t *dim, uint64_t *n) {
     return *n <= INT64_MAX / 8;
 }
 
-static pb_status take_tensor(pb_device *dev, pb_mem mem, pb_dtype dtype, int ndim, const int64_t *dim, bool raw,
-                             pb_tensor *out) {
+static pb_status take_tensor(pb_device *dev, pb_mem mem, pb_dtype dtype, int ndim,
+                             const int64_t *dim, bool raw, pb_tensor *out) {
     *out = (pb_tensor){0};
     uint64_t n = 0;
-    if (ndim < 1 || ndim > PB_MAX_DIMS || (unsigned)dtype >= PB_DTYPE_COUNT || !elements_of(ndim, dim, &n)) {
-        return PB_ERROR(PB_E_BUG, "%s: no tensor of %d dimensions (first %" PRId64 ", last %" PRId64 ") and dtype %s",
-                        dev->name, ndim, ndim > 0 ? dim[0] : 0, ndim > 0 ? dim[ndim - 1] : 0, pb_dtype_name(dtype));
+    if (ndim < 1 || ndim > PB_MAX_DIMS || (unsigned)dtype >= PB_DTYPE_COUNT ||
+        !elements_of(ndim, dim, &n)) {
+        return PB_ERROR(PB_E_BUG,
+                        "%s: no tensor of %d dimensions (first %" PRId64 ", last %" PRId64
+                        ") and dtype %s",
+                        dev->name, ndim, ndim > 0 ? dim[0] : 0, ndim > 0 ? dim[ndim - 1] : 0,
+                        pb_dtype_name(dtype));
     }
     pb_tensor t = {.dtype = dtype, .ndim = ndim, .stride = dim[ndim - 1]};
     for (int i = 0; i < ndim; i++) t.dim[i] = dim[i];
@@ -165,7 +177,8 @@ static pb_status take_tensor(pb_device *dev, pb_mem mem, pb_dtype dtype, int ndi
     return PB_OK;
 }
 
-pb_status pb_device_alloc(pb_device *dev, pb_mem mem, pb_dtype dtype, int ndim, const int64_t *dim, pb_tensor *out) {
+pb_status pb_device_alloc(pb_device *dev, pb_mem mem, pb_dtype dtype, int ndim, const int64_t *dim,
+                          pb_tensor *out) {
     return take_tensor(dev, mem, dtype, ndim, dim, false, out);
 }
 
@@ -173,12 +186,14 @@ pb_status pb_alloc1(pb_device *dev, pb_mem mem, pb_dtype dtype, int64_t n, pb_te
     return take_tensor(dev, mem, dtype, 1, &n, false, out);
 }
 
-pb_status pb_alloc2(pb_device *dev, pb_mem mem, pb_dtype dtype, int64_t rows, int64_t cols, pb_tensor *out) {
+pb_status pb_alloc2(pb_device *dev, pb_mem mem, pb_dtype dtype, int64_t rows, int64_t cols,
+                    pb_tensor *out) {
     int64_t dim[2] = {rows, cols};
     return take_tensor(dev, mem, dtype, 2, dim, false, out);
 }
 
-pb_status pb_alloc2_raw(pb_device *dev, pb_mem mem, pb_dtype dtype, int64_t rows, int64_t cols, pb_tensor *out) {
+pb_status pb_alloc2_raw(pb_device *dev, pb_mem mem, pb_dtype dtype, int64_t rows, int64_t cols,
+                        pb_tensor *out) {
     int64_t dim[2] = {rows, cols};
     return take_tensor(dev, mem, dtype, 2, dim, true, out);
 }

@@ -1,6 +1,7 @@
 /* Argument checks and work counting of the ops: shared by kernels/ops*.c. Private to them.
  *
- * A pb_check remembers its first failure; later checks do nothing. Messages: "gemm: b is 4 x 5 bf16, expected 3 rows". */
+ * A pb_check remembers its first failure; later checks do nothing. Messages: "gemm: b is 4 x 5
+ * bf16, expected 3 rows". */
 #ifndef PB_KERNELS_CORE_CHECK_H
 #define PB_KERNELS_CORE_CHECK_H
 
@@ -13,19 +14,22 @@ typedef struct pb_check {
 
 /* Sets of dtypes. */
 #define PB_IS(dtype) (1u << (dtype))
-#define PB_REAL (PB_IS(PB_F32) | PB_IS(PB_BF16) | PB_IS(PB_F64))
+#define PB_REAL      (PB_IS(PB_F32) | PB_IS(PB_BF16) | PB_IS(PB_F64))
 
 #define PB_ARG(args, name) #name, (args)->name /* name and tensor of one argument */
 
 void pb_check_fail(pb_check *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* False and a failure unless cond. */
 bool pb_check_true(pb_check *c, bool cond, const char *what);
-/* A tensor with a dtype of the set that is rows x cols when its leading dimensions are flattened; -1 = any. */
-bool pb_check_mat(pb_check *c, const char *name, pb_tensor t, unsigned dtypes, int64_t rows, int64_t cols);
+/* A tensor with a dtype of the set that is rows x cols when its leading dimensions are flattened;
+ * -1 = any. */
+bool pb_check_mat(pb_check *c, const char *name, pb_tensor t, unsigned dtypes, int64_t rows,
+                  int64_t cols);
 /* Contiguous, n elements in whatever shape. */
 bool pb_check_vec(pb_check *c, const char *name, pb_tensor t, unsigned dtypes, int64_t n);
 /* The same for arguments that may be left out. */
-bool pb_check_opt_mat(pb_check *c, const char *name, pb_tensor t, unsigned dtypes, int64_t rows, int64_t cols);
+bool pb_check_opt_mat(pb_check *c, const char *name, pb_tensor t, unsigned dtypes, int64_t rows,
+                      int64_t cols);
 bool pb_check_opt_vec(pb_check *c, const char *name, pb_tensor t, unsigned dtypes, int64_t n);
 /* No common element; one of them absent is fine. Column slices of one matrix do not overlap. */
 bool pb_check_apart(pb_check *c, const char *an, pb_tensor a, const char *bn, pb_tensor b);
@@ -43,8 +47,8 @@ double pb_work_quant_bytes(const pb_quant4 *q);
 double pb_work_weight_bytes(pb_weight w);
 
 /* Every op has these two. */
-#define X(name)                                           \
-    void pb_check_##name(pb_check *c, const void *args);  \
+#define X(name)                                          \
+    void pb_check_##name(pb_check *c, const void *args); \
     pb_work pb_work_##name(const void *args);
 PB_OPS(X)
 #undef X

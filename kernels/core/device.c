@@ -1,4 +1,5 @@
-/* Opening and closing devices; what a device says about itself. Memory: arena.c; transfers and events: transfer.c. */
+/* Opening and closing devices; what a device says about itself. Memory: arena.c; transfers and
+ * events: transfer.c. */
 #include <inttypes.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -18,7 +19,8 @@ static pb_status unknown_backend(const char *name) {
     char known[256] = "";
     for (int i = 0; i < pb_backend_registry_count; i++) {
         size_t len = strlen(known);
-        snprintf(known + len, sizeof known - len, "%s%s", i == 0 ? "" : ", ", pb_backend_registry[i]->name);
+        snprintf(known + len, sizeof known - len, "%s%s", i == 0 ? "" : ", ",
+                 pb_backend_registry[i]->name);
     }
     return PB_ERROR(PB_E_INPUT, "no device '%s'; known: %s, and plan:<one of these>", name, known);
 }
@@ -30,14 +32,17 @@ static int online_threads(void) {
     return n < 1 ? 1 : n;
 }
 
-/* Fills dev->kernel from the generated table. Two kernels for one op would make the choice depend on file names. */
+/* Fills dev->kernel from the generated table. Two kernels for one op would make the choice depend
+ * on file names. */
 static pb_status index_kernels(pb_device *dev) {
     for (const pb_kernel_set *const *set = dev->kernels->kernels; *set != NULL; set++) {
         for (int i = 0; i < (*set)->n; i++) {
             const pb_kernel *k = &(*set)->kernels[i];
             if ((unsigned)k->op >= PB_OP_COUNT || k->run == NULL || dev->kernel[k->op] != NULL) {
-                return PB_ERROR(PB_E_BUG, "backend %s: kernel %d of a set is not usable or is the second one for %s",
-                                dev->kernels->name, i, pb_op_name(k->op));
+                return PB_ERROR(
+                    PB_E_BUG,
+                    "backend %s: kernel %d of a set is not usable or is the second one for %s",
+                    dev->kernels->name, i, pb_op_name(k->op));
             }
             dev->kernel[k->op] = k;
         }
@@ -73,7 +78,8 @@ pb_status pb_device_open(const char *backend, const pb_device_options *options, 
     dev->backend = plan ? &pb_backend_plan : kernels;
     if (options != NULL) dev->options = *options;
     if (dev->options.threads < 0 || dev->options.fail_alloc < 0) {
-        PB_FAIL(PB_E_INPUT, "device '%s': threads %d and fail_alloc %" PRId64 " must not be negative", backend,
+        PB_FAIL(PB_E_INPUT,
+                "device '%s': threads %d and fail_alloc %" PRId64 " must not be negative", backend,
                 dev->options.threads, dev->options.fail_alloc);
     }
     if (dev->options.threads == 0) dev->options.threads = online_threads();
@@ -90,7 +96,8 @@ void pb_device_close(pb_device *dev) {
     if (dev == NULL) return;
     if (dev->ctx != NULL) {
         pb_arenas_free(dev);
-        if (dev->kernels_ctx != NULL && dev->kernels_ctx != dev->ctx) dev->kernels->close(dev->kernels_ctx);
+        if (dev->kernels_ctx != NULL && dev->kernels_ctx != dev->ctx)
+            dev->kernels->close(dev->kernels_ctx);
         dev->backend->close(dev->ctx);
     }
     free(dev);

@@ -39,7 +39,8 @@ typedef struct pb_device pb_device;
 typedef struct pb_device_options {
     int threads;            /* CPU threads; 0 = all online cores */
     uint64_t memory_budget; /* bytes over all arenas; an allocation beyond it is PB_E_OOM with the numbers; 0 = none */
-    int64_t fail_alloc;     /* tests: the n-th arena growth fails with PB_E_OOM (1-based); 0 = never */
+    int64_t fail_alloc;     /* tests: the n-th arena growth fails with PB_E_OOM (1-based); 0 = never. When set, arenas
+                             * grow by one request at a time, so that n counts requests, not chunks */
 } pb_device_options;
 
 /* Opens "ref", "cpu" or "plan:cpu". options NULL = defaults. PB_E_INPUT for an unknown name (names the known ones),

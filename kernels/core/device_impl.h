@@ -12,7 +12,8 @@ typedef struct pb_block {
     uint64_t dirty; /* bytes ever handed out: what lies behind is still the backend's zeros */
 } pb_block;
 
-/* A chain of blocks used as one stack. blocks[cur] is being filled; those behind it are empty and wait for reuse. */
+/* A chain of blocks used as one stack. blocks[cur] is being filled; those behind it are empty and
+ * wait for reuse. */
 typedef struct pb_arena {
     pb_block *blocks;
     int n, cap, cur;
@@ -24,8 +25,9 @@ struct pb_device {
     char name[64];
     const pb_backend *backend; /* memory and transfers: a computing backend, or the plan */
     void *ctx;                 /* its context */
-    const pb_backend *kernels; /* whose kernels are run or planned; equals backend unless this is a plan */
-    void *kernels_ctx;         /* context of `kernels`; NULL in a plan of a backend that cannot run here */
+    const pb_backend
+        *kernels;      /* whose kernels are run or planned; equals backend unless this is a plan */
+    void *kernels_ctx; /* context of `kernels`; NULL in a plan of a backend that cannot run here */
     const pb_kernel *kernel[PB_OP_COUNT];
     pb_device_options options; /* threads resolved */
     pb_arena arena[PB_MEM_COUNT];

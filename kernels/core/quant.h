@@ -1,5 +1,6 @@
-/* The encoders of 4-bit and 8-bit block-wise quantisation: one definition for every backend, so that all store the same
- * codes. Tables of values are in ops.h (pb_code_table, pb_dynamic_map_*). */
+/* The encoders of 4-bit and 8-bit block-wise quantisation: one definition for every backend, so
+ * that all store the same codes. Tables of values are in ops.h (pb_code_table, pb_dynamic_map_*).
+ */
 #ifndef PB_KERNELS_CORE_QUANT_H
 #define PB_KERNELS_CORE_QUANT_H
 
@@ -11,7 +12,8 @@ extern "C" {
 
 #define PB_QUANT8_BLOCK 256 /* elements per absmax of 8-bit blocks */
 
-/* 15 ascending thresholds over x in [-1, 1] (FP4: 7, over |x|): a value equal to one goes to the lower side. */
+/* 15 ascending thresholds over x in [-1, 1] (FP4: 7, over |x|): a value equal to one goes to the
+ * lower side. */
 const float *pb_code_thresholds(pb_code code, int *n);
 
 /* The code of x = w * (1.0f/absmax). NaN has no place here. */

@@ -1,4 +1,5 @@
-/* Host-side draws on top of Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). */
+/* Host-side draws on top of Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as
+ * 1, 2, 3"). */
 #include "kernels/core/rng.h"
 
 #include <math.h>
@@ -21,7 +22,8 @@ double pb_random_normal(uint64_t key, uint64_t stream, uint64_t index) {
     return sqrt(-2.0 * log(u)) * cos(6.28318530717958647692 * v);
 }
 
-/* Unbiased: draws from the incomplete last range of 2^64 are thrown away and drawn again under another key. */
+/* Unbiased: draws from the incomplete last range of 2^64 are thrown away and drawn again under
+ * another key. */
 uint64_t pb_random_below(uint64_t key, uint64_t stream, uint64_t index, uint64_t n) {
     PB_ASSERT(n >= 1);
     uint64_t reject = (0 - n) % n; /* 2^64 mod n */

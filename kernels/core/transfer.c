@@ -9,9 +9,10 @@
 
 static pb_status need_contiguous(const char *what, pb_tensor t, size_t bytes) {
     if (pb_has(t) && pb_contiguous(t) && bytes == pb_bytes(t)) return PB_OK;
-    return PB_ERROR(PB_E_BUG, "%s: %zu host bytes against %zu of a %s tensor (%lld x %lld, stride %lld)", what, bytes,
-                    pb_has(t) ? pb_bytes(t) : 0, pb_dtype_name(t.dtype), (long long)pb_rows(t), (long long)pb_cols(t),
-                    (long long)t.stride);
+    return PB_ERROR(PB_E_BUG,
+                    "%s: %zu host bytes against %zu of a %s tensor (%lld x %lld, stride %lld)",
+                    what, bytes, pb_has(t) ? pb_bytes(t) : 0, pb_dtype_name(t.dtype),
+                    (long long)pb_rows(t), (long long)pb_cols(t), (long long)t.stride);
 }
 
 pb_status pb_device_put(pb_device *dev, pb_tensor dst, const void *host, size_t bytes) {
@@ -44,7 +45,8 @@ static void decode(pb_dtype dtype, double *host, const void *src, int64_t n) {
 static pb_status need_floating(const char *what, pb_tensor t) {
     PB_RETURN(need_contiguous(what, t, pb_has(t) ? pb_bytes(t) : 0));
     if (t.dtype == PB_F32 || t.dtype == PB_BF16 || t.dtype == PB_F64) return PB_OK;
-    return PB_ERROR(PB_E_BUG, "%s: a %s tensor has no floating values", what, pb_dtype_name(t.dtype));
+    return PB_ERROR(PB_E_BUG, "%s: a %s tensor has no floating values", what,
+                    pb_dtype_name(t.dtype));
 }
 
 static pb_status put_converted(pb_device *dev, pb_tensor dst, const void *host, bool f64) {
@@ -53,11 +55,13 @@ static pb_status put_converted(pb_device *dev, pb_tensor dst, const void *host, 
     pb_status status = PB_OK;
     size_t size = pb_dtype_size(dst.dtype);
     void *buffer = malloc(CHUNK * size);
-    if (buffer == NULL) PB_FAIL(PB_E_OOM, "no host memory for a conversion buffer of %zu bytes", CHUNK * size);
+    if (buffer == NULL)
+        PB_FAIL(PB_E_OOM, "no host memory for a conversion buffer of %zu bytes", CHUNK * size);
     for (int64_t i = 0, end = pb_numel(dst); i < end; i += CHUNK) {
         int64_t n = end - i < CHUNK ? end - i : CHUNK;
         encode(dst.dtype, buffer, host, f64, i, n);
-        PB_TRY(dev->backend->put(dev->ctx, (char *)dst.data + (size_t)i * size, buffer, (size_t)n * size));
+        PB_TRY(dev->backend->put(dev->ctx, (char *)dst.data + (size_t)i * size, buffer,
+                                 (size_t)n * size));
     }
 done:
     free(buffer);
@@ -82,10 +86,12 @@ pb_status pb_device_get_f64(pb_device *dev, double *host, pb_tensor src) {
     pb_status status = PB_OK;
     size_t size = pb_dtype_size(src.dtype);
     void *buffer = malloc(CHUNK * size);
-    if (buffer == NULL) PB_FAIL(PB_E_OOM, "no host memory for a conversion buffer of %zu bytes", CHUNK * size);
+    if (buffer == NULL)
+        PB_FAIL(PB_E_OOM, "no host memory for a conversion buffer of %zu bytes", CHUNK * size);
     for (int64_t i = 0; i < end; i += CHUNK) {
         int64_t n = end - i < CHUNK ? end - i : CHUNK;
-        PB_TRY(dev->backend->get(dev->ctx, buffer, (const char *)src.data + (size_t)i * size, (size_t)n * size));
+        PB_TRY(dev->backend->get(dev->ctx, buffer, (const char *)src.data + (size_t)i * size,
+                                 (size_t)n * size));
         decode(src.dtype, host + i, buffer, n);
     }
 done:
@@ -107,11 +113,12 @@ pb_status pb_device_zero(pb_device *dev, pb_tensor t) {
 
 pb_status pb_device_copy(pb_device *dev, pb_tensor dst, pb_tensor src) {
     bool flat = pb_has(dst) && pb_has(src) && pb_contiguous(dst) && pb_contiguous(src);
-    bool equal = pb_has(dst) && pb_has(src) && dst.dtype == src.dtype && pb_numel(dst) == pb_numel(src);
+    bool equal = pb_has(dst) && pb_has(src) && dst.dtype == src.dtype &&
+                 pb_numel(dst) == pb_numel(src);
     if (!equal || (!flat && pb_cols(dst) != pb_cols(src))) {
-        return PB_ERROR(PB_E_BUG, "copy: %s %lld x %lld into %s %lld x %lld", pb_dtype_name(src.dtype),
-                        (long long)pb_rows(src), (long long)pb_cols(src), pb_dtype_name(dst.dtype),
-                        (long long)pb_rows(dst), (long long)pb_cols(dst));
+        return PB_ERROR(PB_E_BUG, "copy: %s %lld x %lld into %s %lld x %lld",
+                        pb_dtype_name(src.dtype), (long long)pb_rows(src), (long long)pb_cols(src),
+                        pb_dtype_name(dst.dtype), (long long)pb_rows(dst), (long long)pb_cols(dst));
     }
     if (pb_numel(dst) == 0) return PB_OK;
     if (flat) return dev->backend->copy(dev->ctx, dst.data, src.data, pb_bytes(dst));
@@ -126,7 +133,7 @@ pb_status pb_device_copy(pb_device *dev, pb_tensor dst, pb_tensor src) {
 
 pb_status pb_device_sync(pb_device *dev) { return dev->backend->sync(dev->ctx); }
 
-/* --- events: a host clock behind an empty queue; on a plan the predicted time --------------------------------------- */
+/* --- events: a host clock behind an empty queue; on a plan the predicted time ----------------- */
 
 struct pb_event {
     pb_device *dev;

@@ -1,5 +1,6 @@
-/* The plan backend: memory that is counted but does not exist, transfers that do nothing. It has no kernels of its own;
- * "plan:<backend>" asks that backend's kernels for their workspace and never runs them. */
+/* The plan backend: memory that is counted but does not exist, transfers that do nothing. It has no
+ * kernels of its own; "plan:<backend>" asks that backend's kernels for their workspace and never
+ * runs them. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,7 +8,7 @@
 
 /* Addresses handed out are distinct, never NULL and never valid: a stray access faults at once. */
 #define FIRST_ADDRESS ((uintptr_t)1 << 56)
-#define PAGE ((uintptr_t)4096)
+#define PAGE          ((uintptr_t)4096)
 
 typedef struct plan {
     uintptr_t next;

@@ -1,4 +1,5 @@
-/* The reference backend: host memory, one thread, double accumulators. What every other backend is compared with. */
+/* The reference backend: host memory, one thread, double accumulators. What every other backend is
+ * compared with. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,8 @@ static pb_status ref_open(const pb_device_options *options, void **ctx) {
 
 static void ref_close(void *ctx) { free(ctx); }
 
-/* calloc gives fresh pages as they are; the pointer that free() needs stands just below the aligned address. */
+/* calloc gives fresh pages as they are; the pointer that free() needs stands just below the aligned
+ * address. */
 static void *ref_mem_alloc(void *ctx, size_t bytes) {
     (void)ctx;
     if (bytes > SIZE_MAX - 2 * ALIGN) return NULL;

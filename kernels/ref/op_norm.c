@@ -1,4 +1,5 @@
-/* LayerNorm (Ba et al. 2016) and RMSNorm (Zhang & Sennrich 2019), with the dropout and residual in front of them. */
+/* LayerNorm (Ba et al. 2016) and RMSNorm (Zhang & Sennrich 2019), with the dropout and residual in
+ * front of them. */
 #include <math.h>
 
 #include "kernels/ref/ref.h"

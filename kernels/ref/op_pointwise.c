@@ -3,17 +3,18 @@
 
 #include "kernels/ref/ref.h"
 
-#define SQRT_HALF 0.70710678118654752440
-#define INV_SQRT_2PI 0.39894228040143267794
+#define SQRT_HALF      0.70710678118654752440
+#define INV_SQRT_2PI   0.39894228040143267794
 #define SQRT_2_OVER_PI 0.79788456080286535588
-#define TANH_CUBE 0.044715 /* Hendrycks & Gimpel 2016 */
+#define TANH_CUBE      0.044715 /* Hendrycks & Gimpel 2016 */
 
 static double sigmoid(double x) { return 1.0 / (1.0 + exp(-x)); }
 
 static double act_value(pb_act act, double x) {
     switch (act) {
     case PB_ACT_GELU: return 0.5 * x * (1.0 + erf(x * SQRT_HALF));
-    case PB_ACT_GELU_TANH: return 0.5 * x * (1.0 + tanh(SQRT_2_OVER_PI * (x + TANH_CUBE * x * x * x)));
+    case PB_ACT_GELU_TANH:
+        return 0.5 * x * (1.0 + tanh(SQRT_2_OVER_PI * (x + TANH_CUBE * x * x * x)));
     case PB_ACT_RELU: return x > 0.0 || isnan(x) ? x : 0.0;
     default: return x * sigmoid(x);
     }
@@ -22,10 +23,12 @@ static double act_value(pb_act act, double x) {
 static double act_slope(pb_act act, double x) {
     double t = 0.0;
     switch (act) {
-    case PB_ACT_GELU: return 0.5 * (1.0 + erf(x * SQRT_HALF)) + x * INV_SQRT_2PI * exp(-0.5 * x * x);
+    case PB_ACT_GELU:
+        return 0.5 * (1.0 + erf(x * SQRT_HALF)) + x * INV_SQRT_2PI * exp(-0.5 * x * x);
     case PB_ACT_GELU_TANH:
         t = tanh(SQRT_2_OVER_PI * (x + TANH_CUBE * x * x * x));
-        return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * SQRT_2_OVER_PI * (1.0 + 3.0 * TANH_CUBE * x * x);
+        return 0.5 * (1.0 + t) +
+               0.5 * x * (1.0 - t * t) * SQRT_2_OVER_PI * (1.0 + 3.0 * TANH_CUBE * x * x);
     case PB_ACT_RELU: return x > 0.0 ? 1.0 : 0.0;
     default: return sigmoid(x) * (1.0 + x * (1.0 - sigmoid(x)));
     }
@@ -36,7 +39,8 @@ static pb_status act_fwd(pb_device *dev, const void *args, void *ws) {
     (void)ws;
     const pb_act_fwd_args *a = args;
     for (int64_t n = 0; n < pb_rows(a->x); n++) {
-        for (int64_t c = 0; c < pb_cols(a->x); c++) ref_set(a->y, n, c, act_value(a->act, ref_get(a->x, n, c)));
+        for (int64_t c = 0; c < pb_cols(a->x); c++)
+            ref_set(a->y, n, c, act_value(a->act, ref_get(a->x, n, c)));
     }
     return PB_OK;
 }
@@ -59,7 +63,8 @@ static pb_status swiglu_fwd(pb_device *dev, const void *args, void *ws) {
     const pb_swiglu_fwd_args *a = args;
     for (int64_t n = 0; n < pb_rows(a->gate); n++) {
         for (int64_t c = 0; c < pb_cols(a->gate); c++) {
-            ref_set(a->y, n, c, act_value(PB_ACT_SILU, ref_get(a->gate, n, c)) * ref_get(a->up, n, c));
+            ref_set(a->y, n, c,
+                    act_value(PB_ACT_SILU, ref_get(a->gate, n, c)) * ref_get(a->up, n, c));
         }
     }
     return PB_OK;
@@ -97,7 +102,8 @@ static pb_status axpby(pb_device *dev, const void *args, void *ws) {
     (void)ws;
     const pb_axpby_args *a = args;
     for (int64_t n = 0; n < pb_rows(a->x); n++) {
-        for (int64_t c = 0; c < pb_cols(a->x); c++) ref_mix(a->y, n, c, a->beta, a->alpha * ref_get(a->x, n, c));
+        for (int64_t c = 0; c < pb_cols(a->x); c++)
+            ref_mix(a->y, n, c, a->beta, a->alpha * ref_get(a->x, n, c));
     }
     return PB_OK;
 }
@@ -156,10 +162,15 @@ static pb_status fill_uniform(pb_device *dev, const void *args, void *ws) {
 }
 
 static const pb_kernel kernels[] = {
-    {PB_OP_act_fwd, "plain", NULL, act_fwd},       {PB_OP_act_bwd, "plain", NULL, act_bwd},
-    {PB_OP_swiglu_fwd, "plain", NULL, swiglu_fwd}, {PB_OP_swiglu_bwd, "plain", NULL, swiglu_bwd},
-    {PB_OP_dropout, "plain", NULL, dropout},       {PB_OP_axpby, "plain", NULL, axpby},
-    {PB_OP_scale_cols, "plain", NULL, scale_cols}, {PB_OP_coldot, "plain", NULL, coldot},
-    {PB_OP_reduce, "plain", NULL, reduce},         {PB_OP_fill_uniform, "plain", NULL, fill_uniform},
+    {PB_OP_act_fwd, "plain", NULL, act_fwd},
+    {PB_OP_act_bwd, "plain", NULL, act_bwd},
+    {PB_OP_swiglu_fwd, "plain", NULL, swiglu_fwd},
+    {PB_OP_swiglu_bwd, "plain", NULL, swiglu_bwd},
+    {PB_OP_dropout, "plain", NULL, dropout},
+    {PB_OP_axpby, "plain", NULL, axpby},
+    {PB_OP_scale_cols, "plain", NULL, scale_cols},
+    {PB_OP_coldot, "plain", NULL, coldot},
+    {PB_OP_reduce, "plain", NULL, reduce},
+    {PB_OP_fill_uniform, "plain", NULL, fill_uniform},
 };
 const pb_kernel_set pb_kernels_ref_pointwise = REF_SET(kernels);

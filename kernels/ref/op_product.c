@@ -5,7 +5,8 @@ static pb_status gemm(pb_device *dev, const void *args, void *ws) {
     (void)dev;
     (void)ws;
     const pb_gemm_args *g = args;
-    int64_t m = pb_rows(g->c), n = pb_cols(g->c), inner = g->trans_a ? pb_rows(g->a) : pb_cols(g->a);
+    int64_t m = pb_rows(g->c), n = pb_cols(g->c),
+            inner = g->trans_a ? pb_rows(g->a) : pb_cols(g->a);
     for (int64_t i = 0; i < m; i++) {
         for (int64_t j = 0; j < n; j++) {
             double sum = 0.0;
@@ -30,7 +31,8 @@ static pb_status linear(pb_device *dev, const void *args, void *ws) {
         for (int64_t j = 0; j < cols; j++) {
             double sum = pb_has(l->bias) ? ref_at(l->bias, j) : 0.0;
             for (int64_t k = 0; k < inner; k++) {
-                sum += ref_get(l->x, i, k) * (l->transpose ? ref_weight(l->w, k, j) : ref_weight(l->w, j, k));
+                sum += ref_get(l->x, i, k) *
+                       (l->transpose ? ref_weight(l->w, k, j) : ref_weight(l->w, j, k));
             }
             ref_mix(l->y, i, j, l->beta, sum);
         }
@@ -56,7 +58,8 @@ static pb_status lowrank(pb_device *dev, const void *args, void *ws) {
         }
         for (int64_t j = 0; j < out; j++) {
             double sum = 0.0;
-            for (int64_t k = 0; k < r; k++) sum += ref_get(l->h, i, k) * e_of(l->e, k) * ref_get(l->b, j, k);
+            for (int64_t k = 0; k < r; k++)
+                sum += ref_get(l->h, i, k) * e_of(l->e, k) * ref_get(l->b, j, k);
             ref_add(l->y, i, j, l->scale * sum);
         }
     }
@@ -76,7 +79,8 @@ static void lowrank_bwd_b_e(const pb_lowrank_bwd_args *l, const double *dq) {
     for (int64_t k = 0; k < r; k++) {
         for (int64_t j = 0; pb_has(l->db) && j < out; j++) {
             double sum = 0.0;
-            for (int64_t i = 0; i < n; i++) sum += ref_get(l->dy, i, j) * ref_get(l->h, i, k) * e_of(l->e, k);
+            for (int64_t i = 0; i < n; i++)
+                sum += ref_get(l->dy, i, j) * ref_get(l->h, i, k) * e_of(l->e, k);
             ref_add(l->db, j, k, l->scale * sum);
         }
         if (!pb_has(l->de)) continue;
@@ -112,7 +116,8 @@ static pb_status lowrank_bwd(pb_device *dev, const void *args, void *ws) {
     for (int64_t i = 0; pb_has(l->dx) && i < n; i++) {
         for (int64_t c = 0; c < in; c++) {
             double sum = 0.0;
-            for (int64_t k = 0; k < r; k++) sum += dq[i * r + k] * e_of(l->e, k) * ref_get(l->a, k, c);
+            for (int64_t k = 0; k < r; k++)
+                sum += dq[i * r + k] * e_of(l->e, k) * ref_get(l->a, k, c);
             ref_mix(l->dx, i, c, l->beta_dx, ref_keep(l->drop, i * in + c) * sum);
         }
     }

@@ -91,7 +91,8 @@ static pb_status pool_bwd(pb_device *dev, const void *args, void *ws) {
         int64_t from = ref_int(a->cu, s), to = ref_int(a->cu, s + 1);
         for (int64_t n = from; n < to; n++) {
             double w = pool_weight(a->pool, n, from, to);
-            for (int64_t c = 0; w != 0.0 && c < pb_cols(a->dx); c++) ref_set(a->dx, n, c, w * ref_get(a->dy, s, c));
+            for (int64_t c = 0; w != 0.0 && c < pb_cols(a->dx); c++)
+                ref_set(a->dx, n, c, w * ref_get(a->dy, s, c));
         }
     }
     return PB_OK;
@@ -102,7 +103,8 @@ static pb_status gather_rows(pb_device *dev, const void *args, void *ws) {
     (void)ws;
     const pb_gather_rows_args *a = args;
     for (int64_t i = 0; i < pb_rows(a->y); i++) {
-        for (int64_t c = 0; c < pb_cols(a->y); c++) ref_set(a->y, i, c, ref_get(a->x, ref_int(a->idx, i), c));
+        for (int64_t c = 0; c < pb_cols(a->y); c++)
+            ref_set(a->y, i, c, ref_get(a->x, ref_int(a->idx, i), c));
     }
     return PB_OK;
 }
@@ -115,7 +117,8 @@ static pb_status scatter_rows(pb_device *dev, const void *args, void *ws) {
         for (int64_t c = 0; c < pb_cols(a->y); c++) ref_set(a->y, n, c, 0.0);
     }
     for (int64_t i = 0; i < pb_rows(a->x); i++) {
-        for (int64_t c = 0; c < pb_cols(a->x); c++) ref_set(a->y, ref_int(a->idx, i), c, ref_get(a->x, i, c));
+        for (int64_t c = 0; c < pb_cols(a->x); c++)
+            ref_set(a->y, ref_int(a->idx, i), c, ref_get(a->x, i, c));
     }
     return PB_OK;
 }
@@ -130,21 +133,27 @@ static pb_status cross_entropy(pb_device *dev, const void *args, void *ws) {
             if (ref_get(a->logits, r, v) > ref_get(a->logits, r, best)) best = v;
         }
         double most = ref_get(a->logits, r, best), sum = 0.0;
-        for (int64_t v = 0; v < pb_cols(a->logits); v++) sum += exp(ref_get(a->logits, r, v) - most);
+        for (int64_t v = 0; v < pb_cols(a->logits); v++)
+            sum += exp(ref_get(a->logits, r, v) - most);
         ((int32_t *)a->pred.data)[r] = (int32_t)best;
         ref_put(a->loss, r, target < 0 ? 0.0 : log(sum) + most - ref_get(a->logits, r, target));
         for (int64_t v = 0; pb_has(a->dlogits) && v < pb_cols(a->logits); v++) {
             double p = exp(ref_get(a->logits, r, v) - most) / sum;
-            ref_set(a->dlogits, r, v, target < 0 ? 0.0 : a->scale * (p - (v == target ? 1.0 : 0.0)));
+            ref_set(a->dlogits, r, v,
+                    target < 0 ? 0.0 : a->scale * (p - (v == target ? 1.0 : 0.0)));
         }
     }
     return PB_OK;
 }
 
 static const pb_kernel kernels[] = {
-    {PB_OP_embed_fwd, "plain", NULL, embed_fwd},       {PB_OP_embed_bwd, "plain", NULL, embed_bwd},
-    {PB_OP_rope, "plain", NULL, rope},                 {PB_OP_pool_fwd, "plain", NULL, pool_fwd},
-    {PB_OP_pool_bwd, "plain", NULL, pool_bwd},         {PB_OP_gather_rows, "plain", NULL, gather_rows},
-    {PB_OP_scatter_rows, "plain", NULL, scatter_rows}, {PB_OP_cross_entropy, "plain", NULL, cross_entropy},
+    {PB_OP_embed_fwd, "plain", NULL, embed_fwd},
+    {PB_OP_embed_bwd, "plain", NULL, embed_bwd},
+    {PB_OP_rope, "plain", NULL, rope},
+    {PB_OP_pool_fwd, "plain", NULL, pool_fwd},
+    {PB_OP_pool_bwd, "plain", NULL, pool_bwd},
+    {PB_OP_gather_rows, "plain", NULL, gather_rows},
+    {PB_OP_scatter_rows, "plain", NULL, scatter_rows},
+    {PB_OP_cross_entropy, "plain", NULL, cross_entropy},
 };
 const pb_kernel_set pb_kernels_ref_sequence = REF_SET(kernels);

@@ -1,4 +1,5 @@
-/* AdaLoRA's importance and orthogonality, AdamW with full and 8-bit moments, the global gradient norm. */
+/* AdaLoRA's importance and orthogonality, AdamW with full and 8-bit moments, the global gradient
+ * norm. */
 #include <math.h>
 
 #include "kernels/core/quant.h"
@@ -55,13 +56,14 @@ static pb_status orthogonality(pb_device *dev, const void *args, void *ws) {
     return PB_OK;
 }
 
-/* --- AdamW ------------------------------------------------------------------------------------------------------------------ */
+/* --- AdamW ------------------------------------------------------------------------------------ */
 
 typedef struct adam_rule {
     double beta1, beta2, eps, correct1, correct2, grad_scale;
 } adam_rule;
 
-static adam_rule rule_of(double beta1, double beta2, double eps, int64_t step, pb_tensor grad_scale) {
+static adam_rule rule_of(double beta1, double beta2, double eps, int64_t step,
+                         pb_tensor grad_scale) {
     adam_rule r = {.beta1 = beta1, .beta2 = beta2, .eps = eps};
     r.correct1 = 1.0 - pow(beta1, (double)step);
     r.correct2 = 1.0 - pow(beta2, (double)step);
@@ -69,8 +71,10 @@ static adam_rule rule_of(double beta1, double beta2, double eps, int64_t step, p
     return r;
 }
 
-/* Loshchilov & Hutter 2019, in the order of torch.optim.AdamW. Returns the new weight; m and v are updated. */
-static double adam_step(const adam_rule *rule, double w, double g, double lr, double decay, double *m, double *v) {
+/* Loshchilov & Hutter 2019, in the order of torch.optim.AdamW. Returns the new weight; m and v are
+ * updated. */
+static double adam_step(const adam_rule *rule, double w, double g, double lr, double decay,
+                        double *m, double *v) {
     g *= rule->grad_scale;
     w *= 1.0 - lr * decay;
     *m = rule->beta1 * *m + (1.0 - rule->beta1) * g;
@@ -87,7 +91,8 @@ static pb_status adamw(pb_device *dev, const void *args, void *ws) {
         const pb_adamw_item *it = &a->items[t];
         for (int64_t i = 0; i < pb_numel(it->w); i++) {
             double m = ref_at(it->m, i), v = ref_at(it->v, i);
-            double w = adam_step(&rule, ref_at(it->w, i), ref_at(it->g, i), it->lr, it->weight_decay, &m, &v);
+            double w = adam_step(&rule, ref_at(it->w, i), ref_at(it->g, i), it->lr,
+                                 it->weight_decay, &m, &v);
             ref_put(it->w, i, w);
             ref_put(it->m, i, m);
             ref_put(it->v, i, v);
@@ -98,7 +103,8 @@ static pb_status adamw(pb_device *dev, const void *args, void *ws) {
 }
 
 /* Codes and absmax of one block of new moments, f32 arithmetic. */
-static void store_moments(const float *map, const float *x, int64_t n, uint8_t *codes, pb_tensor absmax, int64_t block) {
+static void store_moments(const float *map, const float *x, int64_t n, uint8_t *codes,
+                          pb_tensor absmax, int64_t block) {
     float most = 0.0f;
     for (int64_t i = 0; i < n; i++) most = fmaxf(most, fabsf(x[i]));
     float inverse = pb_quant_inverse(most);
@@ -111,7 +117,8 @@ static void adamw8_block(const adam_rule *rule, const pb_adamw8_item *it, int64_
     const float *map_m = pb_dynamic_map_signed(), *map_v = pb_dynamic_map_unsigned();
     int64_t block = from / PB_QUANT8_BLOCK;
     uint8_t *mc = (uint8_t *)it->m.data + from, *vc = (uint8_t *)it->v.data + from;
-    float m_absmax = (float)ref_at(it->m_absmax, block), v_absmax = (float)ref_at(it->v_absmax, block);
+    float m_absmax = (float)ref_at(it->m_absmax, block),
+          v_absmax = (float)ref_at(it->v_absmax, block);
     float new_m[PB_QUANT8_BLOCK], new_v[PB_QUANT8_BLOCK];
     for (int64_t i = 0; i < n; i++) {
         double m = (double)(map_m[mc[i]] * m_absmax), v = (double)(map_v[vc[i]] * v_absmax);
@@ -133,7 +140,8 @@ static pb_status adamw8(pb_device *dev, const void *args, void *ws) {
     for (int t = 0; t < a->n; t++) {
         int64_t n = pb_numel(a->items[t].w);
         for (int64_t from = 0; from < n; from += PB_QUANT8_BLOCK) {
-            adamw8_block(&rule, &a->items[t], from, n - from < PB_QUANT8_BLOCK ? n - from : PB_QUANT8_BLOCK);
+            adamw8_block(&rule, &a->items[t], from,
+                         n - from < PB_QUANT8_BLOCK ? n - from : PB_QUANT8_BLOCK);
         }
     }
     return PB_OK;
@@ -159,8 +167,10 @@ static pb_status grad_norm(pb_device *dev, const void *args, void *ws) {
 }
 
 static const pb_kernel kernels[] = {
-    {PB_OP_importance, "plain", NULL, importance}, {PB_OP_orthogonality, "plain", NULL, orthogonality},
-    {PB_OP_adamw, "plain", NULL, adamw},           {PB_OP_adamw8, "plain", NULL, adamw8},
+    {PB_OP_importance, "plain", NULL, importance},
+    {PB_OP_orthogonality, "plain", NULL, orthogonality},
+    {PB_OP_adamw, "plain", NULL, adamw},
+    {PB_OP_adamw8, "plain", NULL, adamw8},
     {PB_OP_grad_norm, "plain", NULL, grad_norm},
 };
 const pb_kernel_set pb_kernels_ref_training = REF_SET(kernels);

@@ -1,4 +1,5 @@
-/* Element access of the reference kernels: any real dtype is read as a double and rounded once, when it is stored. */
+/* Element access of the reference kernels: any real dtype is read as a double and rounded once,
+ * when it is stored. */
 #ifndef PB_KERNELS_REF_REF_H
 #define PB_KERNELS_REF_REF_H
 
@@ -33,16 +34,20 @@ static inline void ref_mix(pb_tensor t, int64_t r, int64_t c, double beta, doubl
     ref_set(t, r, c, beta != 0.0 ? beta * ref_get(t, r, c) + v : v);
 }
 
-static inline void ref_add(pb_tensor t, int64_t r, int64_t c, double v) { ref_set(t, r, c, ref_get(t, r, c) + v); }
+static inline void ref_add(pb_tensor t, int64_t r, int64_t c, double v) {
+    ref_set(t, r, c, ref_get(t, r, c) + v);
+}
 
 /* The factor of dropout: 0 or 1/(1-p). */
 static inline double ref_keep(pb_drop drop, int64_t index) {
     if (drop.p == 0.0f) return 1.0;
-    bool kept = pb_random_u32(drop.key, drop.stream, (uint64_t)index) >= pb_dropout_threshold(drop.p);
+    bool kept = pb_random_u32(drop.key, drop.stream, (uint64_t)index) >=
+                pb_dropout_threshold(drop.p);
     return kept ? 1.0 / (1.0 - (double)drop.p) : 0.0;
 }
 
-/* absmax of one block, decoded from 8 bits where it is stored so. f32 arithmetic, as the format demands. */
+/* absmax of one block, decoded from 8 bits where it is stored so. f32 arithmetic, as the format
+ * demands. */
 static inline float ref_absmax(const pb_quant4 *q, int64_t block) {
     if (!q->double_quant) return (float)ref_at(q->absmax, block);
     float value = pb_dynamic_map_signed()[((const uint8_t *)q->absmax_q.data)[block]];
@@ -63,6 +68,7 @@ static inline double ref_weight(pb_weight w, int64_t j, int64_t i) {
     return (double)(w.quant->compute == PB_BF16 ? pb_bf16_to_f32(pb_f32_to_bf16(v)) : v);
 }
 
-#define REF_SET(list) {.kernels = (list), .n = (int)(sizeof(list) / sizeof((list)[0]))}
+#define REF_SET(list) \
+    { .kernels = (list), .n = (int)(sizeof(list) / sizeof((list)[0])) }
 
 #endif
