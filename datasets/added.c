@@ -1,5 +1,6 @@
-/* Added tokens ([MASK], <s>, <|im_start|>): found in the text before anything else touches it, the leftmost first, the
- * longest among those; the tokens with "normalized" are found afterwards in the normalised text. */
+/* Added tokens ([MASK], <s>, <|im_start|>): found in the text before anything else touches it, the
+ * leftmost first, the longest among those; the tokens with "normalized" are found afterwards in the
+ * normalised text. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,7 +38,8 @@ pb_status pb_added_push(pb_added_set *set, const char *content, int32_t id) {
     return set_match(t, content, strlen(content));
 }
 
-static pb_status read_one(const pb_json *json, const char *where, const pb_norms *norms, pb_added_set *out) {
+static pb_status read_one(const pb_json *json, const char *where, const pb_norms *norms,
+                          pb_added_set *out) {
     pb_status status = PB_OK;
     pb_buf normal = {0}, spare = {0};
     const char *content = NULL;
@@ -45,7 +47,8 @@ static pb_status read_one(const pb_json *json, const char *where, const pb_norms
     if (!cJSON_IsObject(json)) PB_FAIL(PB_E_INPUT, "%s: expected an object", where);
     PB_TRY(pb_json_read_str(json, where, "content", &content));
     PB_TRY(pb_json_read_i64(json, where, "id", 0, PB_TOKENIZER_MAX_ID, &id));
-    if (!content || !*content || id < 0) PB_FAIL(PB_E_INPUT, "%s: an added token needs \"id\" and \"content\"", where);
+    if (!content || !*content || id < 0)
+        PB_FAIL(PB_E_INPUT, "%s: an added token needs \"id\" and \"content\"", where);
     PB_TRY(push(out, content, (int32_t)id));
     pb_added *t = &out->v[out->n - 1];
     PB_TRY(pb_json_read_bool(json, where, "special", &t->special));
@@ -66,14 +69,17 @@ done:
     return status;
 }
 
-pb_status pb_added_read(const pb_json *json, const char *where, const pb_norms *norms, pb_added_set *out) {
+pb_status pb_added_read(const pb_json *json, const char *where, const pb_norms *norms,
+                        pb_added_set *out) {
     if (!json || cJSON_IsNull(json)) return PB_OK;
-    if (!cJSON_IsArray(json)) return PB_ERROR(PB_E_INPUT, "%s: added_tokens: expected an array", where);
+    if (!cJSON_IsArray(json))
+        return PB_ERROR(PB_E_INPUT, "%s: added_tokens: expected an array", where);
     for (const pb_json *x = json->child; x; x = x->next) PB_RETURN(read_one(x, where, norms, out));
     return PB_OK;
 }
 
-/* Longest first, so that the first hit at a place is the right one; the file's order among equals. */
+/* Longest first, so that the first hit at a place is the right one; the file's order among equals.
+ */
 static int by_length(const void *a, const void *b) {
     const pb_added *x = a, *y = b;
     if (x->match_len != y->match_len) return x->match_len < y->match_len ? 1 : -1;
@@ -84,7 +90,8 @@ void pb_added_index(pb_added_set *set) {
     memset(set->first, 0, sizeof set->first);
     if (set->n > 0) qsort(set->v, (size_t)set->n, sizeof *set->v, by_length);
     for (int i = 0; i < set->n; i++)
-        if (set->v[i].match_len > 0) set->first[set->v[i].normalized][(unsigned char)set->v[i].match[0]] = true;
+        if (set->v[i].match_len > 0)
+            set->first[set->v[i].normalized][(unsigned char)set->v[i].match[0]] = true;
 }
 
 void pb_added_free(pb_added_set *set) {
@@ -113,8 +120,8 @@ static bool inside_word(const char *s, size_t n, size_t start, size_t stop) {
     return stop < n && pb_uc_word(pb_uc_next(s, &next));
 }
 
-bool pb_added_next(const pb_added_set *set, bool normalized, const char *s, size_t n, size_t *pos, size_t *from,
-                   pb_added_cut *out) {
+bool pb_added_next(const pb_added_set *set, bool normalized, const char *s, size_t n, size_t *pos,
+                   size_t *from, pb_added_cut *out) {
     if (*pos > n) return false;
     for (size_t i = *pos; i < n; i++) {
         if (!set->first[normalized][(unsigned char)s[i]]) continue;

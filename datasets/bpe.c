@@ -1,7 +1,8 @@
-/* Byte-pair encoding (Sennrich et al., arXiv:1508.07909): starting from characters, the pair of lowest rank is merged first,
- * leftmost first among equals. Symbols are a linked list and pairs wait in a heap, so a text without any pre-tokenizer
- * (SentencePiece style: the whole text is one word) costs n log n. Entries of the heap go stale when a neighbour was merged;
- * they are dropped, as in Hugging Face `tokenizers`, unless the pair now there gives the same token. */
+/* Byte-pair encoding (Sennrich et al., arXiv:1508.07909): starting from characters, the pair of
+ * lowest rank is merged first, leftmost first among equals. Symbols are a linked list and pairs
+ * wait in a heap, so a text without any pre-tokenizer (SentencePiece style: the whole text is one
+ * word) costs n log n. Entries of the heap go stale when a neighbour was merged; they are dropped,
+ * as in Hugging Face `tokenizers`, unless the pair now there gives the same token. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,14 +18,15 @@ static size_t pair_slot(uint64_t pair, size_t n_slots) {
 static const pb_merge_slot *find_merge(const pb_bpe *bpe, int32_t left, int32_t right) {
     if (bpe->n_slots == 0) return NULL;
     uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-    for (size_t k = pair_slot(pair, bpe->n_slots); bpe->merges[k].rank >= 0; k = (k + 1) & (bpe->n_slots - 1))
+    for (size_t k = pair_slot(pair, bpe->n_slots); bpe->merges[k].rank >= 0;
+         k = (k + 1) & (bpe->n_slots - 1))
         if (bpe->merges[k].pair == pair) return &bpe->merges[k];
     return NULL;
 }
 
 /* "a b" or ["a", "b"]. */
-static pb_status merge_parts(const pb_json *item, const char *where, int rank, const char **a, size_t *na, const char **b,
-                             size_t *nb) {
+static pb_status merge_parts(const pb_json *item, const char *where, int rank, const char **a,
+                             size_t *na, const char **b, size_t *nb) {
     if (cJSON_IsString(item)) {
         const char *s = item->valuestring, *space = strchr(s, ' ');
         if (space && !strchr(space + 1, ' ')) {
@@ -34,19 +36,20 @@ static pb_status merge_parts(const pb_json *item, const char *where, int rank, c
             *nb = strlen(space + 1);
             return PB_OK;
         }
-    } else if (cJSON_IsArray(item) && cJSON_IsString(item->child) && cJSON_IsString(item->child->next) &&
-               !item->child->next->next) {
+    } else if (cJSON_IsArray(item) && cJSON_IsString(item->child) &&
+               cJSON_IsString(item->child->next) && !item->child->next->next) {
         *a = item->child->valuestring;
         *na = strlen(*a);
         *b = item->child->next->valuestring;
         *nb = strlen(*b);
         return PB_OK;
     }
-    return PB_ERROR(PB_E_INPUT, "%s: merges[%d]: expected two tokens, \"a b\" or [\"a\", \"b\"]", where, rank);
+    return PB_ERROR(PB_E_INPUT, "%s: merges[%d]: expected two tokens, \"a b\" or [\"a\", \"b\"]",
+                    where, rank);
 }
 
-static pb_status add_merge(pb_bpe *bpe, const pb_vocab *vocab, const pb_json *item, const char *where, int rank,
-                           pb_buf *joined) {
+static pb_status add_merge(pb_bpe *bpe, const pb_vocab *vocab, const pb_json *item,
+                           const char *where, int rank, pb_buf *joined) {
     const char *a = NULL, *b = NULL;
     size_t na = 0, nb = 0;
     PB_RETURN(merge_parts(item, where, rank, &a, &na, &b, &nb));
@@ -58,31 +61,36 @@ static pb_status add_merge(pb_bpe *bpe, const pb_vocab *vocab, const pb_json *it
     if (left < 0 || right < 0 || id < 0) {
         const char *missing = left < 0 ? a : right < 0 ? b : joined->s;
         size_t n = left < 0 ? na : right < 0 ? nb : joined->n;
-        return PB_ERROR(PB_E_INPUT, "%s: merges[%d]: token \"%.*s\" is not in the vocabulary", where, rank,
-                        (int)(n < 200 ? n : 200), missing);
+        return PB_ERROR(PB_E_INPUT, "%s: merges[%d]: token \"%.*s\" is not in the vocabulary",
+                        where, rank, (int)(n < 200 ? n : 200), missing);
     }
     uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
     size_t k = pair_slot(pair, bpe->n_slots);
-    while (bpe->merges[k].rank >= 0 && bpe->merges[k].pair != pair) k = (k + 1) & (bpe->n_slots - 1);
-    bpe->merges[k] = (pb_merge_slot){.pair = pair, .rank = rank, .id = id}; /* a repeated pair: the last rank counts */
+    while (bpe->merges[k].rank >= 0 && bpe->merges[k].pair != pair)
+        k = (k + 1) & (bpe->n_slots - 1);
+    bpe->merges[k] = (pb_merge_slot){
+        .pair = pair, .rank = rank, .id = id}; /* a repeated pair: the last rank counts */
     return PB_OK;
 }
 
-static pb_status read_merges(const pb_json *model, const char *where, const pb_vocab *vocab, pb_bpe *out) {
+static pb_status read_merges(const pb_json *model, const char *where, const pb_vocab *vocab,
+                             pb_bpe *out) {
     pb_status status = PB_OK;
     pb_buf joined = {0};
     const pb_json *merges = pb_json_get(model, "merges");
     if (!cJSON_IsArray(merges)) return PB_ERROR(PB_E_INPUT, "%s: merges: expected an array", where);
     size_t n = 0, n_slots = 64;
     for (const pb_json *m = merges->child; m; m = m->next) n++;
-    if (n > PB_TOKENIZER_MAX_ID) return PB_ERROR(PB_E_INPUT, "%s: %zu merges, at most 2^24 are supported", where, n);
+    if (n > PB_TOKENIZER_MAX_ID)
+        return PB_ERROR(PB_E_INPUT, "%s: %zu merges, at most 2^24 are supported", where, n);
     while (n_slots < n * 2) n_slots *= 2;
     out->merges = malloc(n_slots * sizeof *out->merges);
     if (!out->merges) return PB_ERROR(PB_E_OOM, "no memory for %zu merges", n);
     out->n_slots = n_slots;
     for (size_t i = 0; i < n_slots; i++) out->merges[i].rank = -1;
     int rank = 0;
-    for (const pb_json *m = merges->child; m; m = m->next) PB_TRY(add_merge(out, vocab, m, where, rank++, &joined));
+    for (const pb_json *m = merges->child; m; m = m->next)
+        PB_TRY(add_merge(out, vocab, m, where, rank++, &joined));
 done:
     free(joined.s);
     return status;
@@ -94,10 +102,13 @@ pb_status pb_bpe_read(const pb_json *model, const char *where, const pb_vocab *v
         const char *s = "";
         const pb_json *v = pb_json_get(model, empty_only[i]);
         if (v && !cJSON_IsNull(v)) PB_RETURN(pb_json_read_str(model, where, empty_only[i], &s));
-        if (*s) return PB_ERROR(PB_E_INPUT, "%s: %s \"%s\" is not supported, only none", where, empty_only[i], s);
+        if (*s)
+            return PB_ERROR(PB_E_INPUT, "%s: %s \"%s\" is not supported, only none", where,
+                            empty_only[i], s);
     }
     const pb_json *dropout = pb_json_get(model, "dropout");
-    if (dropout && !cJSON_IsNull(dropout) && !(cJSON_IsNumber(dropout) && dropout->valuedouble == 0))
+    if (dropout && !cJSON_IsNull(dropout) &&
+        !(cJSON_IsNumber(dropout) && dropout->valuedouble == 0))
         return PB_ERROR(PB_E_INPUT, "%s: dropout is not supported, only null or 0", where);
     PB_RETURN(pb_json_read_bool(model, where, "byte_fallback", &out->byte_fallback));
     PB_RETURN(pb_json_read_bool(model, where, "fuse_unk", &out->fuse_unk));
@@ -108,7 +119,8 @@ pb_status pb_bpe_read(const pb_json *model, const char *where, const pb_vocab *v
         const char *s = NULL;
         PB_RETURN(pb_json_read_str(model, where, "unk_token", &s));
         out->unk = pb_vocab_find(vocab, s, strlen(s));
-        if (out->unk < 0) return PB_ERROR(PB_E_INPUT, "%s: unk_token \"%s\" is not in the vocabulary", where, s);
+        if (out->unk < 0)
+            return PB_ERROR(PB_E_INPUT, "%s: unk_token \"%s\" is not in the vocabulary", where, s);
     }
     for (unsigned b = 0; b < 256; b++) {
         char name[8];
@@ -125,7 +137,9 @@ void pb_bpe_free(pb_bpe *bpe) {
 
 /* ---- the heap: lowest rank on top, then lowest position ---- */
 
-static bool before(pb_candidate a, pb_candidate b) { return a.rank != b.rank ? a.rank < b.rank : a.pos < b.pos; }
+static bool before(pb_candidate a, pb_candidate b) {
+    return a.rank != b.rank ? a.rank < b.rank : a.pos < b.pos;
+}
 
 static pb_status heap_push(pb_bpe_work *w, pb_candidate c) {
     if (w->heap_n == w->heap_cap) {
@@ -136,7 +150,8 @@ static pb_status heap_push(pb_bpe_work *w, pb_candidate c) {
         w->heap_cap = cap;
     }
     size_t i = w->heap_n++;
-    for (; i > 0 && before(c, w->heap[(i - 1) / 2]); i = (i - 1) / 2) w->heap[i] = w->heap[(i - 1) / 2];
+    for (; i > 0 && before(c, w->heap[(i - 1) / 2]); i = (i - 1) / 2)
+        w->heap[i] = w->heap[(i - 1) / 2];
     w->heap[i] = c;
     return PB_OK;
 }
@@ -181,7 +196,8 @@ static pb_status add_bytes(const pb_bpe *bpe, pb_bpe_work *w, const char *s, siz
     return PB_OK;
 }
 
-static pb_status add_characters(const pb_bpe *bpe, const pb_vocab *vocab, pb_bpe_work *w, const char *s, size_t n) {
+static pb_status add_characters(const pb_bpe *bpe, const pb_vocab *vocab, pb_bpe_work *w,
+                                const char *s, size_t n) {
     bool pending = false; /* an unknown that may still grow */
     for (size_t i = 0; i < n;) {
         size_t len = pb_uc_len((unsigned char)s[i]);
@@ -213,10 +229,11 @@ static pb_status propose(const pb_bpe *bpe, pb_bpe_work *w, int32_t left, int32_
     return heap_push(w, (pb_candidate){.rank = m->rank, .pos = left, .id = m->id});
 }
 
-pb_status pb_bpe_encode(const pb_bpe *bpe, const pb_vocab *vocab, pb_bpe_work *w, const char *text, size_t n,
-                        pb_ids *out) {
+pb_status pb_bpe_encode(const pb_bpe *bpe, const pb_vocab *vocab, pb_bpe_work *w, const char *text,
+                        size_t n, pb_ids *out) {
     if (n == 0) return PB_OK;
-    if (n > INT32_MAX / 4) return PB_ERROR(PB_E_INPUT, "a text of %zu bytes is too long for one word", n);
+    if (n > INT32_MAX / 4)
+        return PB_ERROR(PB_E_INPUT, "a text of %zu bytes is too long for one word", n);
     if (bpe->ignore_merges) {
         int32_t id = pb_vocab_find(vocab, text, n);
         if (id >= 0) return pb_ids_push(out, id);

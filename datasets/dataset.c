@@ -1,5 +1,6 @@
-/* Tokenised data sets: which examples, cut how. Subsampling comes before tokenising, so a small suite starts at once.
- * Ids of one split lie end to end in one block. Test: tests/test_datasets.c. */
+/* Tokenised data sets: which examples, cut how. Subsampling comes before tokenising, so a small
+ * suite starts at once. Ids of one split lie end to end in one block. Test: tests/test_datasets.c.
+ */
 #include "datasets/dataset.h"
 
 #include <stdlib.h>
@@ -36,9 +37,10 @@ static int by_hash(const void *a, const void *b) {
     return (x->index > y->index) - (x->index < y->index);
 }
 
-/* keep[i] = true for `limit` of the split's examples: first the smallest of every class, as long as there is room, then the
- * smallest of the rest. */
-static pb_status subsample(const pb_texts *texts, pb_split_id split, int64_t limit, uint64_t seed, bool *keep) {
+/* keep[i] = true for `limit` of the split's examples: first the smallest of every class, as long as
+ * there is room, then the smallest of the rest. */
+static pb_status subsample(const pb_texts *texts, pb_split_id split, int64_t limit, uint64_t seed,
+                           bool *keep) {
     int64_t n = texts->split[split].n, kept = 0;
     const pb_text_example *v = texts->split[split].examples;
     drawn *d = malloc((size_t)n * sizeof *d);
@@ -96,14 +98,17 @@ static pb_status make_text(maker *m, const pb_text_example *e, pb_ids *out, int6
     return push_all(out, m->after, m->n_after);
 }
 
-/* COMPLETE: the template's head, prompt, completion, end. The prompt loses its head first, then the completion its tail. */
-static pb_status make_completion(maker *m, const pb_text_example *e, pb_ids *out, int64_t *whole, int64_t *loss_from) {
+/* COMPLETE: the template's head, prompt, completion, end. The prompt loses its head first, then the
+ * completion its tail. */
+static pb_status make_completion(maker *m, const pb_text_example *e, pb_ids *out, int64_t *whole,
+                                 int64_t *loss_from) {
     m->text.n = m->completion.n = 0;
     PB_RETURN(pb_tokenizer_encode(m->tok, e->text, e->text_len, false, &m->text));
     PB_RETURN(pb_tokenizer_encode(m->tok, e->completion, e->completion_len, false, &m->completion));
     if (m->end >= 0) PB_RETURN(pb_ids_push(&m->completion, m->end));
     *whole = m->n_before + m->text.n + m->completion.n;
-    int64_t room = m->max_len - m->n_before, completion = m->completion.n < room ? m->completion.n : room;
+    int64_t room = m->max_len - m->n_before,
+            completion = m->completion.n < room ? m->completion.n : room;
     int64_t prompt = m->text.n < room - completion ? m->text.n : room - completion;
     *loss_from = m->n_before + prompt;
     PB_RETURN(push_all(out, m->before, m->n_before));
@@ -111,44 +116,48 @@ static pb_status make_completion(maker *m, const pb_text_example *e, pb_ids *out
     return push_all(out, m->completion.ids, completion);
 }
 
-static pb_status add_example(pb_dataset *ds, pb_split_id split, maker *m, const pb_text_example *e, bool refuse_long) {
+static pb_status add_example(pb_dataset *ds, pb_split_id split, maker *m, const pb_text_example *e,
+                             bool refuse_long) {
     part *p = &ds->split[split];
     int64_t start = p->ids.n, whole = 0, loss_from = 0;
-    if (ds->task == PB_TASK_COMPLETE)
-        PB_RETURN(make_completion(m, e, &p->ids, &whole, &loss_from));
-    else
-        PB_RETURN(make_text(m, e, &p->ids, &whole));
+    if (ds->task == PB_TASK_COMPLETE) PB_RETURN(make_completion(m, e, &p->ids, &whole, &loss_from));
+    else PB_RETURN(make_text(m, e, &p->ids, &whole));
     if (ds->task == PB_TASK_LM) loss_from = 1;
     int64_t n = p->ids.n - start;
     if (whole > m->max_len) {
         if (refuse_long)
-            return PB_ERROR(PB_E_INPUT, "%s, %s, example %llu: %lld tokens, max_len is %lld", ds->name,
-                            pb_split_name(split), (unsigned long long)e->id, (long long)whole, (long long)m->max_len);
+            return PB_ERROR(PB_E_INPUT, "%s, %s, example %llu: %lld tokens, max_len is %lld",
+                            ds->name, pb_split_name(split), (unsigned long long)e->id,
+                            (long long)whole, (long long)m->max_len);
         p->truncated++;
     }
     if (n == 0 || (ds->task != PB_TASK_CLASSIFY && n <= (loss_from > 1 ? loss_from : 1)))
-        return PB_ERROR(PB_E_INPUT, "%s, %s, example %llu: no token to predict is left of \"%.60s\"", ds->name,
-                        pb_split_name(split), (unsigned long long)e->id, e->completion ? e->completion : e->text);
+        return PB_ERROR(PB_E_INPUT,
+                        "%s, %s, example %llu: no token to predict is left of \"%.60s\"", ds->name,
+                        pb_split_name(split), (unsigned long long)e->id,
+                        e->completion ? e->completion : e->text);
     if (n > p->longest) p->longest = n;
-    p->v[p->n++] = (pb_example){
-        .n_ids = (int32_t)n, .loss_from = (int32_t)loss_from, .label = e->label, .id = e->id}; /* ids follow */
+    p->v[p->n++] = (pb_example){.n_ids = (int32_t)n,
+                                .loss_from = (int32_t)loss_from,
+                                .label = e->label,
+                                .id = e->id}; /* ids follow */
     return PB_OK;
 }
 
 static pb_status make_split(pb_dataset *ds, const pb_texts *texts, pb_split_id split, maker *m,
                             const pb_dataset_options *o) {
     pb_status status = PB_OK;
-    int64_t n = texts->split[split].n, want = o->limit[split] > 0 && o->limit[split] < n ? o->limit[split] : n;
+    int64_t n = texts->split[split].n,
+            want = o->limit[split] > 0 && o->limit[split] < n ? o->limit[split] : n;
     part *p = &ds->split[split];
     bool *keep = calloc((size_t)n + 1, sizeof *keep);
     p->v = malloc((size_t)(want + 1) * sizeof *p->v);
     if (!keep || !p->v) PB_FAIL(PB_E_OOM, "no memory for %lld examples", (long long)n);
-    if (want < n)
-        PB_TRY(subsample(texts, split, want, o->subsample_seed, keep));
-    else
-        memset(keep, true, (size_t)n * sizeof *keep);
+    if (want < n) PB_TRY(subsample(texts, split, want, o->subsample_seed, keep));
+    else memset(keep, true, (size_t)n * sizeof *keep);
     for (int64_t i = 0; i < n; i++)
-        if (keep[i]) PB_TRY(add_example(ds, split, m, &texts->split[split].examples[i], o->refuse_long));
+        if (keep[i])
+            PB_TRY(add_example(ds, split, m, &texts->split[split].examples[i], o->refuse_long));
     for (int64_t i = 0, at = 0; i < p->n; at += p->v[i++].n_ids) p->v[i].ids = p->ids.ids + at;
 done:
     free(keep);
@@ -165,8 +174,8 @@ static pb_status copy_labels(pb_dataset *ds, const pb_texts *texts) {
     return PB_OK;
 }
 
-pb_status pb_dataset_new(const pb_texts *texts, const pb_tokenizer *tok, const pb_dataset_options *options,
-                         pb_dataset **out) {
+pb_status pb_dataset_new(const pb_texts *texts, const pb_tokenizer *tok,
+                         const pb_dataset_options *options, pb_dataset **out) {
     pb_status status = PB_OK;
     maker m = {.tok = tok, .end = pb_tokenizer_end_id(tok), .max_len = options->max_len};
     *out = NULL;
@@ -179,8 +188,8 @@ pb_status pb_dataset_new(const pb_texts *texts, const pb_tokenizer *tok, const p
     m.after = pb_tokenizer_after(tok, &m.n_after);
     int64_t least = m.n_before + (texts->task == PB_TASK_COMPLETE ? 2 : m.n_after + 2);
     if (m.max_len < least || m.max_len > INT32_MAX)
-        PB_FAIL(PB_E_INPUT, "max_len %lld: this tokenizer and task need at least %lld", (long long)m.max_len,
-                (long long)least);
+        PB_FAIL(PB_E_INPUT, "max_len %lld: this tokenizer and task need at least %lld",
+                (long long)m.max_len, (long long)least);
     PB_TRY(copy_labels(ds, texts));
     for (int i = 0; i < PB_SPLITS; i++) PB_TRY(make_split(ds, texts, (pb_split_id)i, &m, options));
     *out = ds;
@@ -221,8 +230,12 @@ static const part *part_of(const pb_dataset *ds, pb_split_id split) {
 }
 
 int64_t pb_dataset_size(const pb_dataset *ds, pb_split_id split) { return part_of(ds, split)->n; }
-int64_t pb_dataset_truncated(const pb_dataset *ds, pb_split_id split) { return part_of(ds, split)->truncated; }
-int64_t pb_dataset_longest(const pb_dataset *ds, pb_split_id split) { return part_of(ds, split)->longest; }
+int64_t pb_dataset_truncated(const pb_dataset *ds, pb_split_id split) {
+    return part_of(ds, split)->truncated;
+}
+int64_t pb_dataset_longest(const pb_dataset *ds, pb_split_id split) {
+    return part_of(ds, split)->longest;
+}
 
 const pb_example *pb_dataset_at(const pb_dataset *ds, pb_split_id split, int64_t i) {
     const part *p = part_of(ds, split);
@@ -234,7 +247,8 @@ double pb_dataset_majority(const pb_dataset *ds, pb_split_id split) {
     const part *p = part_of(ds, split);
     if (ds->task != PB_TASK_CLASSIFY || p->n == 0) return 0;
     int64_t most = 0;
-    for (int32_t label = 0; label < ds->n_labels; label++) { /* labels * examples: once per report, no memory */
+    for (int32_t label = 0; label < ds->n_labels;
+         label++) { /* labels * examples: once per report, no memory */
         int64_t count = 0;
         for (int64_t i = 0; i < p->n; i++) count += p->v[i].label == label;
         if (count > most) most = count;

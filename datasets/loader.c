@@ -1,5 +1,6 @@
-/* Batches in a reproducible order: epoch e visits the permutation drawn from (seed, "order", e); its batches are cut from
- * that, so batch i is found without the batches before it. Test: tests/test_datasets.c. */
+/* Batches in a reproducible order: epoch e visits the permutation drawn from (seed, "order", e);
+ * its batches are cut from that, so batch i is found without the batches before it. Test:
+ * tests/test_datasets.c. */
 #include "datasets/loader.h"
 
 #include <stdlib.h>
@@ -47,7 +48,8 @@ static pb_status allocate(pb_loader *l) {
     rows = round_up(largest_sum(sizes, l->n, l->o.batch), l->o.row_round);
     for (int64_t i = 0; i < l->n; i++) sizes[i] = targets_of(l, pb_dataset_at(l->ds, l->split, i));
     targets = largest_sum(sizes, l->n, l->o.batch);
-    if (rows > INT32_MAX) PB_FAIL(PB_E_INPUT, "a batch of %lld tokens, at most 2^31 - 1", (long long)rows);
+    if (rows > INT32_MAX)
+        PB_FAIL(PB_E_INPUT, "a batch of %lld tokens, at most 2^31 - 1", (long long)rows);
     b->ids = calloc((size_t)rows + 1, sizeof *b->ids);
     b->positions = calloc((size_t)rows + 1, sizeof *b->positions);
     b->cu = calloc((size_t)sequences + 1, sizeof *b->cu);
@@ -55,24 +57,28 @@ static pb_status allocate(pb_loader *l) {
     b->target = calloc((size_t)targets + 1, sizeof *b->target);
     b->example = calloc((size_t)sequences + 1, sizeof *b->example);
     if (l->o.shuffle) l->order = malloc((size_t)(l->n + 1) * sizeof *l->order);
-    if (!b->ids || !b->positions || !b->cu || !b->loss_rows || !b->target || !b->example || (l->o.shuffle && !l->order))
+    if (!b->ids || !b->positions || !b->cu || !b->loss_rows || !b->target || !b->example ||
+        (l->o.shuffle && !l->order))
         PB_FAIL(PB_E_OOM, "no memory for batches of %lld rows", (long long)rows);
 done:
     free(sizes);
     return status;
 }
 
-pb_status pb_loader_new(const pb_dataset *ds, pb_split_id split, const pb_loader_options *options, pb_loader **out) {
+pb_status pb_loader_new(const pb_dataset *ds, pb_split_id split, const pb_loader_options *options,
+                        pb_loader **out) {
     pb_status status = PB_OK;
     pb_loader *l = NULL;
     int64_t n = pb_dataset_size(ds, split);
     *out = NULL;
-    if (options->batch < 1) PB_FAIL(PB_E_INPUT, "batch %lld: expected at least 1", (long long)options->batch);
-    if (options->row_round < 1) PB_FAIL(PB_E_INPUT, "row_round %d: expected at least 1", options->row_round);
+    if (options->batch < 1)
+        PB_FAIL(PB_E_INPUT, "batch %lld: expected at least 1", (long long)options->batch);
+    if (options->row_round < 1)
+        PB_FAIL(PB_E_INPUT, "row_round %d: expected at least 1", options->row_round);
     if (n > INT32_MAX) PB_FAIL(PB_E_INPUT, "%lld examples, at most 2^31 - 1", (long long)n);
     if (options->shuffle && options->batch > n)
-        PB_FAIL(PB_E_INPUT, "batch %lld is larger than the %lld examples of %s, %s", (long long)options->batch,
-                (long long)n, pb_dataset_name(ds), pb_split_name(split));
+        PB_FAIL(PB_E_INPUT, "batch %lld is larger than the %lld examples of %s, %s",
+                (long long)options->batch, (long long)n, pb_dataset_name(ds), pb_split_name(split));
     l = calloc(1, sizeof *l);
     if (!l) PB_FAIL(PB_E_OOM, "no memory for a loader");
     *l = (pb_loader){.ds = ds, .split = split, .o = *options, .n = n, .epoch = -1};
@@ -103,11 +109,12 @@ int64_t pb_loader_batches(const pb_loader *loader) { return loader->batches; }
 /* The examples of batch i: places [*first, *first + count) of its epoch's order. */
 static pb_status seek(pb_loader *l, int64_t i, int64_t *first, int64_t *count) {
     if (i < 0 || l->batches == 0)
-        return PB_ERROR(PB_E_INPUT, "batch %lld of %s, %s: there are %lld per epoch", (long long)i, pb_dataset_name(l->ds),
-                        pb_split_name(l->split), (long long)l->batches);
+        return PB_ERROR(PB_E_INPUT, "batch %lld of %s, %s: there are %lld per epoch", (long long)i,
+                        pb_dataset_name(l->ds), pb_split_name(l->split), (long long)l->batches);
     int64_t epoch = i / l->batches;
     if (l->o.shuffle && epoch != l->epoch) {
-        pb_random_permutation(l->o.seed, pb_random_stream("order", (uint64_t)epoch, 0), l->n, l->order);
+        pb_random_permutation(l->o.seed, pb_random_stream("order", (uint64_t)epoch, 0), l->n,
+                              l->order);
         l->epoch = epoch;
     }
     *first = i % l->batches * l->o.batch;
@@ -115,7 +122,9 @@ static pb_status seek(pb_loader *l, int64_t i, int64_t *first, int64_t *count) {
     return PB_OK;
 }
 
-static int64_t example_at(const pb_loader *l, int64_t place) { return l->o.shuffle ? l->order[place] : place; }
+static int64_t example_at(const pb_loader *l, int64_t place) {
+    return l->o.shuffle ? l->order[place] : place;
+}
 
 static void append(pb_loader *l, int64_t index) {
     pb_host_batch *b = &l->batch;
@@ -157,7 +166,8 @@ pb_status pb_loader_bound(pb_loader *loader, int64_t n, pb_loader_bounds *out) {
         int64_t first = 0, count = 0, tokens = 0, targets = 0;
         PB_RETURN(seek(loader, i, &first, &count));
         for (int64_t k = 0; k < count; k++) {
-            const pb_example *e = pb_dataset_at(loader->ds, loader->split, example_at(loader, first + k));
+            const pb_example *e =
+                pb_dataset_at(loader->ds, loader->split, example_at(loader, first + k));
             tokens += e->n_ids;
             targets += targets_of(loader, e);
             if (e->n_ids > out->max_len) out->max_len = e->n_ids;

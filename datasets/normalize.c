@@ -1,5 +1,6 @@
-/* Normalizers: text to text before it is cut into words. BertNormalizer as in Devlin et al.'s BERT code and as Hugging Face
- * `tokenizers` repeats it (order: clean, CJK, accents, lower case), and the small ones of SentencePiece style files. */
+/* Normalizers: text to text before it is cut into words. BertNormalizer as in Devlin et al.'s BERT
+ * code and as Hugging Face `tokenizers` repeats it (order: clean, CJK, accents, lower case), and
+ * the small ones of SentencePiece style files. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,7 +25,8 @@ static pb_status read_bert(const pb_json *json, const char *where, pb_norm *n) {
     PB_RETURN(pb_json_read_bool(json, where, "lowercase", &n->lowercase));
     n->strip_accents = n->lowercase; /* null follows lowercase */
     const pb_json *strip = pb_json_get(json, "strip_accents");
-    if (strip && !cJSON_IsNull(strip)) PB_RETURN(pb_json_read_bool(json, where, "strip_accents", &n->strip_accents));
+    if (strip && !cJSON_IsNull(strip))
+        PB_RETURN(pb_json_read_bool(json, where, "strip_accents", &n->strip_accents));
     return PB_OK;
 }
 
@@ -33,10 +35,12 @@ static pb_status read_replace(const pb_json *json, const char *where, pb_norm *n
     n->kind = PB_NORM_REPLACE;
     const pb_json *pattern = pb_json_get(json, "pattern");
     if (!cJSON_IsObject(pattern) || !pb_json_get(pattern, "String"))
-        return PB_ERROR(PB_E_INPUT, "%s: Replace: pattern: only {\"String\": \"...\"} is supported", where);
+        return PB_ERROR(PB_E_INPUT, "%s: Replace: pattern: only {\"String\": \"...\"} is supported",
+                        where);
     PB_RETURN(pb_json_read_str(pattern, where, "String", &what));
     PB_RETURN(pb_json_read_str(json, where, "content", &with));
-    if (!with || !*what) return PB_ERROR(PB_E_INPUT, "%s: Replace needs a pattern and a content", where);
+    if (!with || !*what)
+        return PB_ERROR(PB_E_INPUT, "%s: Replace needs a pattern and a content", where);
     PB_RETURN(keep(what, &n->what, &n->what_len));
     return keep(with, &n->with, &n->with_len);
 }
@@ -53,7 +57,9 @@ static pb_status read_one(const pb_json *json, const char *where, const char *ty
     static const struct {
         const char *name;
         pb_normal_form form;
-    } forms[] = {{"NFD", {0}}, {"NFKD", {.compat = true}}, {"NFC", {.compose = true}},
+    } forms[] = {{"NFD", {0}},
+                 {"NFKD", {.compat = true}},
+                 {"NFC", {.compose = true}},
                  {"NFKC", {.compat = true, .compose = true}}};
     if (strcmp(type, "BertNormalizer") == 0) return read_bert(json, where, n);
     if (strcmp(type, "Prepend") == 0) return read_prepend(json, where, n);
@@ -75,7 +81,8 @@ static pb_status read_one(const pb_json *json, const char *where, const char *ty
         return PB_OK;
     }
     return PB_ERROR(PB_E_INPUT,
-                    "%s: normalizer \"%.80s\" is not supported; supported: BertNormalizer, Sequence, Prepend, Replace "
+                    "%s: normalizer \"%.80s\" is not supported; supported: BertNormalizer, "
+                    "Sequence, Prepend, Replace "
                     "(String), Lowercase, Strip, NFC, NFD, NFKC, NFKD",
                     where, type);
 }
@@ -83,16 +90,20 @@ static pb_status read_one(const pb_json *json, const char *where, const char *ty
 pb_status pb_norms_read(const pb_json *json, const char *where, pb_norms *out) {
     if (!json || cJSON_IsNull(json)) return PB_OK;
     const char *type = NULL;
-    if (!cJSON_IsObject(json)) return PB_ERROR(PB_E_INPUT, "%s: normalizer: expected an object", where);
+    if (!cJSON_IsObject(json))
+        return PB_ERROR(PB_E_INPUT, "%s: normalizer: expected an object", where);
     PB_RETURN(pb_json_read_str(json, where, "type", &type));
     if (!type) return PB_ERROR(PB_E_INPUT, "%s: a normalizer without \"type\"", where);
     if (strcmp(type, "Sequence") == 0) {
         const pb_json *list = pb_json_get(json, "normalizers");
-        if (!cJSON_IsArray(list)) return PB_ERROR(PB_E_INPUT, "%s: normalizers: expected an array", where);
-        for (const pb_json *x = list->child; x; x = x->next) PB_RETURN(pb_norms_read(x, where, out));
+        if (!cJSON_IsArray(list))
+            return PB_ERROR(PB_E_INPUT, "%s: normalizers: expected an array", where);
+        for (const pb_json *x = list->child; x; x = x->next)
+            PB_RETURN(pb_norms_read(x, where, out));
         return PB_OK;
     }
-    if (out->n >= MAX_NORMS) return PB_ERROR(PB_E_INPUT, "%s: more than %d normalizers", where, MAX_NORMS);
+    if (out->n >= MAX_NORMS)
+        return PB_ERROR(PB_E_INPUT, "%s: more than %d normalizers", where, MAX_NORMS);
     pb_norm *v = realloc(out->v, (size_t)(out->n + 1) * sizeof *v);
     if (!v) return PB_ERROR(PB_E_OOM, "no memory");
     out->v = v;
@@ -112,7 +123,8 @@ void pb_norms_free(pb_norms *norms) {
 /* ---- applying: each writes behind out->n ---- */
 
 static pb_status lower_case(const char *s, size_t n, pb_buf *out) {
-    PB_RETURN(pb_buf_reserve(out, n * 3 + 8)); /* at most tripled: one byte to three, two to three */
+    PB_RETURN(
+        pb_buf_reserve(out, n * 3 + 8)); /* at most tripled: one byte to three, two to three */
     for (size_t i = 0; i < n;) {
         int32_t parts[2];
         int k = pb_uc_lower(pb_uc_next(s, &i), parts);
@@ -168,10 +180,8 @@ static pb_status bert(const pb_norm *norm, const char *s, size_t n, pb_buf *out)
         PB_TRY(pb_uc_normalize(&bare, cleaned.s, cleaned.n, (pb_normal_form){.drop_marks = true}));
         last = &bare;
     }
-    if (norm->lowercase)
-        PB_TRY(lower_case(last->s, last->n, out));
-    else
-        PB_TRY(pb_buf_add(out, last->s, last->n));
+    if (norm->lowercase) PB_TRY(lower_case(last->s, last->n, out));
+    else PB_TRY(pb_buf_add(out, last->s, last->n));
 done:
     free(cleaned.s);
     free(bare.s);
@@ -220,7 +230,8 @@ static pb_status apply_one(const pb_norm *norm, const char *s, size_t n, pb_buf 
     return PB_ERROR(PB_E_BUG, "normalizer kind %d", (int)norm->kind);
 }
 
-pb_status pb_norms_apply(const pb_norms *norms, const char *s, size_t n, pb_buf *out, pb_buf *spare) {
+pb_status pb_norms_apply(const pb_norms *norms, const char *s, size_t n, pb_buf *out,
+                         pb_buf *spare) {
     out->n = 0;
     if (norms->n == 0) return pb_buf_add(out, s, n);
     for (int i = 0; i < norms->n; i++) {

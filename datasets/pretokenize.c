@@ -1,5 +1,5 @@
-/* Pre-tokenizers: a text into words. BERT's (white space, every punctuation mark alone), Metaspace, ByteLevel, and Split by
- * a regular expression, as Hugging Face `tokenizers` cuts them. */
+/* Pre-tokenizers: a text into words. BERT's (white space, every punctuation mark alone), Metaspace,
+ * ByteLevel, and Split by a regular expression, as Hugging Face `tokenizers` cuts them. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,13 +36,15 @@ static pb_status read_metaspace(const pb_json *json, const char *where, pb_pre *
     pre->kind = PB_PRE_METASPACE;
     pre->split = true;
     PB_RETURN(pb_json_read_str(json, where, "replacement", &replacement));
-    PB_RETURN(pb_json_read_bool(json, where, "add_prefix_space", &prefix)); /* the older way to say "never" */
+    PB_RETURN(pb_json_read_bool(json, where, "add_prefix_space",
+                                &prefix)); /* the older way to say "never" */
     if (!prefix) scheme = PB_PREPEND_NEVER;
     PB_RETURN(pb_json_read_choice(json, where, "prepend_scheme", schemes, 3, &scheme));
     PB_RETURN(pb_json_read_bool(json, where, "split", &pre->split));
     pre->prepend = (pb_prepend)scheme;
     pre->replacement_len = strlen(replacement);
-    if (pre->replacement_len == 0 || pre->replacement_len != pb_uc_len((unsigned char)replacement[0]))
+    if (pre->replacement_len == 0 ||
+        pre->replacement_len != pb_uc_len((unsigned char)replacement[0]))
         return PB_ERROR(PB_E_INPUT, "%s: Metaspace: replacement: expected one character", where);
     memcpy(pre->replacement, replacement, pre->replacement_len);
     return PB_OK;
@@ -65,12 +67,14 @@ static pb_status read_split(const pb_json *json, const char *where, pb_pre *pre)
     pre->kind = PB_PRE_SPLIT;
     const pb_json *p = pb_json_get(json, "pattern");
     if (!cJSON_IsObject(p) || !pb_json_get(p, "Regex"))
-        return PB_ERROR(PB_E_INPUT, "%s: Split: pattern: only {\"Regex\": \"...\"} is supported", where);
+        return PB_ERROR(PB_E_INPUT, "%s: Split: pattern: only {\"Regex\": \"...\"} is supported",
+                        where);
     PB_RETURN(pb_json_read_str(p, where, "Regex", &pattern));
     PB_RETURN(pb_json_read_bool(json, where, "invert", &invert));
     PB_RETURN(pb_json_read_choice(json, where, "behavior", behaviors, 2, &behavior));
     if (behavior < 0) return PB_ERROR(PB_E_INPUT, "%s: Split needs \"behavior\"", where);
-    if (invert) return PB_ERROR(PB_E_INPUT, "%s: Split: invert true is not supported, only false", where);
+    if (invert)
+        return PB_ERROR(PB_E_INPUT, "%s: Split: invert true is not supported, only false", where);
     pre->removed = behavior == 0;
     return pb_regex_new(where, pattern, &pre->regex);
 }
@@ -88,7 +92,8 @@ static pb_status read_one(const pb_json *json, const char *where, const char *ty
     if (strcmp(type, "ByteLevel") == 0) return read_byte_level(json, where, pre);
     if (strcmp(type, "Split") == 0) return read_split(json, where, pre);
     return PB_ERROR(PB_E_INPUT,
-                    "%s: pre_tokenizer \"%.80s\" is not supported; supported: BertPreTokenizer, WhitespaceSplit, "
+                    "%s: pre_tokenizer \"%.80s\" is not supported; supported: BertPreTokenizer, "
+                    "WhitespaceSplit, "
                     "Metaspace, ByteLevel, Split (Regex), Sequence",
                     where, type);
 }
@@ -96,16 +101,19 @@ static pb_status read_one(const pb_json *json, const char *where, const char *ty
 pb_status pb_pres_read(const pb_json *json, const char *where, pb_pres *out) {
     if (!json || cJSON_IsNull(json)) return PB_OK;
     const char *type = NULL;
-    if (!cJSON_IsObject(json)) return PB_ERROR(PB_E_INPUT, "%s: pre_tokenizer: expected an object", where);
+    if (!cJSON_IsObject(json))
+        return PB_ERROR(PB_E_INPUT, "%s: pre_tokenizer: expected an object", where);
     PB_RETURN(pb_json_read_str(json, where, "type", &type));
     if (!type) return PB_ERROR(PB_E_INPUT, "%s: a pre_tokenizer without \"type\"", where);
     if (strcmp(type, "Sequence") == 0) {
         const pb_json *list = pb_json_get(json, "pretokenizers");
-        if (!cJSON_IsArray(list)) return PB_ERROR(PB_E_INPUT, "%s: pretokenizers: expected an array", where);
+        if (!cJSON_IsArray(list))
+            return PB_ERROR(PB_E_INPUT, "%s: pretokenizers: expected an array", where);
         for (const pb_json *x = list->child; x; x = x->next) PB_RETURN(pb_pres_read(x, where, out));
         return PB_OK;
     }
-    if (out->n >= MAX_PRES) return PB_ERROR(PB_E_INPUT, "%s: more than %d pre-tokenizers", where, MAX_PRES);
+    if (out->n >= MAX_PRES)
+        return PB_ERROR(PB_E_INPUT, "%s: more than %d pre-tokenizers", where, MAX_PRES);
     pb_pre *v = realloc(out->v, (size_t)(out->n + 1) * sizeof *v);
     if (!v) return PB_ERROR(PB_E_OOM, "no memory");
     out->v = v;
@@ -142,11 +150,13 @@ static pb_status metaspace(const pb_pre *pre, const pb_pieces *in, pb_piece piec
     const char *s = in->text.s + piece.off, *mark = pre->replacement;
     size_t base = out->text.n, k = pre->replacement_len, from = base;
     bool starts = s[0] == ' ' || (piece.len >= k && memcmp(s, mark, k) == 0);
-    bool prefix = pre->prepend == PB_PREPEND_ALWAYS || (pre->prepend == PB_PREPEND_FIRST && piece.at_start);
+    bool prefix =
+        pre->prepend == PB_PREPEND_ALWAYS || (pre->prepend == PB_PREPEND_FIRST && piece.at_start);
     if (prefix && !starts) PB_RETURN(pb_buf_add(&out->text, mark, k));
     for (size_t i = 0; i < piece.len;) {
         size_t len = pb_uc_len((unsigned char)s[i]);
-        PB_RETURN(s[i] == ' ' ? pb_buf_add(&out->text, mark, k) : pb_buf_add(&out->text, s + i, len));
+        PB_RETURN(s[i] == ' ' ? pb_buf_add(&out->text, mark, k)
+                              : pb_buf_add(&out->text, s + i, len));
         i += len;
     }
     if (!pre->split) return pb_pieces_add(out, base, out->text.n - base, piece.at_start);
@@ -158,7 +168,8 @@ static pb_status metaspace(const pb_pre *pre, const pb_pieces *in, pb_piece piec
     return pb_pieces_add(out, from, out->text.n - from, piece.at_start && from == base);
 }
 
-static pb_status byte_level(const pb_pre *pre, const pb_pieces *in, pb_piece piece, pb_pieces *out) {
+static pb_status byte_level(const pb_pre *pre, const pb_pieces *in, pb_piece piece,
+                            pb_pieces *out) {
     pb_status status = PB_OK;
     pb_pieces cut = {0};
     const char *s = in->text.s + piece.off;
@@ -166,8 +177,7 @@ static pb_status byte_level(const pb_pre *pre, const pb_pieces *in, pb_piece pie
     PB_TRY(pb_buf_add(&cut.text, s, piece.len));
     if (pre->regex)
         PB_TRY(pb_regex_split(pre->regex, cut.text.s, cut.text.n, 0, false, piece.at_start, &cut));
-    else
-        PB_TRY(pb_pieces_add(&cut, 0, cut.text.n, piece.at_start));
+    else PB_TRY(pb_pieces_add(&cut, 0, cut.text.n, piece.at_start));
     for (size_t i = 0; i < cut.n; i++) {
         size_t from = out->text.n;
         PB_TRY(pb_byte_level(cut.text.s + cut.v[i].off, cut.v[i].len, &out->text));

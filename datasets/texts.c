@@ -1,5 +1,5 @@
-/* Raw texts: their memory, labels, the split by hash, and where each source is found. JSON Lines are in jsonl.c.
- * Test: tests/test_datasets.c. */
+/* Raw texts: their memory, labels, the split by hash, and where each source is found. JSON Lines
+ * are in jsonl.c. Test: tests/test_datasets.c. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,7 +86,8 @@ pb_status pb_texts_add(pb_texts *texts, pb_split_id split, const pb_text_example
     }
     pb_text_example e = *example;
     PB_RETURN(copy(s, example->text, example->text_len, &e.text));
-    if (example->completion) PB_RETURN(copy(s, example->completion, example->completion_len, &e.completion));
+    if (example->completion)
+        PB_RETURN(copy(s, example->completion, example->completion_len, &e.completion));
     texts->split[split].examples[texts->split[split].n++] = e;
     return PB_OK;
 }
@@ -96,7 +97,8 @@ pb_status pb_texts_label(pb_texts *texts, const char *label, bool add, int32_t *
     *index = pb_vocab_find(&s->labels, label, strlen(label));
     if (*index >= 0 || !add) return PB_OK;
     if (texts->n_labels == s->labels_cap) {
-        if (s->labels_cap > 1 << 20) return PB_ERROR(PB_E_INPUT, "more than %d labels", s->labels_cap);
+        if (s->labels_cap > 1 << 20)
+            return PB_ERROR(PB_E_INPUT, "more than %d labels", s->labels_cap);
         int32_t cap = s->labels_cap * 2 + 16;
         char **labels = realloc(texts->labels, (size_t)cap * sizeof *labels);
         if (!labels) return PB_ERROR(PB_E_OOM, "no memory for labels");
@@ -171,10 +173,8 @@ static pb_status move_marked(pb_texts *texts, pb_split_id to, const bool *marked
     if (!v) return PB_ERROR(PB_E_OOM, "no memory for %lld examples", (long long)count);
     int64_t kept = 0, moved = 0;
     for (int64_t i = 0; i < texts->split[PB_TRAIN].n; i++) {
-        if (marked[i])
-            v[moved++] = from[i];
-        else
-            from[kept++] = from[i];
+        if (marked[i]) v[moved++] = from[i];
+        else from[kept++] = from[i];
     }
     PB_ASSERT(moved == count);
     texts->split[PB_TRAIN].n = kept;
@@ -200,13 +200,16 @@ pb_status pb_texts_split_off(pb_texts *texts, pb_split_id to, int64_t target) {
     qsort(d, (size_t)n, sizeof *d, by_hash);
     for (int64_t i = 0, j; i < n && taken < target; i = j) {
         for (j = i + 1; j < n && d[j].hash == d[i].hash;) j++;
-        if (taken + (j - i) > target || taken + (j - i) >= n || !take_group(texts, d + i, j - i, left)) continue;
+        if (taken + (j - i) > target || taken + (j - i) >= n ||
+            !take_group(texts, d + i, j - i, left))
+            continue;
         for (int64_t k = i; k < j; k++) marked[d[k].index] = true;
         taken += j - i;
     }
     if (taken == 0)
-        PB_FAIL(PB_E_INPUT, "%s: no %s split can be taken from %lld training examples: add %s.jsonl", texts->name,
-                pb_split_name(to), (long long)n, pb_split_name(to));
+        PB_FAIL(PB_E_INPUT,
+                "%s: no %s split can be taken from %lld training examples: add %s.jsonl",
+                texts->name, pb_split_name(to), (long long)n, pb_split_name(to));
     free(texts->split[to].examples);
     texts->split[to].examples = NULL;
     PB_TRY(move_marked(texts, to, marked, taken));
@@ -244,13 +247,15 @@ static pb_status load_folder(const char *dir, pb_texts *out) {
         there[i] = pb_file_exists(path[i]);
     }
     if (!there[PB_TRAIN]) PB_FAIL(PB_E_INPUT, "%s: expected a folder with train.jsonl", dir);
-    for (int i = 0; i < PB_SPLITS; i++) /* the hash is that of train, valid, test one after the other */
+    for (int i = 0; i < PB_SPLITS;
+         i++) /* the hash is that of train, valid, test one after the other */
         if (there[i]) PB_TRY(read_split(path[i], (pb_split_id)i, sha, out));
     size_t end = strlen(dir), start = 0;
     while (end > 1 && dir[end - 1] == '/') end--;
     for (size_t i = 0; i + 1 < end; i++)
         if (dir[i] == '/') start = i + 1;
-    snprintf(out->name, sizeof out->name, "%.*s", (int)(end - start < 63 ? end - start : 63), dir + start);
+    snprintf(out->name, sizeof out->name, "%.*s", (int)(end - start < 63 ? end - start : 63),
+             dir + start);
     int64_t target = out->split[PB_TRAIN].n / 10;
     if (target < 1) target = 1;
     if (target > 2000) target = 2000;
@@ -269,7 +274,9 @@ pb_status pb_texts_load(const char *name, const char *dir, pb_texts *out) {
     const pb_source *source = NULL;
     *out = (pb_texts){0};
     if (!name || !*name || strcmp(name, "jsonl") == 0) {
-        if (!dir || !*dir) PB_FAIL(PB_E_INPUT, "a data set needs the name of a source or a folder with train.jsonl");
+        if (!dir || !*dir)
+            PB_FAIL(PB_E_INPUT,
+                    "a data set needs the name of a source or a folder with train.jsonl");
         PB_TRY(load_folder(dir, out));
         goto done;
     }
@@ -278,7 +285,8 @@ pb_status pb_texts_load(const char *name, const char *dir, pb_texts *out) {
     if (!source) {
         const char *names[64];
         size_t n = 0;
-        for (int i = 0; i < pb_source_registry_count && n < 63; i++) names[n++] = pb_source_registry[i]->name;
+        for (int i = 0; i < pb_source_registry_count && n < 63; i++)
+            names[n++] = pb_source_registry[i]->name;
         names[n++] = "jsonl";
         PB_FAIL(PB_E_INPUT, "no data source is called \"%.80s\"; the nearest is \"%s\"", name,
                 pb_nearest(name, names, n));

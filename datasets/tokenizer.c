@@ -1,6 +1,7 @@
-/* A tokenizer put together from tokenizer.json (or vocab.txt), and the way of a text through it. The parts are in
- * unicode.c, normalize.c, pretokenize.c, regex.c, added.c, wordpiece.c, bpe.c. The file's truncation and padding are ignored:
- * data sets cut for themselves and batches are packed. Test: tests/test_tokenizer.c, tests/goldens/tokenizer.py. */
+/* A tokenizer put together from tokenizer.json (or vocab.txt), and the way of a text through it.
+ * The parts are in unicode.c, normalize.c, pretokenize.c, regex.c, added.c, wordpiece.c, bpe.c. The
+ * file's truncation and padding are ignored: data sets cut for themselves and batches are packed.
+ * Test: tests/test_tokenizer.c, tests/goldens/tokenizer.py. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,12 +14,13 @@
 
 static pb_status read_vocab(const pb_json *model, const char *where, pb_vocab *out) {
     const pb_json *vocab = pb_json_get(model, "vocab");
-    if (!cJSON_IsObject(vocab)) return PB_ERROR(PB_E_INPUT, "%s: model.vocab: expected an object of token: id", where);
+    if (!cJSON_IsObject(vocab))
+        return PB_ERROR(PB_E_INPUT, "%s: model.vocab: expected an object of token: id", where);
     for (const pb_json *t = vocab->child; t; t = t->next) {
         double v = cJSON_IsNumber(t) ? t->valuedouble : -1;
         if (!(v >= 0 && v < PB_TOKENIZER_MAX_ID) || v != (double)(int32_t)v)
-            return PB_ERROR(PB_E_INPUT, "%s: model.vocab[\"%.80s\"]: expected an id from 0 to %d", where, t->string,
-                            PB_TOKENIZER_MAX_ID - 1);
+            return PB_ERROR(PB_E_INPUT, "%s: model.vocab[\"%.80s\"]: expected an id from 0 to %d",
+                            where, t->string, PB_TOKENIZER_MAX_ID - 1);
         int32_t existing = -1;
         PB_RETURN(pb_vocab_add(out, t->string, strlen(t->string), (int32_t)v, &existing));
         PB_ASSERT(existing < 0); /* the JSON reader refuses duplicate keys */
@@ -43,15 +45,18 @@ static pb_status check_ids(pb_tokenizer *tok, const char *where) {
             PB_FAIL(PB_E_INPUT, "%s: model.vocab[\"%.80s\"]: id %d is another token's too", where,
                     tok->vocab.bytes + s->off, s->id);
     }
-    for (int i = 0; i < tok->added.n; i++) { /* Hugging Face numbers new tokens itself: anything else would be misread */
+    for (int i = 0; i < tok->added.n;
+         i++) { /* Hugging Face numbers new tokens itself: anything else would be misread */
         const pb_added *t = &tok->added.v[i];
         int32_t id = pb_vocab_find(&tok->vocab, t->content, strlen(t->content));
         for (int k = 0; k < i && id < 0; k++)
             if (strcmp(tok->added.v[k].content, t->content) == 0)
-                PB_FAIL(PB_E_INPUT, "%s: the added token \"%.80s\" stands twice", where, t->content);
+                PB_FAIL(PB_E_INPUT, "%s: the added token \"%.80s\" stands twice", where,
+                        t->content);
         if (id < 0) id = next;
         if (t->id != id)
-            PB_FAIL(PB_E_INPUT, "%s: the added token \"%.80s\" has id %d, expected %d", where, t->content, t->id, id);
+            PB_FAIL(PB_E_INPUT, "%s: the added token \"%.80s\" has id %d, expected %d", where,
+                    t->content, t->id, id);
         if (id >= next) next = id + 1;
     }
     tok->vocab_size = top + 1;
@@ -72,11 +77,12 @@ static int32_t find_token(const pb_tokenizer *tok, const char *token, size_t n) 
 
 static pb_status push_special(pb_tokenizer *tok, bool after, int32_t id, const char *where) {
     if (id < 0 || id >= tok->vocab_size)
-        return PB_ERROR(PB_E_INPUT, "%s: post_processor: id %d is outside the vocabulary of %d", where, id,
-                        tok->vocab_size);
+        return PB_ERROR(PB_E_INPUT, "%s: post_processor: id %d is outside the vocabulary of %d",
+                        where, id, tok->vocab_size);
     int32_t **list = after ? &tok->after : &tok->before;
     int *n = after ? &tok->n_after : &tok->n_before;
-    if (*n >= 64) return PB_ERROR(PB_E_INPUT, "%s: post_processor: more than 64 special tokens", where);
+    if (*n >= 64)
+        return PB_ERROR(PB_E_INPUT, "%s: post_processor: more than 64 special tokens", where);
     int32_t *more = realloc(*list, (size_t)(*n + 1) * sizeof *more);
     if (!more) return PB_ERROR(PB_E_OOM, "no memory");
     *list = more;
@@ -86,7 +92,8 @@ static pb_status push_special(pb_tokenizer *tok, bool after, int32_t id, const c
 
 /* An array of ids. */
 static pb_status push_ids(pb_tokenizer *tok, bool after, const pb_json *ids, const char *where) {
-    if (!cJSON_IsArray(ids)) return PB_ERROR(PB_E_INPUT, "%s: post_processor: expected an array of ids", where);
+    if (!cJSON_IsArray(ids))
+        return PB_ERROR(PB_E_INPUT, "%s: post_processor: expected an array of ids", where);
     for (const pb_json *x = ids->child; x; x = x->next) {
         double v = cJSON_IsNumber(x) ? x->valuedouble : -1;
         bool whole = v >= 0 && v < PB_TOKENIZER_MAX_ID && v == (double)(int32_t)v;
@@ -96,26 +103,34 @@ static pb_status push_ids(pb_tokenizer *tok, bool after, const pb_json *ids, con
 }
 
 static pb_status read_template(const pb_json *json, const char *where, pb_tokenizer *tok) {
-    const pb_json *single = pb_json_get(json, "single"), *specials = pb_json_get(json, "special_tokens");
+    const pb_json *single = pb_json_get(json, "single"),
+                  *specials = pb_json_get(json, "special_tokens");
     bool after = false;
-    if (!cJSON_IsArray(single)) return PB_ERROR(PB_E_INPUT, "%s: post_processor: single: expected an array", where);
+    if (!cJSON_IsArray(single))
+        return PB_ERROR(PB_E_INPUT, "%s: post_processor: single: expected an array", where);
     for (const pb_json *x = single->child; x; x = x->next) {
-        const pb_json *sequence = pb_json_get(x, "Sequence"), *special = pb_json_get(x, "SpecialToken");
+        const pb_json *sequence = pb_json_get(x, "Sequence"),
+                      *special = pb_json_get(x, "SpecialToken");
         const char *id = NULL;
         if (!sequence && !special)
-            return PB_ERROR(PB_E_INPUT, "%s: post_processor: single: expected Sequence or SpecialToken", where);
+            return PB_ERROR(PB_E_INPUT,
+                            "%s: post_processor: single: expected Sequence or SpecialToken", where);
         PB_RETURN(pb_json_read_str(sequence ? sequence : special, where, "id", &id));
         if (sequence) {
             if (after || !id || strcmp(id, "A") != 0)
-                return PB_ERROR(PB_E_INPUT, "%s: post_processor: single: expected Sequence A once", where);
+                return PB_ERROR(PB_E_INPUT, "%s: post_processor: single: expected Sequence A once",
+                                where);
             after = true;
             continue;
         }
         const pb_json *entry = id ? pb_json_get(specials, id) : NULL;
-        if (!entry) return PB_ERROR(PB_E_INPUT, "%s: post_processor: special_tokens lacks \"%.80s\"", where, id ? id : "");
+        if (!entry)
+            return PB_ERROR(PB_E_INPUT, "%s: post_processor: special_tokens lacks \"%.80s\"", where,
+                            id ? id : "");
         PB_RETURN(push_ids(tok, after, pb_json_get(entry, "ids"), where));
     }
-    return after ? PB_OK : PB_ERROR(PB_E_INPUT, "%s: post_processor: single: Sequence A is missing", where);
+    return after ? PB_OK
+                 : PB_ERROR(PB_E_INPUT, "%s: post_processor: single: Sequence A is missing", where);
 }
 
 /* BERT and RoBERTa: "cls": ["[CLS]", 101], "sep": ["[SEP]", 102]. */
@@ -134,14 +149,16 @@ static pb_status read_cls_sep(const pb_json *json, const char *where, pb_tokeniz
 static pb_status read_post(const pb_json *json, const char *where, pb_tokenizer *tok) {
     if (!json || cJSON_IsNull(json)) return PB_OK;
     const char *type = NULL;
-    if (!cJSON_IsObject(json)) return PB_ERROR(PB_E_INPUT, "%s: post_processor: expected an object", where);
+    if (!cJSON_IsObject(json))
+        return PB_ERROR(PB_E_INPUT, "%s: post_processor: expected an object", where);
     PB_RETURN(pb_json_read_str(json, where, "type", &type));
     if (!type) return PB_ERROR(PB_E_INPUT, "%s: a post_processor without \"type\"", where);
     bool filled = tok->n_before + tok->n_after > 0;
     if (strcmp(type, "ByteLevel") == 0) return PB_OK; /* changes offsets only */
     if (strcmp(type, "Sequence") == 0) {
         const pb_json *list = pb_json_get(json, "processors");
-        if (!cJSON_IsArray(list)) return PB_ERROR(PB_E_INPUT, "%s: processors: expected an array", where);
+        if (!cJSON_IsArray(list))
+            return PB_ERROR(PB_E_INPUT, "%s: processors: expected an array", where);
         for (const pb_json *x = list->child; x; x = x->next) PB_RETURN(read_post(x, where, tok));
         return PB_OK;
     }
@@ -149,17 +166,20 @@ static pb_status read_post(const pb_json *json, const char *where, pb_tokenizer 
     bool is_cls_sep = strcmp(type, "BertProcessing") == 0 || strcmp(type, "RobertaProcessing") == 0;
     if (!is_template && !is_cls_sep)
         return PB_ERROR(PB_E_INPUT,
-                        "%s: post_processor \"%.80s\" is not supported; supported: TemplateProcessing, BertProcessing, "
+                        "%s: post_processor \"%.80s\" is not supported; supported: "
+                        "TemplateProcessing, BertProcessing, "
                         "RobertaProcessing, ByteLevel, Sequence",
                         where, type);
-    if (filled) return PB_ERROR(PB_E_INPUT, "%s: two post_processors that add special tokens", where);
+    if (filled)
+        return PB_ERROR(PB_E_INPUT, "%s: two post_processors that add special tokens", where);
     return is_template ? read_template(json, where, tok) : read_cls_sep(json, where, tok);
 }
 
 /* ---- the whole file ---- */
 
 static void find_end(pb_tokenizer *tok) {
-    static const char *const names[] = {"</s>", "[SEP]", "<|end_of_text|>", "<|endoftext|>", "<eos>", "<|im_end|>"};
+    static const char *const names[] = {"</s>",          "[SEP]", "<|end_of_text|>",
+                                        "<|endoftext|>", "<eos>", "<|im_end|>"};
     tok->end_id = -1;
     for (size_t i = 0; i < sizeof names / sizeof names[0] && tok->end_id < 0; i++)
         tok->end_id = find_token(tok, names[i], strlen(names[i]));
@@ -173,7 +193,9 @@ static pb_status read_model(const pb_json *model, const char *where, pb_tokenize
     if (!type) type = pb_json_get(model, "merges") ? "BPE" : "WordPiece";
     bool bpe = strcmp(type, "BPE") == 0;
     if (!bpe && strcmp(type, "WordPiece") != 0)
-        return PB_ERROR(PB_E_INPUT, "%s: model \"%.80s\" is not supported; supported: WordPiece, BPE", where, type);
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: model \"%.80s\" is not supported; supported: WordPiece, BPE", where,
+                        type);
     tok->model = bpe ? PB_MODEL_BPE : PB_MODEL_WORDPIECE;
     PB_RETURN(read_vocab(model, where, &tok->vocab));
     return bpe ? pb_bpe_read(model, where, &tok->vocab, &tok->bpe)
@@ -222,7 +244,8 @@ void pb_tokenizer_free(pb_tokenizer *tok) {
 
 static pb_status read_lines(const char *where, const char *data, size_t len, pb_vocab *out) {
     size_t bad = 0, line = 0;
-    if (!pb_utf8_valid(data, len, &bad)) return PB_ERROR(PB_E_INPUT, "%s: offset %zu: not valid UTF-8", where, bad);
+    if (!pb_utf8_valid(data, len, &bad))
+        return PB_ERROR(PB_E_INPUT, "%s: offset %zu: not valid UTF-8", where, bad);
     for (size_t i = 0; i < len; line++) {
         const char *stop = memchr(data + i, '\n', len - i);
         size_t end = stop ? (size_t)(stop - data) : len, n = end - i;
@@ -232,10 +255,12 @@ static pb_status read_lines(const char *where, const char *data, size_t len, pb_
             n = at;
         }
         int32_t existing = -1;
-        if (line >= PB_TOKENIZER_MAX_ID) return PB_ERROR(PB_E_INPUT, "%s: more than 2^24 lines", where);
+        if (line >= PB_TOKENIZER_MAX_ID)
+            return PB_ERROR(PB_E_INPUT, "%s: more than 2^24 lines", where);
         PB_RETURN(pb_vocab_add(out, data + i, n, (int32_t)line, &existing));
         if (existing >= 0)
-            return PB_ERROR(PB_E_INPUT, "%s:%zu: the token of line %d stands here again", where, line + 1, existing + 1);
+            return PB_ERROR(PB_E_INPUT, "%s:%zu: the token of line %d stands here again", where,
+                            line + 1, existing + 1);
         i = end + 1;
     }
     return PB_OK;
@@ -253,7 +278,8 @@ static pb_status bert_parts(const char *where, const pb_json *config, pb_tokeniz
     }
     norm->strip_accents = norm->lowercase;
     const pb_json *strip = config ? pb_json_get(config, "strip_accents") : NULL;
-    if (strip && !cJSON_IsNull(strip)) PB_RETURN(pb_json_read_bool(config, where, "strip_accents", &norm->strip_accents));
+    if (strip && !cJSON_IsNull(strip))
+        PB_RETURN(pb_json_read_bool(config, where, "strip_accents", &norm->strip_accents));
     pb_pre *pre = calloc(1, sizeof *pre);
     if (!pre) return PB_ERROR(PB_E_OOM, "no memory");
     pre->kind = PB_PRE_BERT;
@@ -265,7 +291,8 @@ static pb_status bert_parts(const char *where, const pb_json *config, pb_tokeniz
     for (size_t i = 0; i < sizeof specials / sizeof specials[0]; i++) {
         int32_t id = pb_vocab_find(&tok->vocab, specials[i], strlen(specials[i]));
         if (id >= 0) PB_RETURN(pb_added_push(&tok->added, specials[i], id));
-        if (id < 0 && i != 2 && i != 4) /* [PAD] and [MASK] may be absent: nothing here writes them */
+        if (id < 0 && i != 2 &&
+            i != 4) /* [PAD] and [MASK] may be absent: nothing here writes them */
             return PB_ERROR(PB_E_INPUT, "%s: %s is not in the vocabulary", where, specials[i]);
     }
     return PB_OK;
@@ -305,7 +332,9 @@ static pb_status read_end(const pb_json *config, const char *where, pb_tokenizer
     PB_RETURN(cJSON_IsObject(eos) ? pb_json_read_str(eos, where, "content", &token)
                                   : pb_json_read_str(config, where, "eos_token", &token));
     int32_t id = token ? find_token(tok, token, strlen(token)) : -1;
-    if (id < 0) return PB_ERROR(PB_E_INPUT, "%s: eos_token \"%.80s\" is not in the vocabulary", where, token ? token : "");
+    if (id < 0)
+        return PB_ERROR(PB_E_INPUT, "%s: eos_token \"%.80s\" is not in the vocabulary", where,
+                        token ? token : "");
     tok->end_id = id;
     return PB_OK;
 }
@@ -365,7 +394,8 @@ typedef struct work {
 } work;
 
 /* Text without added tokens, normalised. */
-static pb_status encode_words(const pb_tokenizer *tok, work *w, const char *s, size_t n, bool at_start, pb_ids *out) {
+static pb_status encode_words(const pb_tokenizer *tok, work *w, const char *s, size_t n,
+                              bool at_start, pb_ids *out) {
     if (n == 0) return PB_OK;
     w->pieces.n = w->pieces.text.n = 0;
     PB_RETURN(pb_buf_add(&w->pieces.text, s, n));
@@ -374,14 +404,16 @@ static pb_status encode_words(const pb_tokenizer *tok, work *w, const char *s, s
     for (size_t i = 0; i < w->pieces.n; i++) {
         const char *word = w->pieces.text.s + w->pieces.v[i].off;
         size_t len = w->pieces.v[i].len;
-        PB_RETURN(tok->model == PB_MODEL_BPE ? pb_bpe_encode(&tok->bpe, &tok->vocab, &w->bpe, word, len, out)
-                                             : pb_wordpiece_encode(&tok->wordpiece, &tok->vocab, word, len, out));
+        PB_RETURN(tok->model == PB_MODEL_BPE
+                      ? pb_bpe_encode(&tok->bpe, &tok->vocab, &w->bpe, word, len, out)
+                      : pb_wordpiece_encode(&tok->wordpiece, &tok->vocab, word, len, out));
     }
     return PB_OK;
 }
 
 /* Text between the added tokens of the raw text. */
-static pb_status encode_raw(const pb_tokenizer *tok, work *w, const char *s, size_t n, bool at_start, pb_ids *out) {
+static pb_status encode_raw(const pb_tokenizer *tok, work *w, const char *s, size_t n,
+                            bool at_start, pb_ids *out) {
     size_t pos = 0, from = 0;
     pb_added_cut cut;
     if (n == 0) return PB_OK;
@@ -394,14 +426,16 @@ static pb_status encode_raw(const pb_tokenizer *tok, work *w, const char *s, siz
     return PB_OK;
 }
 
-pb_status pb_tokenizer_encode(const pb_tokenizer *tok, const char *text, size_t len, bool special, pb_ids *out) {
+pb_status pb_tokenizer_encode(const pb_tokenizer *tok, const char *text, size_t len, bool special,
+                              pb_ids *out) {
     pb_status status = PB_OK;
     work w = {0};
     size_t bad = 0, pos = 0, from = 0;
     int64_t n = out->n;
     pb_added_cut cut;
     if (len == 0) text = ""; /* NULL is fine */
-    if (!pb_utf8_valid(text, len, &bad)) PB_FAIL(PB_E_INPUT, "offset %zu: the text is not valid UTF-8", bad);
+    if (!pb_utf8_valid(text, len, &bad))
+        PB_FAIL(PB_E_INPUT, "offset %zu: the text is not valid UTF-8", bad);
     for (int i = 0; special && i < tok->n_before; i++) PB_TRY(pb_ids_push(out, tok->before[i]));
     while (pb_added_next(&tok->added, false, text, len, &pos, &from, &cut)) {
         PB_TRY(encode_raw(tok, &w, text + cut.start, cut.stop - cut.start, cut.start == 0, out));
@@ -422,7 +456,9 @@ done:
 /* ---- what it knows ---- */
 
 int32_t pb_tokenizer_vocab(const pb_tokenizer *tok) { return tok->vocab_size; }
-int32_t pb_tokenizer_id(const pb_tokenizer *tok, const char *token) { return find_token(tok, token, strlen(token)); }
+int32_t pb_tokenizer_id(const pb_tokenizer *tok, const char *token) {
+    return find_token(tok, token, strlen(token));
+}
 int32_t pb_tokenizer_end_id(const pb_tokenizer *tok) { return tok->end_id; }
 
 const int32_t *pb_tokenizer_before(const pb_tokenizer *tok, int *n) {

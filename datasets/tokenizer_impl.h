@@ -1,6 +1,7 @@
 /* Private to datasets/: the parts of a tokenizer. A text goes through
- *   added tokens in the raw text -> normalizers -> added tokens in the normalised text -> pre-tokenizers -> model -> template
- * in the order of Hugging Face `tokenizers`, whose results these files reproduce. */
+ *   added tokens in the raw text -> normalizers -> added tokens in the normalised text ->
+ * pre-tokenizers -> model -> template in the order of Hugging Face `tokenizers`, whose results
+ * these files reproduce. */
 #ifndef PB_DATASETS_TOKENIZER_IMPL_H
 #define PB_DATASETS_TOKENIZER_IMPL_H
 
@@ -40,7 +41,8 @@ typedef struct pb_norms {
 /* json: the normalizer object, or NULL / null for none. */
 pb_status pb_norms_read(const pb_json *json, const char *where, pb_norms *out);
 /* Empties out, then writes the normalised text; spare is working memory. */
-pb_status pb_norms_apply(const pb_norms *norms, const char *s, size_t n, pb_buf *out, pb_buf *spare);
+pb_status pb_norms_apply(const pb_norms *norms, const char *s, size_t n, pb_buf *out,
+                         pb_buf *spare);
 void pb_norms_free(pb_norms *norms);
 
 /* ---- pre-tokenizers ---- */
@@ -89,7 +91,8 @@ typedef struct pb_pres {
 } pb_pres;
 
 pb_status pb_pres_read(const pb_json *json, const char *where, pb_pres *out);
-/* Applies every pre-tokenizer to the pieces; swaps its results between p and spare, the result is in p. */
+/* Applies every pre-tokenizer to the pieces; swaps its results between p and spare, the result is
+ * in p. */
 pb_status pb_pres_apply(const pb_pres *pres, pb_pieces *p, pb_pieces *spare);
 void pb_pres_free(pb_pres *pres);
 
@@ -97,8 +100,8 @@ void pb_pres_free(pb_pres *pres);
 pb_status pb_regex_new(const char *where, const char *pattern, pb_regex **out);
 void pb_regex_free(pb_regex *re);
 /* Cuts s[0..n), which lies at `off` of its buffer, into matches and what is between them. */
-pb_status pb_regex_split(const pb_regex *re, const char *s, size_t n, size_t off, bool removed, bool at_start,
-                         pb_pieces *out);
+pb_status pb_regex_split(const pb_regex *re, const char *s, size_t n, size_t off, bool removed,
+                         bool at_start, pb_pieces *out);
 /* The GPT-2 pattern and byte alphabet. */
 extern const char *const pb_gpt2_pattern;
 pb_status pb_byte_level(const char *s, size_t n, pb_buf *out);
@@ -119,21 +122,22 @@ typedef struct pb_added_set {
     bool first[2][256]; /* [normalized][byte]: some token starts with it */
 } pb_added_set;
 
-pb_status pb_added_read(const pb_json *json, const char *where, const pb_norms *norms, pb_added_set *out);
+pb_status pb_added_read(const pb_json *json, const char *where, const pb_norms *norms,
+                        pb_added_set *out);
 /* One token that is matched in the raw text. */
 pb_status pb_added_push(pb_added_set *set, const char *content, int32_t id);
 /* Fills the tables of first bytes; call after the last token. */
 void pb_added_index(pb_added_set *set);
 void pb_added_free(pb_added_set *set);
 
-/* Walks over s: text before the next added token, then the token. Start with *pos = *from = 0 until false. Text
- * s[out->start..out->stop) has id -1 and may be empty. */
+/* Walks over s: text before the next added token, then the token. Start with *pos = *from = 0 until
+ * false. Text s[out->start..out->stop) has id -1 and may be empty. */
 typedef struct pb_added_cut {
     size_t start, stop;
     int32_t id; /* the token behind the text, -1 at the end */
 } pb_added_cut;
-bool pb_added_next(const pb_added_set *set, bool normalized, const char *s, size_t n, size_t *pos, size_t *from,
-                   pb_added_cut *out);
+bool pb_added_next(const pb_added_set *set, bool normalized, const char *s, size_t n, size_t *pos,
+                   size_t *from, pb_added_cut *out);
 
 /* ---- models ---- */
 
@@ -193,11 +197,13 @@ struct pb_tokenizer {
 
 pb_status pb_ids_push(pb_ids *out, int32_t id);
 
-pb_status pb_wordpiece_read(const pb_json *model, const char *where, const pb_vocab *vocab, pb_wordpiece *out);
-pb_status pb_wordpiece_encode(const pb_wordpiece *wp, const pb_vocab *vocab, const char *word, size_t n, pb_ids *out);
+pb_status pb_wordpiece_read(const pb_json *model, const char *where, const pb_vocab *vocab,
+                            pb_wordpiece *out);
+pb_status pb_wordpiece_encode(const pb_wordpiece *wp, const pb_vocab *vocab, const char *word,
+                              size_t n, pb_ids *out);
 pb_status pb_bpe_read(const pb_json *model, const char *where, const pb_vocab *vocab, pb_bpe *out);
-pb_status pb_bpe_encode(const pb_bpe *bpe, const pb_vocab *vocab, pb_bpe_work *work, const char *text, size_t n,
-                        pb_ids *out);
+pb_status pb_bpe_encode(const pb_bpe *bpe, const pb_vocab *vocab, pb_bpe_work *work,
+                        const char *text, size_t n, pb_ids *out);
 void pb_bpe_free(pb_bpe *bpe);
 
 /* The template's ids around a text: where truncation may cut. */

@@ -1,5 +1,6 @@
-/* Private to datasets/: Unicode as Hugging Face `tokenizers` 0.23 sees it. Its crates are pinned to old Unicode tables
- * (categories: 8.0) while lower-casing follows Rust's newer ones, so the system's utf8proc (15.0) is corrected by lists. */
+/* Private to datasets/: Unicode as Hugging Face `tokenizers` 0.23 sees it. Its crates are pinned to
+ * old Unicode tables (categories: 8.0) while lower-casing follows Rust's newer ones, so the
+ * system's utf8proc (15.0) is corrected by lists. */
 #ifndef PB_DATASETS_UNICODE_H
 #define PB_DATASETS_UNICODE_H
 
@@ -39,7 +40,9 @@ static inline int32_t pb_uc_next(const char *text, size_t *i) {
 }
 
 /* Bytes of the sequence that starts with `lead` (valid UTF-8). */
-static inline size_t pb_uc_len(unsigned char lead) { return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4; }
+static inline size_t pb_uc_len(unsigned char lead) {
+    return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+}
 
 /* The code point that ends before s[end]; end > 0. *start = its first byte. */
 int32_t pb_uc_before(const char *s, size_t end, size_t *start);
@@ -56,7 +59,8 @@ bool pb_uc_chinese(int32_t c); /* BERT's CJK blocks */
 /* Rust's char::to_lowercase: one or two code points, returns how many. */
 int pb_uc_lower(int32_t c, int32_t out[2]);
 
-/* Normal forms NFD, NFKD (compat), NFC, NFKC (compose), appended to out. drop_marks removes Mn afterwards. */
+/* Normal forms NFD, NFKD (compat), NFC, NFKC (compose), appended to out. drop_marks removes Mn
+ * afterwards. */
 typedef struct pb_normal_form {
     bool compat, compose, drop_marks;
 } pb_normal_form;

@@ -52,10 +52,11 @@ pb_status pb_vocab_add(pb_vocab *v, const char *token, size_t len, int32_t id, i
     return PB_OK;
 }
 
-int32_t pb_vocab_find_hashed(const pb_vocab *v, uint64_t hash, const char *prefix, size_t prefix_len, const char *rest,
-                             size_t rest_len) {
+int32_t pb_vocab_find_hashed(const pb_vocab *v, uint64_t hash, const char *prefix,
+                             size_t prefix_len, const char *rest, size_t rest_len) {
     if (v->n_slots == 0) return -1;
-    for (size_t k = first_slot(hash, v->n_slots); v->slots[k].id >= 0; k = (k + 1) & (v->n_slots - 1)) {
+    for (size_t k = first_slot(hash, v->n_slots); v->slots[k].id >= 0;
+         k = (k + 1) & (v->n_slots - 1)) {
         const pb_vocab_slot *s = &v->slots[k];
         if (s->hash != hash || s->len != prefix_len + rest_len) continue;
         const char *token = v->bytes + s->off;

@@ -1,5 +1,6 @@
-/* pb_tokenize DIR: tokenises texts for tests/goldens/tokenizer.py. Standard input: texts, each as its length in bytes in
- * decimal, a line feed, the bytes. Standard output: one line of ids per text, or "error: message". */
+/* pb_tokenize DIR: tokenises texts for tests/goldens/tokenizer.py. Standard input: texts, each as
+ * its length in bytes in decimal, a line feed, the bytes. Standard output: one line of ids per
+ * text, or "error: message". */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,7 +17,8 @@ static pb_status run(const char *dir) {
         char *more = realloc(text, len + 1);
         if (!more) PB_FAIL(PB_E_OOM, "no memory for %zu bytes", len);
         text = more;
-        if (getchar() != '\n' || fread(text, 1, len, stdin) != len) PB_FAIL(PB_E_INPUT, "standard input ends early");
+        if (getchar() != '\n' || fread(text, 1, len, stdin) != len)
+            PB_FAIL(PB_E_INPUT, "standard input ends early");
         ids.n = 0;
         if (pb_tokenizer_encode(tok, text, len, true, &ids) != PB_OK) {
             printf("error: %s\n", pb_error_message());
@@ -38,6 +40,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     pb_status status = run(argv[1]);
-    if (status != PB_OK) fprintf(stderr, "pb_tokenize: %s (%s)\n", pb_error_message(), pb_error_trace());
+    if (status != PB_OK)
+        fprintf(stderr, "pb_tokenize: %s (%s)\n", pb_error_message(), pb_error_trace());
     return pb_status_exit_code(status);
 }
