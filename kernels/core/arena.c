@@ -162,12 +162,12 @@ static pb_status take_tensor(pb_device *dev, pb_mem mem, pb_dtype dtype, int ndi
                              const int64_t *dim, bool raw, pb_tensor *out) {
     *out = (pb_tensor){0};
     uint64_t n = 0;
-    if (ndim < 1 || ndim > PB_MAX_DIMS || (unsigned)dtype >= PB_DTYPE_COUNT ||
-        !elements_of(ndim, dim, &n)) {
+    bool known = ndim >= 1 && ndim <= PB_MAX_DIMS && (unsigned)dtype < PB_DTYPE_COUNT;
+    if (!known || !elements_of(ndim, dim, &n)) {
         return PB_ERROR(PB_E_BUG,
                         "%s: no tensor of %d dimensions (first %" PRId64 ", last %" PRId64
                         ") and dtype %s",
-                        dev->name, ndim, ndim > 0 ? dim[0] : 0, ndim > 0 ? dim[ndim - 1] : 0,
+                        dev->name, ndim, known ? dim[0] : 0, known ? dim[ndim - 1] : 0,
                         pb_dtype_name(dtype));
     }
     pb_tensor t = {.dtype = dtype, .ndim = ndim, .stride = dim[ndim - 1]};
