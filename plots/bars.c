@@ -250,12 +250,14 @@ static void add_cells(figure *f, const rank_map *m) {
     pb_text_add(&f->vars, "NSITES = %d\nNLAYERS = %d\nHIGH = %.9g\n", m->n_sites, m->n_layers,
                 fmax(high, 1));
     pb_gp_array(&f->vars, "SITE", m->n_sites);
+    int widest = 1;
     for (int i = 0; i < m->n_sites; i++) {
         char label[128];
         pb_short_label(label, m->sites[i], 12);
+        if (pb_text_width(label) > widest) widest = pb_text_width(label);
         pb_gp_item(&f->vars, "SITE", i, label);
     }
-    pb_text_add(&f->vars, "NUMBERS = %d\n", m->n_sites <= 10);
+    pb_text_add(&f->vars, "NUMBERS = %d\nWIDEST = %d\n", m->n_sites <= 10, widest);
     f->height = 140 + m->n_layers * (m->n_layers > 16 ? 24 : 40);
     pb_figure_legend(f, NULL, NULL, NULL, 0);
 }

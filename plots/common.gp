@@ -17,7 +17,7 @@ set xlabel offset 0,(VECTOR ? 0.65 : 0.2)
 unset key
 set style fill solid 1.0 noborder
 KEYHEIGHT = NKEY ? 25.0 * KEYROWS + 8 : 0
-set bmargin at screen (KEYHEIGHT + 76) / H
+set bmargin at screen (KEYHEIGHT + 76.0) / H
 set tmargin at screen 1 - 48.0 / H
 KEYLEFT = (W - KEYSTEP * ceil(1.0 * NKEY / KEYROWS)) / 2.0 + 14
 do for [k=1:NKEY] {

@@ -227,7 +227,8 @@ static void main_table(const rp_chapter *m, rp_doc *doc) {
 
 /* ---- notes ---- */
 
-static void notes(const rp_chapter *m, rp_doc *doc) {
+static void notes(const rp_chapter *m, int n, rp_doc *doc) {
+    const char *data = n == 1 ? m->c->dataset : "";
     rp_add(doc, RP_HEADING, "What these numbers are, and what they are not");
     rp_add(doc, RP_ITEM,
            "Numbers are means over the finished seeds; " PM
@@ -246,7 +247,7 @@ static void notes(const rp_chapter *m, rp_doc *doc) {
     rp_add(doc, RP_ITEM,
            "Quality holds for this model on this data set%s%s%s; it does not carry over to others "
            "by itself.",
-           *m->c->dataset ? " (" : "", m->c->dataset, *m->c->dataset ? ")" : "");
+           *data ? " (" : "", data, *data ? ")" : "");
     rp_add(doc, RP_ITEM,
            "Times are medians on the machine named above, with this batch size and these sequence "
            "lengths. "
@@ -276,6 +277,32 @@ static void chapter(const rp_chapter *m, bool several, const char *missing, rp_d
     figures(m, missing, doc);
 }
 
+/* Model, data and how many runs, in one sentence or two. */
+static void introduce(const rp_chapter *m, rp_doc *doc) {
+    const pb_json *data = NULL;
+    pb_text t = {0};
+    for (int i = 0; i < m->n_rows && !data; i++)
+        data = pb_json_get(pb_row_example(m->rows[i].row)->dataset, "splits");
+    pb_text_add(&t, "%s on %s", *m->c->model ? m->c->model : "Unknown model",
+                *m->c->dataset ? m->c->dataset : "unknown data");
+    static const char *const keys[] = {"train", "valid", "test"};
+    static const char *const names[] = {"training", "validation", "test"};
+    int told = 0;
+    if (m->classes > 1) pb_text_add(&t, " (%d classes", m->classes);
+    told += m->classes > 1;
+    for (int i = 0; i < 3; i++) {
+        const pb_json *size = pb_json_get(data, keys[i]);
+        rp_word w;
+        if (!cJSON_IsNumber(size)) continue;
+        pb_text_add(&t, "%s%s %s", told++ ? ", " : " (", rp_count(w, size->valuedouble), names[i]);
+    }
+    if (told) pb_text_add(&t, " examples)");
+    rp_add(doc, RP_TEXT, "%s. %d run%s, %d finished, %d row%s.", t.data ? t.data : "", m->c->n_runs,
+           plural(m->c->n_runs), m->c->n_ok, m->n_rows, plural(m->n_rows));
+    doc->failed = doc->failed || t.failed;
+    pb_text_free(&t);
+}
+
 pb_status rp_compose(const rp_chapter *models, int n, const pb_report_options *options,
                      const char *dir, const char *plots_missing, rp_doc *doc) {
     rp_add(doc, RP_TITLE,
@@ -287,10 +314,7 @@ pb_status rp_compose(const rp_chapter *models, int n, const pb_report_options *o
         ok += models[i].c->n_ok;
     }
     if (n == 1)
-        rp_add(doc, RP_TEXT, "%s on %s. %d run%s, %d finished, %d row%s.",
-               *models->c->model ? models->c->model : "Unknown model",
-               *models->c->dataset ? models->c->dataset : "unknown data", runs, plural(runs), ok,
-               models->n_rows, plural(models->n_rows));
+        introduce(&models[0], doc);
     else
         rp_add(doc, RP_TEXT,
                "%d comparisons, %d runs, %d finished. Rows are compared within one suite, model "
@@ -301,7 +325,7 @@ pb_status rp_compose(const rp_chapter *models, int n, const pb_report_options *o
         chapter(&models[i], n > 1, plots_missing, doc);
         PB_RETURN(rp_compose_details(&models[i], doc));
     }
-    notes(&models[0], doc);
+    notes(models, n, doc);
     rp_add(doc, RP_HEADING, "Make this report again");
     rp_add(doc, RP_TEXT, "From the same records, which `peftbench verify` checks byte by byte:");
     if (options && options->command)

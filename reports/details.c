@@ -97,6 +97,7 @@ static void time_table(const rp_chapter *m, rp_doc *doc) {
     rp_column_add(doc, "Tokens/s", true, NULL);
     for (int i = 0; i < m->n_rows; i++) {
         const rp_row *r = &m->rows[i];
+        if (!r->step.n) continue;
         const pb_stat *columns[] = {&r->forward, &r->backward, &r->optimizer, &r->step};
         rp_word w;
         rp_row_add(doc, r->colour);
@@ -350,13 +351,15 @@ static pb_status what_it_was(const rp_chapter *m, rp_doc *doc) {
     PB_TRY(load_settings(m, true, &environment));
     rp_add(doc, RP_HEADING, "What was run");
     PB_TRY(differences(m, &config, doc));
-    rp_add(doc, RP_FOLD, "Model, data, machine and everything that all rows share");
-    begin_pairs(doc, "Setting", "Value");
-    pair(doc, "suite", m->c->suite);
+    rp_add(doc, RP_SUBHEADING, "Model, data and machine");
+    begin_pairs(doc, "What", "Value");
     PB_TRY(part_pairs(doc, "model", example->model));
     PB_TRY(part_pairs(doc, "data", example->dataset));
-    common(&environment, doc, "environment.");
-    common(&config, doc, "config.");
+    common(&environment, doc, "");
+    rp_add(doc, RP_FOLD, "Settings that all rows share");
+    begin_pairs(doc, "Setting", "Value");
+    pair(doc, "suite", m->c->suite);
+    common(&config, doc, "");
     rp_add(doc, RP_FOLD_END, " ");
     run_ids(m, doc);
 done:

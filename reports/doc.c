@@ -202,6 +202,7 @@ const char *rp_spread(rp_word out, pb_stat s, double scale) {
     if (!s.n) return word(out, UNKNOWN);
     if (fabs(mean) >= 1e7 || (mean != 0 && fabs(mean) < 1e-5)) return word(out, "%.3g", mean);
     if (s.n == 1) return word(out, "%.*f", d, mean);
+    for (double sd = s.sd * scale; sd > 0 && sd < 0.5 * pow(10, -d) && d < 6;) d++;
     return word(out, "%.*f" PLUS_MINUS "%.*f", d, mean, d, s.sd * scale);
 }
 
