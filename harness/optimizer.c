@@ -138,28 +138,35 @@ void pb_optim_free(pb_optim *o) {
     free(o);
 }
 
-/* Only on failure: the first gradient with a value that is not finite. */
-static pb_status diverged(const pb_optim *o, int64_t step, double norm) {
+/* Index of the first value that is not finite, -1 when there is none. */
+static pb_status first_bad(const pb_optim *o, const pb_param *p, int64_t *at, double *value) {
+    int64_t n = pb_numel(p->grad);
+    double *g = malloc((size_t)n * sizeof *g);
+    *at = -1;
+    if (g == NULL) return PB_OK; /* the divergence matters more than its place */
+    pb_status status = pb_device_get_f64(o->dev, g, p->grad);
+    for (int64_t i = 0; i < n && status == PB_OK && *at < 0; i++) {
+        if (isfinite(g[i])) continue;
+        *at = i;
+        *value = g[i];
+    }
+    free(g);
+    return status;
+}
+
+pb_status pb_optim_diverged(const pb_optim *o, int64_t step, const char *what, double value) {
     for (int i = 0; i < pb_params_count(o->params); i++) {
         const pb_param *p = pb_params_at(o->params, i);
-        if (!p->trainable) continue;
-        int64_t n = pb_numel(p->grad), bad = 0;
-        double *g = malloc((size_t)n * sizeof *g);
-        if (g == NULL) break;
-        pb_status s = pb_device_get_f64(o->dev, g, p->grad);
-        while (s == PB_OK && bad < n && isfinite(g[bad])) bad++;
-        double value = bad < n ? g[bad] : 0.0;
-        free(g);
-        PB_RETURN(s);
-        if (bad < n) {
-            return PB_ERROR(PB_E_DIVERGED,
-                            "step %" PRId64 ": gradient norm is %g; first in %s[%" PRId64 "] = %g",
-                            step, norm, p->name, bad, value);
-        }
+        int64_t at = -1;
+        double bad = 0.0;
+        if (p->trainable) PB_RETURN(first_bad(o, p, &at, &bad));
+        if (at < 0) continue;
+        return PB_ERROR(PB_E_DIVERGED,
+                        "step %" PRId64 ": %s is %g; gradients: first in %s[%" PRId64 "] = %g",
+                        step, what, value, p->name, at, bad);
     }
-    return PB_ERROR(PB_E_DIVERGED,
-                    "step %" PRId64 ": gradient norm is %g although every gradient is finite", step,
-                    norm);
+    return PB_ERROR(PB_E_DIVERGED, "step %" PRId64 ": %s is %g although every gradient is finite",
+                    step, what, value);
 }
 
 pb_status pb_optim_step(pb_optim *o, int64_t step, double *norm) {
@@ -170,7 +177,7 @@ pb_status pb_optim_step(pb_optim *o, int64_t step, double *norm) {
                                    .max_norm = o->config.clip};
     PB_RETURN(pb_grad_norm(o->dev, &grad_norm));
     PB_RETURN(pb_read_scalar(o->dev, o->norm, norm));
-    if (!isfinite(*norm)) return diverged(o, step, *norm);
+    if (!isfinite(*norm)) return pb_optim_diverged(o, step, "the gradient norm", *norm);
     double lr = pb_optim_lr(o, step);
     for (int i = 0; i < o->n; i++) o->items[i].lr = lr * o->scale[i];
     for (int i = 0; i < o->n8; i++) o->items8[i].lr = lr * o->scale8[i];

@@ -30,6 +30,8 @@ void pb_optim_free(pb_optim *o);
  * scheduled rate. PB_E_DIVERGED, with nothing updated, when the norm is not finite: names the first
  * parameter with such a gradient. */
 pb_status pb_optim_step(pb_optim *o, int64_t step, double *norm);
+/* PB_E_DIVERGED: "step 3: <what> is nan; first in layers.0...[7] = nan". Scans every gradient. */
+pb_status pb_optim_diverged(const pb_optim *o, int64_t step, const char *what, double value);
 /* M [1]: what the last step multiplied every gradient with. */
 pb_tensor pb_optim_grad_scale(const pb_optim *o);
 /* The rate of step `step`, before a parameter's own lr_scale. */

@@ -140,18 +140,6 @@ static pb_status curve_point(pb_trainer *t, int64_t step) {
     return PB_OK;
 }
 
-static pb_status report_step(pb_trainer *t, int64_t step) {
-    double loss = 0.0;
-    bool last = step + 1 == t->steps;
-    if (t->options->progress == NULL) return PB_OK;
-    if (!last && pb_now_ns() - t->last_progress_ns < PROGRESS_NS) return PB_OK;
-    pb_tensor slot = pb_first(t->session.loss_log, 1);
-    slot.data = (char *)slot.data + (size_t)step * pb_dtype_size(slot.dtype);
-    PB_RETURN(pb_read_scalar(t->session.dev, slot, &loss));
-    pb_trainer_progress(t, "train", step + 1, t->steps, loss, true);
-    return PB_OK;
-}
-
 static pb_status train(pb_trainer *t) {
     pb_device *dev = t->session.dev;
     for (int64_t step = 0; step < t->steps; step++) {
@@ -163,7 +151,7 @@ static pb_status train(pb_trainer *t) {
         PB_RETURN(pb_session_step(&t->session, step, pb_trainer_batch, t, &result));
         t->growths += pb_device_growths(dev) - growths;
         keep(t, step, &result, before);
-        PB_RETURN(report_step(t, step));
+        pb_trainer_progress(t, "train", step + 1, t->steps, result.loss, step + 1 == t->steps);
     }
     pb_trainer_take_peaks(t);
     return PB_OK;

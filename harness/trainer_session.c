@@ -4,6 +4,7 @@
 #include "harness/trainer_session.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 
 pb_tensor pb_first(pb_tensor vector, int64_t n) {
@@ -204,9 +205,12 @@ static pb_status micro_step(pb_session *s, int64_t step, int64_t micro, const pb
     return pb_event_record(s->events[e + 2]);
 }
 
-static pb_status update(pb_session *s, int64_t step, double *norm) {
+/* Nothing is updated when loss or gradients are not finite. */
+static pb_status update(pb_session *s, int64_t step, double *loss, double *norm) {
     const pb_method *method = s->spec.method;
     PB_RETURN(pb_event_record(s->events[EV_UPDATE]));
+    PB_RETURN(pb_read_scalar(s->dev, element(s->loss_log, step), loss));
+    if (!isfinite(*loss)) return pb_optim_diverged(s->optim, step, "the loss", *loss);
     if (method != NULL && method->loss_term != NULL) {
         PB_RETURN(method->loss_term(s->self, s->dev, element(s->term_log, step)));
     }
@@ -238,7 +242,7 @@ pb_status pb_session_step(pb_session *s, int64_t step, pb_batch_source source, v
         out->tokens += hb->tokens;
     }
     out->targets = total;
-    PB_RETURN(update(s, step, &out->norm));
+    PB_RETURN(update(s, step, &out->loss, &out->norm));
     return read_times(s, out);
 }
 

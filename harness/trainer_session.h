@@ -37,7 +37,7 @@ typedef struct pb_batch_buffers {
 /* Seconds of one optimizer step, without loading; and what it worked on. */
 typedef struct pb_step_result {
     double forward_s, backward_s, optimizer_s;
-    double norm;
+    double loss, norm; /* mean loss over the step's targets; gradient norm before clipping */
     int64_t sequences, tokens, targets;
 } pb_step_result;
 

@@ -337,6 +337,29 @@ START_TEST(accumulation_equals_the_larger_batch) {
 }
 END_TEST
 
+START_TEST(a_nan_is_found_before_anything_is_updated) {
+    pb_lab_options o = option_of(_i);
+    pb_lab lab;
+    char before[PB_SHA256_HEX], after[PB_SHA256_HEX];
+    if (!opened(&lab, &o)) return;
+    pb_params *params = pb_model_params(lab.session.model);
+    pb_param *p = pb_params_at(params, 0);
+    size_t n = (size_t)(p->dim[0] * p->dim[1]);
+    double *values = malloc(n * sizeof *values);
+    ck_assert(values != NULL && p->role == PB_ROLE_BASE && p->ndim == 2);
+    for (size_t i = 0; i < n; i++) values[i] = NAN;
+    pb_assert_ok(pb_lab_train(&lab, 1));
+    pb_assert_ok(pb_param_set(params, p, values));
+    pb_assert_ok(pb_lab_hash(&lab, true, before));
+    pb_assert_fails(pb_lab_train(&lab, 1), PB_E_DIVERGED, "step 1: the loss is");
+    ck_assert_msg(strstr(pb_error_message(), "first in ") != NULL, "%s", pb_error_message());
+    pb_assert_ok(pb_lab_hash(&lab, true, after));
+    ck_assert_msg(strcmp(before, after) == 0, "%s was updated", name_of(&o));
+    free(values);
+    pb_lab_close(&lab);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("laws");
     TCase *t = pb_test_case(s, "every method");
@@ -353,5 +376,6 @@ int main(void) {
     tcase_add_loop_test(t, steady_steps_take_no_memory, 0, all);
     tcase_add_loop_test(t, predicted_memory_is_measured_memory, 0, all);
     tcase_add_loop_test(t, accumulation_equals_the_larger_batch, 0, f32);
+    tcase_add_loop_test(t, a_nan_is_found_before_anything_is_updated, 0, all);
     return pb_run_suite(s);
 }
