@@ -233,9 +233,10 @@ static int combining_class(int32_t c) {
  * stays cheap. */
 static pb_status settle(decomposed *d) {
     size_t n = d->n - d->run, start[257] = {0};
-    point *p = d->p + d->run;
+    size_t run = d->run;
     d->run = d->n;
     if (n < 2) return PB_OK;
+    point *p = d->p + run;
     if (n <= 16) {
         for (size_t i = 1; i < n; i++) {
             point x = p[i];
