@@ -9,6 +9,7 @@
 #include <omp.h>
 
 #include "kernels/core/backend.h"
+#include "kernels/cpu/cpu_lanes.h"
 #include "kernels/cpu/cpu_math.h"
 
 typedef struct pb_cpu_prim pb_cpu_prim; /* a compiled product, see cpu_gemm.h */
@@ -96,18 +97,22 @@ static inline int64_t pb_cpu_thread(void) { return omp_get_thread_num(); }
 
 /* factor[i] = 0 or 1/(1-p) for elements first..first+n-1 of the drop's stream. p = 0: all ones. */
 void pb_cpu_drop_factors(pb_drop drop, uint64_t first, int64_t n, float *factor);
+/* The same for rows of n elements: row r starts at element first + r * pitch and at factor + r * ld. */
+void pb_cpu_drop_factor_rows(pb_drop drop, uint64_t first, uint64_t pitch, int64_t rows, int64_t n, float *factor,
+                             int64_t ld);
 /* out = D(x) for n elements: the mask of elements first.. applied. out may be x. */
 void pb_cpu_drop_apply(pb_drop drop, uint64_t first, int64_t n, const float *x, float *out);
 /* u [rows, cols] (contiguous) := D(rows [row, row+rows) of x), element index = row * cols + col. */
 void pb_cpu_drop_rows(pb_drop drop, pb_tensor x, int64_t row, int64_t rows, void *u);
 /* 32 random bits for elements 4*block .. 4*(block+n)-1 of a stream. */
 void pb_cpu_random(uint64_t key, uint64_t stream, uint64_t block, int64_t n_blocks, uint32_t *out);
+/* ... for elements first + r*pitch .. +n of rows r; out + r*ld. */
+void pb_cpu_random_rows(uint64_t key, uint64_t stream, uint64_t first, uint64_t pitch, int64_t rows, int64_t n,
+                        uint32_t *out, int64_t ld);
 
 /* --- small f32 helpers --------------------------------------------------------------------------------------------------- */
 
 void pb_cpu_mul(float *y, const float *a, const float *b, int64_t n); /* y = a*b */
 void pb_cpu_add(float *y, const float *a, int64_t n);                 /* y += a */
-float pb_cpu_sum(const float *x, int64_t n);
-float pb_cpu_dot(const float *x, const float *y, int64_t n);
 
 #endif

@@ -1,4 +1,4 @@
-/* Conversions, random numbers, dropout and small sums that the op files share. */
+/* Conversions, dropout and elementwise helpers that the op files share. */
 #include "kernels/cpu/cpu.h"
 
 PB_CLONES void pb_cpu_widen(float *dst, const uint16_t *src, int64_t n) {
@@ -21,22 +21,6 @@ PB_CLONES void pb_cpu_add(float *y, const float *a, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] += a[i];
 }
 
-PB_CLONES float pb_cpu_sum(const float *x, int64_t n) {
-    pb_v16 s = {0};
-    int64_t i = 0;
-    for (; i + PB_LANES <= n; i += PB_LANES) s += pb_ld(x + i);
-    if (i < n) s += pb_ld_part(x + i, n - i);
-    return pb_hsum(&s);
-}
-
-PB_CLONES float pb_cpu_dot(const float *x, const float *y, int64_t n) {
-    pb_v16 s = {0};
-    int64_t i = 0;
-    for (; i + PB_LANES <= n; i += PB_LANES) s += pb_ld(x + i) * pb_ld(y + i);
-    if (i < n) s += pb_ld_part(x + i, n - i) * pb_ld_part(y + i, n - i);
-    return pb_hsum(&s);
-}
-
 /* --- dropout ------------------------------------------------------------------------------------------------------------ */
 
 PB_CLONES static void factors(float *factor, const uint32_t *r, int64_t n, uint32_t threshold, float keep) {
@@ -55,6 +39,22 @@ void pb_cpu_drop_factors(pb_drop drop, uint64_t first, int64_t n, float *factor)
         int64_t m = pb_min64(PB_CPU_BLOCK, n - i), skip = (int64_t)(at % 4);
         pb_cpu_random(drop.key, drop.stream, at / 4, pb_ceil_div(skip + m, 4), r);
         factors(factor + i, r + skip, m, threshold, keep);
+    }
+}
+
+void pb_cpu_drop_factor_rows(pb_drop drop, uint64_t first, uint64_t pitch, int64_t rows, int64_t n, float *factor,
+                             int64_t ld) {
+    uint32_t r[PB_CPU_BLOCK], threshold = pb_dropout_threshold(drop.p);
+    float keep = 1.0f / (1.0f - drop.p);
+    if (n > PB_CPU_BLOCK / 8) {
+        for (int64_t i = 0; i < rows; i++) pb_cpu_drop_factors(drop, first + (uint64_t)i * pitch, n, factor + i * ld);
+        return;
+    }
+    int64_t step = n > 0 ? PB_CPU_BLOCK / n : rows;
+    for (int64_t i = 0; i < rows; i += step) {
+        int64_t m = pb_min64(step, rows - i);
+        pb_cpu_random_rows(drop.key, drop.stream, first + (uint64_t)i * pitch, pitch, m, n, r, n);
+        for (int64_t k = 0; k < m; k++) factors(factor + (i + k) * ld, r + k * n, n, threshold, keep);
     }
 }
 

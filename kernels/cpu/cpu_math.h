@@ -1,7 +1,5 @@
-/* Vector arithmetic of the cpu backend: inlined into kernels that are compiled for several instruction sets (PB_CLONES).
- *
- * Everything is branch-free and free of fused multiply-adds, and sums are kept in 16 lanes that are combined in one fixed
- * order, so that SSE2, AVX2 and AVX-512 versions give the same bits. Private to kernels/cpu. */
+/* Scalar arithmetic of the cpu backend, inlined into loops that the compiler vectorises for several instruction sets
+ * (PB_CLONES): branch-free, no calls. Sums are in cpu_lanes.h. Private to kernels/cpu. */
 #ifndef PB_KERNELS_CPU_MATH_H
 #define PB_KERNELS_CPU_MATH_H
 
@@ -29,47 +27,6 @@
 #else
 #define PB_UNROLL _Pragma("GCC unroll 16")
 #endif
-
-/* Vectors never cross a call: everything here is inlined, so their calling convention does not matter. */
-#pragma GCC diagnostic ignored "-Wpsabi"
-
-#define PB_LANES 16
-typedef float pb_v16 __attribute__((vector_size(64)));
-typedef uint32_t pb_v16u __attribute__((vector_size(64)));
-typedef uint16_t pb_v16h __attribute__((vector_size(32)));
-
-PB_INLINE pb_v16 pb_ld(const float *p) {
-    pb_v16 v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-#define pb_st(p, v)                   \
-    do {                              \
-        pb_v16 v_ = (v);              \
-        memcpy((p), &v_, sizeof v_);  \
-    } while (0)
-/* The first n < 16 values, zeros behind them. */
-PB_INLINE pb_v16 pb_ld_part(const float *p, int64_t n) {
-    float t[PB_LANES] = {0};
-    for (int64_t i = 0; i < n && i < PB_LANES; i++) t[i] = p[i];
-    return pb_ld(t);
-}
-/* Lane by lane the larger one; b where they do not compare. */
-PB_INLINE pb_v16 pb_max16(const pb_v16 *a, const pb_v16 *b) {
-    pb_v16u greater = (pb_v16u)(*a > *b);
-    return (pb_v16)((greater & (pb_v16u)*a) | (~greater & (pb_v16u)*b));
-}
-PB_INLINE pb_v16 pb_splat(float x) { return (pb_v16){0} + x; }
-
-/* Halves are added to halves: 16, 8, 4, 2, 1. */
-PB_INLINE float pb_hsum(const pb_v16 *v) {
-    float t[PB_LANES];
-    memcpy(t, v, sizeof t);
-    for (int w = PB_LANES / 2; w > 0; w /= 2) {
-        for (int i = 0; i < w; i++) t[i] += t[i + w];
-    }
-    return t[0];
-}
 
 /* --- bf16 ------------------------------------------------------------------------------------------------------------ */
 

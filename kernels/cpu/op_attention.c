@@ -3,11 +3,11 @@
  * One task is one head of one sequence (forward) or one key head with its group of query heads (backward), so that dk and
  * dv are sums inside one task. Queries are taken in blocks of 32: scores of a block against all its keys (32 x T f32) stay
  * in the L2 cache and are never stored. K, and V for the backward pass, are transposed once per task, so that every product
- * is rows of scalars times contiguous vectors (cpu_small.c). bf16 is widened as it is read; all arithmetic is f32.
+ * is rows of scalars times contiguous vectors (cpu_lanes.c). bf16 is widened as it is read; all arithmetic is f32.
  * FLOPs per head and sequence: forward 4 T^2 D, backward 10 T^2 D. */
 #include <math.h>
 
-#include "kernels/cpu/cpu_small.h"
+#include "kernels/cpu/cpu.h"
 
 #define QUERIES 32
 
@@ -72,47 +72,11 @@ static void zero_rows(pb_tensor t, int64_t from) {
     }
 }
 
-/* --- rows of scores --------------------------------------------------------------------------------------------------- */
-
-/* s[0..keys) := exp(scale s - max), zeros up to `padded`; the sum and the maximum. Flat loops: all of them vectorise. */
-PB_CLONES static float softmax_row(float *s, int64_t keys, int64_t padded, float scale, float *max) {
-    pb_v16 best = pb_splat(-INFINITY), sum = {0};
-    PB_IVDEP
-    for (int64_t j = 0; j < padded; j++) s[j] = j < keys ? scale * s[j] : -INFINITY;
-    for (int64_t j = 0; j < padded; j += PB_LANES) {
-        pb_v16 v = pb_ld(s + j);
-        best = pb_max16(&v, &best);
-    }
-    float t[PB_LANES];
-    pb_st(t, best);
-    for (int w = PB_LANES / 2; w > 0; w /= 2) {
-        for (int i = 0; i < w; i++) t[i] = t[i] > t[i + w] ? t[i] : t[i + w];
-    }
-    float most = t[0];
-    PB_IVDEP
-    for (int64_t j = 0; j < padded; j++) s[j] = pb_exp(s[j] - most);
-    for (int64_t j = 0; j < padded; j += PB_LANES) sum += pb_ld(s + j);
-    *max = most;
-    return pb_hsum(&sum);
-}
-
-/* p[0..keys) := exp(scale s - lse), zeros up to `padded`. */
-PB_CLONES static void probability_row(float *s, int64_t keys, int64_t padded, float scale, float lse) {
-    PB_IVDEP
-    for (int64_t j = 0; j < padded; j++) s[j] = j < keys ? pb_exp(scale * s[j] - lse) : 0.0f;
-}
-
-/* ds = scale p (dp - sum p dp), in place of dp. */
-PB_CLONES static void score_gradient_row(float *dp, const float *p, int64_t padded, float scale) {
-    pb_v16 sum = {0};
-    for (int64_t j = 0; j < padded; j += PB_LANES) sum += pb_ld(p + j) * pb_ld(dp + j);
-    float mean = pb_hsum(&sum);
-    PB_IVDEP
-    for (int64_t j = 0; j < padded; j++) dp[j] = scale * p[j] * (dp[j] - mean);
-}
-
-static uint64_t keep_index(int64_t row, int64_t heads, int64_t head, int64_t max_len) {
-    return (uint64_t)((row * heads + head) * max_len);
+/* keep[n, ld] := dropout factors of n query rows for `keys` keys. */
+static void drop_block(pb_drop drop, int64_t row, int64_t n, int64_t heads, int64_t head, int64_t max_len, int64_t keys,
+                       float *keep, int64_t ld) {
+    uint64_t first = (uint64_t)((row * heads + head) * max_len);
+    pb_cpu_drop_factor_rows(drop, first, (uint64_t)(heads * max_len), n, keys, keep, ld);
 }
 
 /* --- forward -------------------------------------------------------------------------------------------------------------- */
@@ -124,7 +88,7 @@ typedef struct fwd_ws { /* of one thread, in floats */
 
 static size_t fwd_layout(const pb_attention_fwd_args *a, int64_t thread, char *base, fwd_ws *w) {
     int64_t tp = pad16(a->max_len), dp = pad16(a->head_dim);
-    int64_t size[6] = {QUERIES * tp, tp, dp * tp, tp * dp, tp * dp, QUERIES * dp}, all = 0;
+    int64_t size[6] = {QUERIES * tp, a->drop.p > 0.0f ? QUERIES * tp : 0, dp * tp, tp * dp, tp * dp, QUERIES * dp}, all = 0;
     for (int i = 0; i < 6; i++) all += size[i];
     if (base != NULL) {
         float *at = (float *)(void *)base + thread * all;
@@ -151,13 +115,13 @@ static void fwd_block(const pb_attention_fwd_args *a, const fwd_ws *w, int64_t f
     pb_cpu_small_product(n, padded, a->head_dim, q.at + i0 * q.ld, q.ld, 1, w->kt, w->tp, w->s, w->tp, false);
     for (int64_t i = 0; i < n; i++) {
         int64_t row = first + i0 + i, keys = a->causal ? i0 + i + 1 : len;
-        float max, *s = w->s + i * w->tp, sum = softmax_row(s, keys, padded, (float)a->scale, &max);
+        float max, *s = w->s + i * w->tp, sum = pb_cpu_softmax_row(s, keys, padded, (float)a->scale, &max);
         lse[row * a->heads + head] = max + logf(sum);
         factor[i] = 1.0f / sum;
-        if (a->drop.p > 0.0f) {
-            pb_cpu_drop_factors(a->drop, keep_index(row, a->heads, head, a->max_len), keys, w->keep);
-            pb_cpu_mul(s, s, w->keep, keys);
-        }
+    }
+    if (a->drop.p > 0.0f) {
+        drop_block(a->drop, first + i0, n, a->heads, head, a->max_len, most_keys, w->keep, w->tp);
+        for (int64_t i = 0; i < n; i++) pb_cpu_mul(w->s + i * w->tp, w->s + i * w->tp, w->keep + i * w->tp, most_keys);
     }
     pb_cpu_small_product(n, w->dp, most_keys, w->s, w->tp, 1, v.at, v.ld, w->o, w->dp, false);
     store_rows(a->o, first + i0, n, head, a->head_dim, w->o, w->dp, factor);
@@ -204,7 +168,8 @@ typedef struct bwd_ws { /* of one thread, in floats */
 
 static size_t bwd_layout(const pb_attention_bwd_args *a, int64_t thread, char *base, bwd_ws *w) {
     int64_t tp = pad16(a->max_len), dp = pad16(a->head_dim), td = tp * dp, all = 0;
-    int64_t size[11] = {QUERIES * tp, QUERIES * tp, tp, td, td, td, td, td, QUERIES * dp, td, td};
+    int64_t keep = a->drop.p > 0.0f ? QUERIES * tp : 0;
+    int64_t size[11] = {QUERIES * tp, QUERIES * tp, keep, td, td, td, td, td, QUERIES * dp, td, td};
     for (int i = 0; i < 11; i++) all += size[i];
     if (base != NULL) {
         float *at = (float *)(void *)base + thread * all;
@@ -234,16 +199,15 @@ static void bwd_block(const pb_attention_bwd_args *a, const bwd_ws *w, const bwd
     int64_t most_keys = a->causal ? i0 + n : h->len, padded = pad16(most_keys), dim = a->head_dim;
     pb_cpu_small_product(n, padded, dim, q, h->q.ld, 1, w->kt, w->tp, w->s, w->tp, false);
     pb_cpu_small_product(n, padded, dim, g, h->g.ld, 1, w->vt, w->tp, w->ds, w->tp, false);
+    bool drop = a->drop.p > 0.0f;
+    if (drop) drop_block(a->drop, h->first + i0, n, a->heads, h->head, a->max_len, most_keys, w->keep, w->tp);
     for (int64_t i = 0; i < n; i++) {
         int64_t row = h->first + i0 + i, keys = a->causal ? i0 + i + 1 : h->len;
-        float *p = w->s + i * w->tp, *dp = w->ds + i * w->tp;
-        probability_row(p, keys, padded, (float)a->scale, lse[row * a->heads + h->head]);
-        if (a->drop.p > 0.0f) {
-            pb_cpu_drop_factors(a->drop, keep_index(row, a->heads, h->head, a->max_len), keys, w->keep);
-            pb_cpu_mul(dp, dp, w->keep, keys);
-        }
-        score_gradient_row(dp, p, padded, (float)a->scale);
-        if (a->drop.p > 0.0f) pb_cpu_mul(p, p, w->keep, keys);
+        float *p = w->s + i * w->tp, *dp = w->ds + i * w->tp, *keep = w->keep + i * w->tp;
+        pb_cpu_probability_row(p, keys, padded, (float)a->scale, lse[row * a->heads + h->head]);
+        if (drop) pb_cpu_mul(dp, dp, keep, most_keys);
+        pb_cpu_score_gradient_row(dp, p, padded, (float)a->scale);
+        if (drop) pb_cpu_mul(p, p, keep, most_keys);
     }
     bool add = i0 > 0 || h->head % (a->heads / a->kv_heads) != 0;
     pb_cpu_small_product(most_keys, w->dp, n, w->s, 1, w->tp, g, h->g.ld, w->dv, w->dp, add);

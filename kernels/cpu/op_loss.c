@@ -3,20 +3,6 @@
 
 #include "kernels/cpu/cpu.h"
 
-PB_CLONES static float highest(const float *x, int64_t n) {
-    pb_v16 best = pb_splat(-INFINITY);
-    int64_t i = 0;
-    for (; i + PB_LANES <= n; i += PB_LANES) {
-        pb_v16 v = pb_ld(x + i);
-        best = pb_max16(&v, &best);
-    }
-    float t[PB_LANES], most = -INFINITY;
-    pb_st(t, best);
-    for (int k = 0; k < PB_LANES; k++) most = t[k] > most ? t[k] : most;
-    for (; i < n; i++) most = x[i] > most ? x[i] : most;
-    return most;
-}
-
 /* e[i] = exp(x[i] - most) */
 PB_CLONES static void exponentials(float *e, const float *x, float most, int64_t n) {
     PB_IVDEP
@@ -33,7 +19,7 @@ static float row_max(pb_tensor t, int64_t row, int64_t cols, int64_t *index) {
     int64_t block = 0;
     for (int64_t j = 0; j < cols; j += PB_CPU_BLOCK) {
         int64_t n = pb_min64(PB_CPU_BLOCK, cols - j);
-        float m = highest(pb_cpu_in(t, row * t.stride + j, n, xb), n);
+        float m = pb_cpu_max(pb_cpu_in(t, row * t.stride + j, n, xb), n);
         if (m > most) {
             most = m;
             block = j;

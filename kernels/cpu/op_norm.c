@@ -12,19 +12,6 @@
 
 static pb_status no_f64(const char *op) { return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op); }
 
-PB_CLONES static float centred_squares(const float *x, float mean, int64_t n) {
-    pb_v16 s = {0}, m = pb_splat(mean);
-    int64_t i = 0;
-    for (; i + PB_LANES <= n; i += PB_LANES) {
-        pb_v16 d = pb_ld(x + i) - m;
-        s += d * d;
-    }
-    float rest[PB_LANES] = {0};
-    for (int64_t k = 0; i + k < n; k++) rest[k] = (x[i + k] - mean) * (x[i + k] - mean);
-    s += pb_ld(rest);
-    return pb_hsum(&s);
-}
-
 PB_CLONES static void apply(float *y, const float *x, float mean, float rstd, const float *gamma, const float *beta,
                             int64_t n) {
     PB_IVDEP
@@ -82,7 +69,7 @@ static void norm_row(const pb_norm_fwd_args *a, int64_t row, float *s, const flo
         mean = pb_cpu_sum(s, cols) / (float)cols;
         if (pb_has(a->mean)) ((float *)a->mean.data)[row] = mean;
     }
-    float var = centred_squares(s, mean, cols) / (float)cols;
+    float var = pb_cpu_centred_squares(s, mean, cols) / (float)cols;
     float rstd = 1.0f / sqrtf(var + (float)a->eps);
     if (pb_has(a->rstd)) ((float *)a->rstd.data)[row] = rstd;
     for (int64_t j = 0; j < cols; j += PB_CPU_BLOCK) {

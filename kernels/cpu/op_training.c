@@ -5,7 +5,7 @@
 #include <math.h>
 
 #include "kernels/core/quant.h"
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/cpu_quant.h"
 
 static pb_status no_f64(const char *op) { return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op); }
 
@@ -105,39 +105,15 @@ PB_CLONES static void adam8_block(const rule8 *r, float *w, const float *g, floa
     }
 }
 
-PB_CLONES static float largest(const float *x, int64_t n) {
-    float most = 0.0f;
-    for (int64_t i = 0; i < n; i++) {
-        float v = x[i] < 0.0f ? -x[i] : x[i];
-        most = v > most ? v : most;
-    }
-    return most;
+PB_CLONES static void magnitudes(float *y, const float *x, int64_t n) {
+    PB_IVDEP
+    for (int64_t i = 0; i < n; i++) y[i] = x[i] < 0.0f ? -x[i] : x[i];
 }
 
-/* Nearest entry of an ascending map, ties to the lower index, as pb_dynamic_encode: the last entry <= x by eight halvings
- * (vector gathers), then its neighbour if that is nearer. */
-PB_CLONES static void encode8(const float *map, const float *x, float inverse, uint8_t *code, int64_t n) {
-    int32_t index[PB_QUANT8_BLOCK];
-    for (int64_t i = 0; i < n; i++) {
-        float v = x[i] * inverse;
-        int32_t lo = 0; /* unrolled by hand: an inner loop would keep the outer one from being vectorised */
-        lo += map[lo + 128] <= v ? 128 : 0;
-        lo += map[lo + 64] <= v ? 64 : 0;
-        lo += map[lo + 32] <= v ? 32 : 0;
-        lo += map[lo + 16] <= v ? 16 : 0;
-        lo += map[lo + 8] <= v ? 8 : 0;
-        lo += map[lo + 4] <= v ? 4 : 0;
-        lo += map[lo + 2] <= v ? 2 : 0;
-        lo += map[lo + 1] <= v ? 1 : 0;
-        index[i] = lo;
-    }
-    for (int64_t i = 0; i < n; i++) {
-        float v = x[i] * inverse;
-        int32_t lo = index[i], hi = lo < 255 ? lo + 1 : 255;
-        double below = (double)v - (double)map[lo], above = (double)map[hi] - (double)v;
-        index[i] = above < below ? hi : lo;
-    }
-    for (int64_t i = 0; i < n; i++) code[i] = (uint8_t)index[i];
+static float largest(const float *x, int64_t n) {
+    float y[PB_QUANT8_BLOCK];
+    magnitudes(y, x, n);
+    return pb_cpu_max(y, n);
 }
 
 PB_CLONES static void decode8(const float *map, const uint8_t *code, float absmax, float *x, int64_t n) {
@@ -158,8 +134,8 @@ static void adamw8_piece(rule8 r, const pb_adamw8_item *it, int64_t block) {
     adam8_block(&r, w, (const float *)it->g.data + from, m, v, n);
     *m_absmax = largest(m, n);
     *v_absmax = largest(v, n);
-    encode8(map_m, m, pb_quant_inverse(*m_absmax), mc, n);
-    encode8(map_v, v, pb_quant_inverse(*v_absmax), vc, n);
+    pb_cpu_encode8(map_m, m, pb_quant_inverse(*m_absmax), mc, n);
+    pb_cpu_encode8(map_v, v, pb_quant_inverse(*v_absmax), vc, n);
     if (!pb_has(it->copy)) return;
     if (it->copy.dtype == PB_F32) {
         memcpy((float *)it->copy.data + from, w, (size_t)n * sizeof *w);

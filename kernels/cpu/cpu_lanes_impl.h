@@ -1,0 +1,189 @@
+/* The body of cpu_lanes.c for one instruction set. Set before each inclusion:
+ * WIDTH (floats in a register), ROWS (rows of a product block held in registers), TARGET (attribute), FN(name). */
+
+#define PARTS (PB_LANES / WIDTH) /* registers that make up 16 lanes */
+#define vec FN(vec)
+#define lanes FN(lanes)
+
+typedef float vec __attribute__((vector_size(4 * WIDTH)));
+typedef struct lanes {
+    vec v[PARTS];
+} lanes;
+
+#define HELPER static inline __attribute__((always_inline)) TARGET
+
+HELPER vec FN(load)(const float *p) {
+    vec v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+HELPER void FN(store)(float *p, vec v) { memcpy(p, &v, sizeof v); }
+
+/* Halves are added to halves: 16, 8, 4, 2, 1. */
+HELPER float FN(total)(const lanes *s) {
+    pb_v4 q[4];
+    memcpy(q, s, sizeof q);
+    pb_v4 t = (q[0] + q[2]) + (q[1] + q[3]);
+    t += __builtin_shufflevector(t, t, 2, 3, 2, 3);
+    return t[0] + t[1];
+}
+
+HELPER pb_v4 FN(larger)(pb_v4 a, pb_v4 b) {
+    pb_v4u more = (pb_v4u)(a > b);
+    return (pb_v4)((more & (pb_v4u)a) | (~more & (pb_v4u)b));
+}
+
+/* s += x .* y or (x - mean)^2 for 16 elements. */
+HELPER void FN(add16)(lanes *s, const float *x) {
+    PB_UNROLL
+    for (int i = 0; i < PARTS; i++) s->v[i] += FN(load)(x + WIDTH * i);
+}
+HELPER void FN(dot16)(lanes *s, const float *x, const float *y) {
+    PB_UNROLL
+    for (int i = 0; i < PARTS; i++) s->v[i] += FN(load)(x + WIDTH * i) * FN(load)(y + WIDTH * i);
+}
+HELPER void FN(centred16)(lanes *s, const float *x, float mean) {
+    PB_UNROLL
+    for (int i = 0; i < PARTS; i++) {
+        vec d = FN(load)(x + WIDTH * i) - mean;
+        s->v[i] += d * d;
+    }
+}
+
+/* The last n % 16 elements with `fill` behind them. */
+HELPER void FN(tail)(float t[PB_LANES], const float *x, int64_t n, float fill) {
+    for (int i = 0; i < PB_LANES; i++) t[i] = i < n ? x[i] : fill;
+}
+
+TARGET static float FN(sum)(const float *x, int64_t n) {
+    lanes s = {0};
+    float t[PB_LANES];
+    int64_t i = 0;
+    for (; i + PB_LANES <= n; i += PB_LANES) FN(add16)(&s, x + i);
+    if (i < n) {
+        FN(tail)(t, x + i, n - i, 0.0f);
+        FN(add16)(&s, t);
+    }
+    return FN(total)(&s);
+}
+
+TARGET static float FN(dot)(const float *x, const float *y, int64_t n) {
+    lanes s = {0};
+    float t[PB_LANES], u[PB_LANES];
+    int64_t i = 0;
+    for (; i + PB_LANES <= n; i += PB_LANES) FN(dot16)(&s, x + i, y + i);
+    if (i < n) {
+        FN(tail)(t, x + i, n - i, 0.0f);
+        FN(tail)(u, y + i, n - i, 0.0f);
+        FN(dot16)(&s, t, u);
+    }
+    return FN(total)(&s);
+}
+
+TARGET static float FN(centred_squares)(const float *x, float mean, int64_t n) {
+    lanes s = {0};
+    float t[PB_LANES];
+    int64_t i = 0;
+    for (; i + PB_LANES <= n; i += PB_LANES) FN(centred16)(&s, x + i, mean);
+    if (i < n) {
+        FN(tail)(t, x + i, n - i, mean);
+        FN(centred16)(&s, t, mean);
+    }
+    return FN(total)(&s);
+}
+
+TARGET static float FN(max)(const float *x, int64_t n) {
+    typedef uint32_t uvec __attribute__((vector_size(4 * WIDTH)));
+    lanes best;
+    float t[PB_LANES];
+    PB_UNROLL
+    for (int i = 0; i < PARTS; i++) best.v[i] = (vec){0} - INFINITY;
+    for (int64_t j = 0; j < n; j += PB_LANES) {
+        const float *at = x + j;
+        if (n - j < PB_LANES) {
+            FN(tail)(t, at, n - j, -INFINITY);
+            at = t;
+        }
+        PB_UNROLL
+        for (int i = 0; i < PARTS; i++) {
+            vec v = FN(load)(at + WIDTH * i);
+            uvec more = (uvec)(v > best.v[i]);
+            best.v[i] = (vec)((more & (uvec)v) | (~more & (uvec)best.v[i]));
+        }
+    }
+    pb_v4 q[4];
+    memcpy(q, &best, sizeof q);
+    pb_v4 r = FN(larger)(FN(larger)(q[0], q[1]), FN(larger)(q[2], q[3]));
+    r = FN(larger)(r, __builtin_shufflevector(r, r, 2, 3, 2, 3));
+    return r[0] > r[1] ? r[0] : r[1];
+}
+
+/* --- scores: flat loops, which vectorise ----------------------------------------------------------------------------- */
+
+TARGET static float FN(softmax_row)(float *s, int64_t keys, int64_t padded, float scale, float *max) {
+    PB_IVDEP
+    for (int64_t j = 0; j < padded; j++) s[j] = j < keys ? scale * s[j] : -INFINITY;
+    float most = *max = FN(max)(s, padded);
+    PB_IVDEP
+    for (int64_t j = 0; j < padded; j++) s[j] = pb_exp(s[j] - most);
+    return FN(sum)(s, padded);
+}
+
+TARGET static void FN(probability_row)(float *s, int64_t keys, int64_t padded, float scale, float lse) {
+    PB_IVDEP
+    for (int64_t j = 0; j < padded; j++) s[j] = j < keys ? pb_exp(scale * s[j] - lse) : 0.0f;
+}
+
+TARGET static void FN(score_gradient_row)(float *dp, const float *p, int64_t padded, float scale) {
+    float mean = FN(dot)(p, dp, padded);
+    PB_IVDEP
+    for (int64_t j = 0; j < padded; j++) dp[j] = scale * p[j] * (dp[j] - mean);
+}
+
+/* --- products ------------------------------------------------------------------------------------------------------------- */
+
+/* mr rows x nv registers of results: mr, nv are constants at every use, so that the loops over them unroll. Per k: nv loads
+ * of b, mr broadcasts of a, mr * nv multiply-adds. */
+HELPER void FN(micro)(const int mr, const int nv, const pb_small *o, const float *a, const float *b, float *c) {
+    vec acc[8][2];
+    PB_UNROLL
+    for (int i = 0; i < mr; i++) {
+        PB_UNROLL
+        for (int j = 0; j < nv; j++) acc[i][j] = o->add ? FN(load)(c + i * o->ldc + WIDTH * j) : (vec){0};
+    }
+    for (int64_t k = 0; k < o->k; k++) {
+        vec bv[2];
+        PB_UNROLL
+        for (int j = 0; j < nv; j++) bv[j] = FN(load)(b + k * o->ldb + WIDTH * j);
+        PB_UNROLL
+        for (int i = 0; i < mr; i++) {
+            float x = a[i * o->row + k * o->col];
+            PB_UNROLL
+            for (int j = 0; j < nv; j++) acc[i][j] += x * bv[j];
+        }
+    }
+    PB_UNROLL
+    for (int i = 0; i < mr; i++) {
+        PB_UNROLL
+        for (int j = 0; j < nv; j++) FN(store)(c + i * o->ldc + WIDTH * j, acc[i][j]);
+    }
+}
+
+HELPER void FN(panel)(const int nv, const pb_small *o, int64_t m, const float *a, const float *b, float *c) {
+    int64_t i = 0;
+    for (; i + ROWS <= m; i += ROWS) FN(micro)(ROWS, nv, o, a + i * o->row, b, c + i * o->ldc);
+    for (; i + 4 <= m; i += 4) FN(micro)(4, nv, o, a + i * o->row, b, c + i * o->ldc);
+    for (; i + 2 <= m; i += 2) FN(micro)(2, nv, o, a + i * o->row, b, c + i * o->ldc);
+    for (; i < m; i++) FN(micro)(1, nv, o, a + i * o->row, b, c + i * o->ldc);
+}
+
+TARGET static void FN(small_product)(const pb_small *o, int64_t m, int64_t n, const float *a, const float *b, float *c) {
+    int64_t j = 0;
+    for (; j + 2 * WIDTH <= n; j += 2 * WIDTH) FN(panel)(2, o, m, a, b + j, c + j);
+    for (; j < n; j += WIDTH) FN(panel)(1, o, m, a, b + j, c + j);
+}
+
+#undef PARTS
+#undef vec
+#undef lanes
+#undef HELPER
