@@ -250,13 +250,13 @@ END_TEST
  * script would. */
 static void edit(const char *path, const char *from, const char *to) {
     size_t len = 0;
-    char *text = read_all(path, &len), *at = strstr(text, from), digest[PB_SHA256_HEX],
-         stored[PB_SHA256_HEX] = "";
-    ck_assert_msg(at, "no %s in %s", from, path);
+    size_t at = 0, n = strlen(from);
+    char *text = read_all(path, &len), digest[PB_SHA256_HEX], stored[PB_SHA256_HEX] = "";
+    while (at < len && strncmp(text + at, from, n) != 0) at++;
+    ck_assert_msg(at < len, "no %s in %s", from, path);
     pb_text t = {0};
-    pb_text_add_bytes(&t, text, (size_t)(at - text));
-    pb_text_add(&t, "%s", to);
-    pb_text_add(&t, "%s", at + strlen(from));
+    pb_text_add_bytes(&t, text, at);
+    pb_text_add(&t, "%s%s", to, text + at + n);
     char *place = strstr(t.data, "\"digest\": \"");
     if (place) {
         memcpy(stored, place + 11, 64);
@@ -346,17 +346,24 @@ static const struct {
 START_TEST(reader_names_file_and_field) {
     char *root = pb_test_dir();
     pb_record *r = make(&small), back;
+    size_t len = 0;
     pb_assert_ok(pb_record_write(r, root));
-    char *path = path_of(root, r, PB_RECORD_FILE);
-    edit(path, faults[_i].from, faults[_i].to);
-    pb_status got = pb_record_read(path, true, &back);
-    ck_assert_msg(got == PB_E_INPUT, "case %d: status %s", _i, pb_status_name(got));
-    ck_assert_msg(strstr(pb_error_message(), faults[_i].field), "case %d: %s", _i,
-                  pb_error_message());
-    ck_assert_msg(strstr(pb_error_message(), root), "case %d: no path in: %s", _i,
-                  pb_error_message());
-    ck_assert_ptr_null(back.config); /* nothing is left to free */
+    char *path = path_of(root, r, PB_RECORD_FILE), *text = read_all(path, &len);
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+        edit(path, faults[i].from, faults[i].to);
+        pb_status got = pb_record_read(path, true, &back);
+        ck_assert_msg(got == PB_E_INPUT, "case %zu: status %s", i, pb_status_name(got));
+        ck_assert_msg(strstr(pb_error_message(), faults[i].field), "case %zu: %s", i,
+                      pb_error_message());
+        ck_assert_msg(strstr(pb_error_message(), root), "case %zu: no path in: %s", i,
+                      pb_error_message());
+        ck_assert_ptr_null(back.config); /* nothing is left to free */
+        write_all(path, text, len);
+    }
+    pb_assert_ok(pb_record_read(path, true, &back));
+    pb_record_free(&back);
     drop(r);
+    free(text);
     free(path);
     free(root);
 }
@@ -745,7 +752,7 @@ int main(void) {
     tcase_add_test(t, every_flipped_byte_of_a_record_is_found);
     tcase_add_test(t, every_flipped_byte_of_a_sample_is_found);
     t = pb_test_case(s, "refusals");
-    tcase_add_loop_test(t, reader_names_file_and_field, 0, (int)(sizeof faults / sizeof faults[0]));
+    tcase_add_test(t, reader_names_file_and_field);
     tcase_add_test(t, later_minor_schemas_may_bring_fields);
     tcase_add_test(t, writer_refuses_what_the_reader_would);
     tcase_add_test(t, builders_refuse_duplicates_and_bad_tags);
