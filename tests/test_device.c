@@ -141,6 +141,23 @@ START_TEST(a_repeated_step_never_grows) {
 }
 END_TEST
 
+/* The rest of the block in which the mark was taken is used again, not only the blocks behind it. */
+START_TEST(a_rewind_returns_to_the_block_of_the_mark) {
+    pb_device *dev = open_plain(all_devices[_i]);
+    pb_tensor t, small, big;
+    pb_assert_ok(pb_alloc1(dev, PB_MEM_ACT, PB_U8, 1000, &t));
+    pb_mark mark = pb_device_mark(dev, PB_MEM_ACT);
+    pb_assert_ok(pb_alloc1(dev, PB_MEM_ACT, PB_U8, 5000000, &big)); /* a block of its own */
+    pb_device_rewind(dev, PB_MEM_ACT, mark);
+    pb_assert_ok(pb_alloc1(dev, PB_MEM_ACT, PB_U8, 100, &small));
+    ck_assert((char *)small.data == (char *)t.data + 1024);
+    pb_assert_ok(pb_alloc1(dev, PB_MEM_ACT, PB_U8, 5000000, &t));
+    ck_assert(t.data == big.data);
+    ck_assert_uint_eq(pb_device_growths(dev), 2);
+    pb_device_close(dev);
+}
+END_TEST
+
 START_TEST(tensors_that_live_together_do_not_overlap) {
     pb_device *dev = open_plain(all_devices[_i]);
     pb_tensor t[64];
@@ -549,6 +566,7 @@ int main(void) {
     tcase_add_loop_test(arena, memory_given_back_is_zero_again_unless_raw, 0, COMPUTING);
     tcase_add_loop_test(arena, counts_are_bytes_handed_out_whatever_the_blocks, 0, ALL);
     tcase_add_loop_test(arena, a_repeated_step_never_grows, 0, ALL);
+    tcase_add_loop_test(arena, a_rewind_returns_to_the_block_of_the_mark, 0, ALL);
     tcase_add_loop_test(arena, tensors_that_live_together_do_not_overlap, 0, ALL);
     tcase_add_loop_test(arena, peaks_are_per_purpose_and_of_one_instant, 0, ALL);
     tcase_add_loop_test(arena, reserve_makes_one_block, 0, ALL);
