@@ -1,6 +1,7 @@
 """Tokenizer goldens and comparisons against Hugging Face `tokenizers` (developer use; tests need no Python).
 
-  tokenizer.py make                      writes tokenizer/<name>/{tokenizer.json or vocab.txt, goldens.json}
+  tokenizer.py make [--train]            writes tokenizer/texts.json and tokenizer/<name>/goldens.json; --train also makes
+                                         the tokenizers anew (WordPiece training breaks ties at random: other ids)
   tokenizer.py compare MODEL TEXTS...    pb_tokenize against `tokenizers`, text by text; TEXTS: .jsonl files, folders
                                          of them, or /usr/share/wordnet (glosses); made-up strings are always added
   tokenizer.py hash MODEL                sha256 of the ids of every WordNet gloss: the constant in tests/test_tokenizer.c
@@ -116,17 +117,17 @@ def tiny():
     }
 
 
-def make(_):
+def make(args):
     os.makedirs(OUT, exist_ok=True)
     with open(os.path.join(OUT, "texts.json"), "w", encoding="utf-8") as f:
         f.write("[\n" + ",\n".join(json.dumps(s) for s in NASTY) + "\n]\n")
-    for name, t in tiny().items():
+    for name, t in tiny().items() if args.train else []:
         folder = os.path.join(OUT, name)
         os.makedirs(folder, exist_ok=True)
-        text = t.to_str(pretty=False)
         with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as f:
-            f.write(text + "\n")
-        write_goldens(folder, Tokenizer.from_str(text))
+            f.write(t.to_str(pretty=False) + "\n")
+    for path in sorted(glob.glob(os.path.join(OUT, "*", "tokenizer.json"))):
+        write_goldens(os.path.dirname(path), Tokenizer.from_file(path))
     folder = os.path.join(OUT, "vocab-txt")  # the uncased one again, from vocab.txt alone
     os.makedirs(folder, exist_ok=True)
     t = Tokenizer.from_file(os.path.join(OUT, "bert-uncased", "tokenizer.json"))
@@ -262,7 +263,9 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--tool", default=os.path.join(HERE, "..", "..", "build", "tests", "pb_tokenize"))
     sub = p.add_subparsers(dest="command", required=True)
-    sub.add_parser("make").set_defaults(run=make)
+    c = sub.add_parser("make")
+    c.add_argument("--train", action="store_true")
+    c.set_defaults(run=make)
     c = sub.add_parser("compare")
     c.add_argument("model")
     c.add_argument("texts", nargs="*")
