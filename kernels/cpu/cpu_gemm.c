@@ -6,6 +6,8 @@
 
 #define PRIM_ARGS 5           /* a, b, c, bias, scratch */
 #define PRIMS_MAX 4096        /* then the cache starts anew */
+#define PIECE (8.0 * (1 << 20)) /* multiply-adds worth a piece of their own, */
+#define PIECES_MAX 64           /* up to this many pieces */
 #define K_STEP 256            /* sums over token rows are cut here: few shapes, whatever the batch */
 
 struct pb_cpu_prim {
@@ -229,16 +231,16 @@ typedef struct split {
 static int64_t round_up(int64_t x, int64_t to) { return pb_ceil_div(x, to) * to; }
 
 /* From the shape only. Rows in pieces of about 128 (256 for tall products, whose second operand should be read less
- * often); columns too when that gives too few pieces. K is cut only for sums over token rows, into f32. */
+ * often); columns too when that gives too few pieces, but not narrower than pays for packing them. K is cut only for sums over token rows, into f32. */
 static split split_of(const pb_cpu_product *p) {
     split s = {p->m, p->n, p->k, 1, 1, 1};
     double work = (double)p->m * (double)p->n * (double)p->k;
     if (p->ta && p->c == PB_F32 && p->k > K_STEP) s.k = K_STEP;
     if (work >= 1 << 20) {
-        int64_t want = work >= 32.0 * (1 << 20) ? 16 : pb_max64(2, (int64_t)(work / (2 << 20)));
-        int64_t rows = p->m > 2048 ? 256 : 128;
+        int64_t want = pb_max64(2, (int64_t)(work < PIECE * PIECES_MAX ? work / PIECE : PIECES_MAX));
+        int64_t rows = p->m > 2048 ? 256 : 128, cols = p->ab == PB_BF16 ? 192 : 128;
         int64_t nm = pb_ceil_div(p->m, rows);
-        int64_t nn = nm >= want ? 1 : pb_max64(1, pb_min64(pb_ceil_div(want, nm), p->n / 128));
+        int64_t nn = nm >= want ? 1 : pb_max64(1, pb_min64(pb_ceil_div(want, nm), p->n / cols));
         while (nm * nn % 4 != 0 && nm * 32 < p->m && nm < 16) nm++;
         s.m = round_up(pb_ceil_div(p->m, nm), 16);
         s.n = round_up(pb_ceil_div(p->n, nn), 64);

@@ -1,5 +1,8 @@
 /* Activations, SwiGLU (Shazeer 2020) and dropout: one pass over memory, f32 arithmetic, pieces of 8192 elements.
- * Bytes: every operand once. */
+ * Bytes: every operand once. Multiply-adds are fused where the CPU can: GELU is bound by arithmetic, not memory. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("fp-contract=fast")
+#endif
 #include "kernels/cpu/cpu.h"
 
 /* --- arithmetic on blocks; in place is fine ---------------------------------------------------------------------------- */
