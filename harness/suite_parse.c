@@ -186,10 +186,21 @@ static pb_status unknown_source(const char *where, const char *name) {
     return status;
 }
 
+/* A folder called "." or ".." gets its real name: names stand in records. Others keep theirs, also links. */
+static char *named(char *path) {
+    const char *slash = path ? strrchr(path, '/') : NULL;
+    const char *last = slash ? slash + 1 : path;
+    if (!path || (*last && strcmp(last, ".") != 0 && strcmp(last, "..") != 0)) return path;
+    char *real = realpath(path, NULL);
+    if (!real) return path;
+    free(path);
+    return real;
+}
+
 /* base: the folder that relative ones start in, NULL = here. */
 static pb_status set_data_dir(const char *where, const char *dir, const char *base, pb_run_config *r) {
     pb_status status = PB_OK;
-    char *path = base && dir[0] != '/' ? pb_path_join(base, dir) : strdup(dir);
+    char *path = named(base && dir[0] != '/' ? pb_path_join(base, dir) : strdup(dir));
     if (!path) PB_FAIL(PB_E_OOM, "%s: no memory for a path", where);
     if (!pb_is_dir(path)) {
         PB_FAIL(PB_E_INPUT, "%s: %s is no folder; expected one with train.jsonl", where, path);
@@ -265,7 +276,7 @@ pb_status pb_suite_model(const char *where, const char *model, const char *base,
         goto done;
     }
     if (is_path) {
-        path = base && model[0] != '/' ? pb_path_join(base, model) : strdup(model);
+        path = named(base && model[0] != '/' ? pb_path_join(base, model) : strdup(model));
     } else {
         char *models = pb_path_join(pb_home(), ".cache/models");
         path = models ? pb_path_join(models, model) : NULL;

@@ -1,0 +1,456 @@
+/* The program from outside: help, exit codes, messages, and whole suites on a tiny model. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "harness/cli.h"
+#include "plots/plots.h"
+#include "results/record.h"
+#include "tests/support.h"
+#include "tests/tiny_suite.h"
+
+/* ---- calling it ---- */
+
+typedef struct call {
+    int code; /* exit code, or minus the signal */
+    char *out, *err;
+} call;
+
+static char *scratch; /* where stdout and stderr of calls go; set by each test */
+
+static char *slurp(const char *path) {
+    char *text = NULL;
+    pb_assert_ok(pb_file_read(path, 1 << 24, &text, NULL));
+    return text;
+}
+
+static pid_t start(char *const *argv, const char *name) {
+    char out[1200], err[1200];
+    snprintf(out, sizeof out, "%s/%s.out", scratch, name);
+    snprintf(err, sizeof err, "%s/%s.err", scratch, name);
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid > 0) return pid;
+    int o = open(out, O_WRONLY | O_CREAT | O_TRUNC, 0644), e = open(err, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    dup2(o, 1);
+    dup2(e, 2);
+    execv(PB_BINARY, argv);
+    _exit(126);
+}
+
+static call finish(pid_t pid, const char *name) {
+    char path[1200];
+    int status = 0;
+    call c;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    c.code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+    snprintf(path, sizeof path, "%s/%s.out", scratch, name);
+    c.out = slurp(path);
+    snprintf(path, sizeof path, "%s/%s.err", scratch, name);
+    c.err = slurp(path);
+    return c;
+}
+
+/* The words of a call, NULL-terminated. */
+static call run_words(const char *first, ...) {
+    char *argv[32] = {(char *)(uintptr_t)"peftbench"};
+    int n = 1;
+    va_list args;
+    va_start(args, first);
+    for (const char *word = first; word && n < 31; word = va_arg(args, const char *)) argv[n++] = (char *)(uintptr_t)word;
+    va_end(args);
+    return finish(start(argv, "call"), "call");
+}
+#define RUN(...) run_words(__VA_ARGS__, (const char *)NULL)
+
+static void done_with(call *c) {
+    free(c->out);
+    free(c->err);
+    *c = (call){0};
+}
+
+/* The call exits with `code`; stdout and stderr hold the given parts (NULL = must be empty). */
+static void expect(call c, int code, const char *out, const char *err) {
+    ck_assert_msg(c.code == code, "exit %d, wanted %d\nstdout: %s\nstderr: %s", c.code, code, c.out, c.err);
+    ck_assert_msg(out ? strstr(c.out, out) != NULL : !*c.out, "stdout: %s\nwanted: %s", c.out, out ? out : "nothing");
+    ck_assert_msg(err ? strstr(c.err, err) != NULL : !*c.err, "stderr: %s\nwanted: %s", c.err, err ? err : "nothing");
+    done_with(&c);
+}
+
+static pb_json *parsed(call c) {
+    pb_json *json = NULL;
+    ck_assert_msg(c.code == 0, "exit %d: %s", c.code, c.err);
+    pb_assert_ok(pb_json_parse("stdout", c.out, strlen(c.out), &json));
+    done_with(&c);
+    return json;
+}
+
+static void open_scratch(void) {
+    scratch = pb_test_dir();
+}
+
+static void close_scratch(void) {
+    free(scratch);
+}
+
+/* ---- help, usage, errors ---- */
+
+START_TEST(help_names_commands_options_and_defaults) {
+    expect(RUN("--help"), 0, "peftbench COMMAND", NULL);
+    expect(RUN("--version"), 0, "peftbench ", NULL);
+    for (int i = 0; i < pb_command_count; i++) {
+        char usage[64];
+        snprintf(usage, sizeof usage, "usage: peftbench %s", pb_commands[i]->name);
+        expect(RUN(pb_commands[i]->name, "--help"), 0, usage, NULL);
+        expect(RUN("--help"), 0, pb_commands[i]->name, NULL);
+    }
+    expect(RUN("run", "--help"), 0, "(default: results)", NULL);
+    expect(RUN("run", "--seeds", "nonsense", "--help"), 0, "--memory-budget", NULL);
+}
+END_TEST
+
+START_TEST(usage_errors_exit_2_with_one_line) {
+    static const char *const cases[][6] = {
+        {"unknown command 'rum'; did you mean 'run'", "rum"},
+        {"unknown option '--seed'; did you mean --seeds", "run", "quick", "--seed", "3"},
+        {"unknown option '--sedes=3'; did you mean --seeds", "run", "quick", "--sedes=3"},
+        {"unknown option '-s'", "run", "quick", "-s"},
+        {"--seeds: 'x', expected a whole number from 1 to 1000", "run", "quick", "--seeds", "x"},
+        {"--seeds: '0', expected", "run", "quick", "--seeds", "0"},
+        {"--seeds: '3 ', expected", "run", "quick", "--seeds=3 "},
+        {"--lr: 'nan', expected a number", "run", "quick", "--lr", "nan"},
+        {"--lr: '1,5', expected a number", "run", "quick", "--lr", "1,5"},
+        {"--memory-budget: '5X', expected bytes", "run", "quick", "--memory-budget", "5X"},
+        {"--dtype: 'f16', expected f32, bf16 or auto", "run", "quick", "--dtype", "f16"},
+        {"--seeds needs a value", "run", "quick", "--seeds"},
+        {"--seeds needs a value", "run", "quick", "--seeds", "--again"},
+        {"--again takes no value", "run", "quick", "--again=yes"},
+        {"--steps stands twice", "run", "--steps", "3", "--steps=4"},
+        {"an argument is missing", "run"},
+        {"too many arguments", "run", "quick", "slow"},
+        {"no suite 'quik'; did you mean 'quick'", "run", "quik"},
+        {"did you mean 'models'", "list", "model"},
+        {"expected step or ops", "bench", "stap"},
+        {"--format: 'xml', expected text or json", "info", "--format", "xml"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *const *c = cases[i];
+        call r = RUN(c[1], c[2], c[3], c[4], c[5]);
+        ck_assert_msg(strncmp(r.err, "peftbench: ", 11) == 0, "%s", r.err);
+        ck_assert_ptr_eq(strchr(r.err, '\n'), r.err + strlen(r.err) - 1);
+        expect(r, 2, NULL, c[0]);
+    }
+    expect(RUN("verify", "/no/such/folder"), 2, NULL, "/no/such/folder");
+    expect(RUN("report", "/no/such/folder"), 2, NULL, "/no/such/folder");
+}
+END_TEST
+
+START_TEST(debug_shows_where_errors_come_from) {
+    expect(RUN("run", "quik"), 2, NULL, "did you mean");
+    expect(RUN("--debug", "run", "quik"), 2, NULL, "suite.c:");
+    expect(RUN("run", "quik", "--debug"), 2, NULL, "suite.c:");
+    setenv("PB_DEBUG", "1", 1);
+    expect(RUN("run", "quik"), 2, NULL, "suite.c:");
+}
+END_TEST
+
+START_TEST(lists_and_info_are_text_and_json) {
+    static const char *const what[] = {"methods", "models", "datasets", "suites", "ops"};
+    for (int i = 0; i < 5; i++) {
+        pb_json *json = parsed(RUN("list", what[i], "--format=json"));
+        ck_assert_int_gt(cJSON_GetArraySize(pb_json_get(json, what[i])), 0);
+        pb_json_free(json);
+    }
+    expect(RUN("list", "methods"), 0, "lora", NULL);
+    expect(RUN("list", "models"), 0, "shape:minilm", NULL);
+    expect(RUN("list", "datasets"), 0, "wordnet", NULL);
+    expect(RUN("list", "suites"), 0, "quick", NULL);
+    expect(RUN("list", "ops"), 0, "attention_bwd", NULL);
+    expect(RUN("info"), 0, "backends", NULL);
+    pb_json *info = parsed(RUN("info", "--format", "json"));
+    const pb_json *cpu = pb_json_get(pb_json_get(info, "backends"), "cpu");
+    ck_assert(cJSON_IsTrue(pb_json_get(cpu, "available")));
+    pb_json_free(info);
+}
+END_TEST
+
+START_TEST(benchmarks_print_rates) {
+    pb_json *json = parsed(RUN("bench", "ops", "--model", "shape:minilm", "--rows", "64", "--threads", "1", "--format", "json"));
+    const pb_json *op = NULL;
+    ck_assert_int_gt(cJSON_GetArraySize(json), 20);
+    cJSON_ArrayForEach(op, json) {
+        ck_assert(pb_json_get(op, "median_s")->valuedouble > 0);
+        ck_assert(pb_json_get(op, "bytes_per_s")->valuedouble > 0);
+    }
+    pb_json_free(json);
+    json = parsed(RUN("bench", "step", "--methods", "lora", "--params", "{\"rank\": 4}", "--batch", "2", "--max-len", "8",
+                      "--steps", "2", "--warmup", "1", "--threads", "1", "--format", "json"));
+    ck_assert_int_eq(cJSON_GetArraySize(json), 1);
+    ck_assert(pb_json_get(json->child, "step_s_median")->valuedouble > 0);
+    pb_json_free(json);
+    expect(RUN("bench", "step", "--methods", "lorra"), 2, NULL, "did you mean 'lora'");
+    expect(RUN("bench", "step", "--params", "{}"), 2, NULL, "--methods");
+    expect(RUN("bench", "step", "--methods", "lora", "--params", "{\"rnak\": 4}"), 2, NULL, "rank");
+}
+END_TEST
+
+/* ---- whole suites ---- */
+
+typedef struct home {
+    char *dir, *file, *out;
+} home;
+
+static home settle(const char *name) {
+    home h = {.dir = pb_path_join(scratch, name)};
+    pb_assert_ok(pb_make_dirs(h.dir));
+    pb_tiny_suite_write(h.dir);
+    h.file = pb_path_join(h.dir, "tiny.json");
+    h.out = pb_path_join(h.dir, "results");
+    return h;
+}
+
+static void leave(home *h) {
+    free(h->dir);
+    free(h->file);
+    free(h->out);
+}
+
+static int records_of(const char *dir, pb_run_status status) {
+    pb_record *records = NULL;
+    int n = 0, count = 0;
+    pb_assert_ok(pb_records_load(dir, true, &records, &n));
+    for (int i = 0; i < n; i++) {
+        if (records[i].status != status) ck_assert_msg(status != PB_RUN_OK, "%s", records[i].reason);
+        count += records[i].status == status;
+    }
+    pb_records_free(records, n);
+    return count;
+}
+
+#define TINY(h, ...) RUN("run", (h).file, "--out", (h).out, "--threads", "1", __VA_ARGS__)
+
+START_TEST(a_suite_runs_resumes_verifies_and_reports) {
+    home h = settle("Käse und Brot");
+    setenv("LC_ALL", "de_DE.UTF-8", 1); /* decimals with a comma must change nothing */
+    expect(TINY(h, "--no-report"), 0, "LoRA r2", "[4/4]");
+    ck_assert_int_eq(records_of(h.out, PB_RUN_OK), 4);
+    expect(TINY(h, "--no-report"), 0, "2 ok", "4 of 4 runs were finished already");
+    expect(RUN("verify", h.out), 0, "4 records", NULL);
+    pb_json *json = parsed(RUN("verify", h.out, "--format", "json"));
+    ck_assert_int_eq((int)pb_json_get(json, "checked")->valuedouble, 4);
+    ck_assert_int_eq((int)pb_json_get(json, "bad")->valuedouble, 0);
+    pb_json_free(json);
+    json = parsed(TINY(h, "--no-report", "--format=json"));
+    ck_assert_int_eq(cJSON_GetArraySize(json), 2);
+    pb_json_free(json);
+    leave(&h);
+}
+END_TEST
+
+START_TEST(equal_seeds_give_equal_samples) {
+    home h = settle("one"), again = settle("two");
+    expect(TINY(h, "--no-report", "--seeds=1"), 0, "full", "[2/2]");
+    expect(RUN("run", again.file, "--out", again.out, "--threads", "2", "--no-report", "--seeds=1"), 0, "full", "[2/2]");
+    pb_record *a = NULL, *b = NULL;
+    int n = 0, m = 0;
+    pb_assert_ok(pb_records_load(h.out, true, &a, &n));
+    pb_assert_ok(pb_records_load(again.out, true, &b, &m));
+    ck_assert_int_eq(n, 2);
+    ck_assert_int_eq(m, 2);
+    for (int i = 0; i < n; i++) {
+        ck_assert_str_eq(a[i].run_id, b[i].run_id);
+        const pb_sample *x = pb_record_find_sample(&a[i], "eval/test/nll"), *y = pb_record_find_sample(&b[i], "eval/test/nll");
+        ck_assert(x && y);
+        ck_assert_str_eq(x->sha256, y->sha256);
+    }
+    pb_records_free(a, n);
+    pb_records_free(b, m);
+    leave(&h);
+    leave(&again);
+}
+END_TEST
+
+START_TEST(a_report_and_plots_follow) {
+    home h = settle("report");
+    char file[1200], suite[1100];
+    expect(TINY(h, "--seeds", "2"), 0, "report.html", "[4/4]");
+    snprintf(suite, sizeof suite, "%s/tiny", h.out);
+    static const char *const files[] = {"report.html", "report.md", "summary.csv"};
+    for (int i = 0; i < 3; i++) {
+        snprintf(file, sizeof file, "%s/%s", suite, files[i]);
+        ck_assert_msg(pb_file_exists(file), "%s", file);
+        ck_assert_int_eq(unlink(file), 0);
+    }
+    expect(RUN("report", suite), 0, "report.html", NULL);
+    for (int i = 0; i < 3; i++) {
+        snprintf(file, sizeof file, "%s/%s", suite, files[i]);
+        ck_assert_msg(pb_file_exists(file), "%s", file);
+    }
+    if (pb_plots_available() == PB_OK) expect(RUN("plot", suite), 0, ".svg", NULL);
+    setenv("PATH", "/no/such/place", 1);
+    expect(RUN("plot", suite), 3, NULL, "gnuplot");
+    expect(TINY(h, "--seeds", "2"), 0, "report.html", "gnuplot");
+    leave(&h);
+}
+END_TEST
+
+START_TEST(dry_run_predicts_and_trains_nothing) {
+    home h = settle("dry");
+    expect(TINY(h, "--dry-run"), 0, "optimizer", NULL);
+    ck_assert(!pb_is_dir(h.out));
+    pb_json *json = parsed(TINY(h, "--dry-run", "--format", "json"));
+    const pb_json *runs = pb_json_get(json, "runs"), *run = NULL;
+    ck_assert_int_eq(cJSON_GetArraySize(runs), 4);
+    cJSON_ArrayForEach(run, runs) {
+        ck_assert(pb_json_get(pb_json_get(run, "memory_bytes"), "total")->valuedouble > 0);
+        ck_assert(pb_json_get(run, "seconds_per_step")->valuedouble > 0);
+    }
+    pb_json_free(json);
+    expect(TINY(h, "--dry-run", "--memory-budget", "1Gi"), 0, "optimizer", NULL);
+    expect(TINY(h, "--dry-run", "--memory-budget", "4K"), 1, "optimizer", "over the memory budget of 3.9 KiB (4000 bytes)");
+    leave(&h);
+}
+END_TEST
+
+START_TEST(a_budget_that_is_too_small_is_a_row) {
+    home h = settle("oom");
+    expect(TINY(h, "--memory-budget", "4Ki", "--no-report"), 1, "2 oom", "4 of 4 runs failed");
+    ck_assert_int_eq(records_of(h.out, PB_RUN_OOM), 4);
+    expect(TINY(h, "--no-report"), 0, "2 ok", "[4/4]");
+    ck_assert_int_eq(records_of(h.out, PB_RUN_OK), 4);
+    leave(&h);
+}
+END_TEST
+
+START_TEST(overrides_have_their_own_folder) {
+    home h = settle("overrides");
+    char *texts = pb_path_join(h.dir, "texts"), *here = pb_path_join(h.out, "tiny-texts-steps2");
+    expect(TINY(h, "--no-report", "--steps", "2", "--methods", "full", "--seeds", "1", "--data", texts), 0, "full", "[1/1]");
+    ck_assert_int_eq(records_of(here, PB_RUN_OK), 1);
+    expect(TINY(h, "--no-report", "--model", "/no/such/model"), 3, NULL, "--model");
+    expect(TINY(h, "--no-report", "--model", "shape:minilm"), 2, NULL, "not trained");
+    expect(TINY(h, "--no-report", "--data", "/no/such/data"), 2, NULL, "no such folder");
+    free(texts);
+    free(here);
+    leave(&h);
+}
+END_TEST
+
+START_TEST(places_that_cannot_be_written_are_named) {
+    home h = settle("blocked");
+    char *file = pb_path_join(h.dir, "file"), *below = pb_path_join(file, "results");
+    pb_tiny_write(h.dir, "file", "x");
+    expect(RUN("run", h.file, "--out", file), 2, NULL, "is a file");
+    call c = RUN("run", h.file, "--out", below);
+    ck_assert_msg(c.code == 3 || c.code == 2, "%d", c.code);
+    expect(c, c.code, NULL, below);
+    expect(RUN("run", h.file, "--out", "/proc/no-such-place"), 3, NULL, "/proc/no-such-place");
+    free(file);
+    free(below);
+    leave(&h);
+}
+END_TEST
+
+START_TEST(a_signal_ends_a_suite_with_its_code) {
+    home h = settle("signal");
+    int signal_number = _i ? SIGINT : SIGTERM;
+    char *const argv[] = {(char *)(uintptr_t)"peftbench", (char *)(uintptr_t)"run", h.file, (char *)(uintptr_t)"--out", h.out,
+                          (char *)(uintptr_t)"--steps", (char *)(uintptr_t)"500000", NULL};
+    pid_t pid = start(argv, "signal");
+    char *suite = pb_path_join(h.out, "tiny-steps500000"), path[1200];
+    struct timespec nap = {.tv_nsec = 20000000};
+    snprintf(path, sizeof path, "%s/signal.err", scratch);
+    for (int i = 0; i < 3000; i++) { /* until a run has started */
+        char *err = pb_file_exists(path) ? slurp(path) : strdup("");
+        bool started = strstr(err, "started") != NULL;
+        free(err);
+        if (started) break;
+        nanosleep(&nap, NULL);
+    }
+    int64_t begin = pb_now_ns();
+    kill(pid, signal_number);
+    call c = finish(pid, "signal");
+    ck_assert_int_lt(pb_now_ns() - begin, INT64_C(6000000000));
+    expect(c, 128 + signal_number, NULL, "the same command goes on from here");
+    ck_assert_int_eq(records_of(suite, PB_RUN_INTERRUPTED), 1);
+    free(suite);
+    leave(&h);
+}
+END_TEST
+
+START_TEST(eight_programs_share_a_folder) {
+    home h = settle("eight");
+    pid_t pids[8];
+    char name[8][16];
+    char *const argv[] = {(char *)(uintptr_t)"peftbench", (char *)(uintptr_t)"run", h.file, (char *)(uintptr_t)"--out", h.out,
+                          (char *)(uintptr_t)"--threads=1", (char *)(uintptr_t)"--no-report", NULL};
+    for (int i = 0; i < 8; i++) {
+        snprintf(name[i], sizeof name[i], "eight%d", i);
+        pids[i] = start(argv, name[i]);
+    }
+    int ended = 0;
+    for (int i = 0; i < 8; i++) {
+        call c = finish(pids[i], name[i]);
+        for (const char *p = c.err; (p = strstr(p, ": ok, ")); p++) ended++;
+        expect(c, 0, "LoRA r2", "");
+    }
+    ck_assert_int_eq(ended, 4); /* each run was done by exactly one of them */
+    ck_assert_int_eq(records_of(h.out, PB_RUN_OK), 4);
+    expect(RUN("verify", h.out), 0, "4 records", NULL);
+    leave(&h);
+}
+END_TEST
+
+START_TEST(verify_finds_a_changed_byte) {
+    home h = settle("changed");
+    char **names = NULL, path[1400];
+    size_t n = 0;
+    expect(TINY(h, "--no-report", "--seeds", "1", "--methods", "full"), 0, "full", "ok");
+    snprintf(path, sizeof path, "%s/tiny", h.out);
+    pb_assert_ok(pb_list_dir(path, &names, &n));
+    snprintf(path, sizeof path, "%s/tiny/%s", h.out, names[n - 1]);
+    char *text = pb_tiny_read(path, "record.json");
+    char *digit = strstr(text, "\"seed\": \"1\"");
+    ck_assert_ptr_nonnull(digit);
+    digit[9] = (char)50;
+    pb_tiny_write(path, "record.json", text);
+    expect(RUN("verify", h.out), 1, "record.json", "1 of 1");
+    free(text);
+    pb_names_free(names, n);
+    leave(&h);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("cli");
+    TCase *t = pb_test_case(s, "words");
+    tcase_add_checked_fixture(t, open_scratch, close_scratch);
+    tcase_add_test(t, help_names_commands_options_and_defaults);
+    tcase_add_test(t, usage_errors_exit_2_with_one_line);
+    tcase_add_test(t, debug_shows_where_errors_come_from);
+    tcase_add_test(t, lists_and_info_are_text_and_json);
+    tcase_add_test(t, benchmarks_print_rates);
+    t = pb_test_case(s, "suites");
+    tcase_add_checked_fixture(t, open_scratch, close_scratch);
+    tcase_add_test(t, a_suite_runs_resumes_verifies_and_reports);
+    tcase_add_test(t, equal_seeds_give_equal_samples);
+    tcase_add_test(t, a_report_and_plots_follow);
+    tcase_add_test(t, dry_run_predicts_and_trains_nothing);
+    tcase_add_test(t, a_budget_that_is_too_small_is_a_row);
+    tcase_add_test(t, overrides_have_their_own_folder);
+    tcase_add_test(t, places_that_cannot_be_written_are_named);
+    tcase_add_loop_test(t, a_signal_ends_a_suite_with_its_code, 0, 2);
+    tcase_add_test(t, eight_programs_share_a_folder);
+    tcase_add_test(t, verify_finds_a_changed_byte);
+    return pb_run_suite(s);
+}
