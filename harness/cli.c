@@ -9,16 +9,16 @@
 #include "harness/environment.h"
 
 const pb_command *const pb_commands[] = {
-    &pb_command_list, &pb_command_run,   &pb_command_report, &pb_command_plot,
+    &pb_command_list,   &pb_command_run,   &pb_command_report, &pb_command_plot,
     &pb_command_verify, &pb_command_bench, &pb_command_info,
 };
 const int pb_command_count = sizeof pb_commands / sizeof pb_commands[0];
 const char *const pb_format_choices[] = {"text", "json", NULL};
 
 static void print_usage(FILE *out) {
-    fprintf(out,
-            "peftbench compares fine-tuning methods on one model and one data set: quality, time, memory.\n\n"
-            "usage: peftbench COMMAND [ARGUMENTS] [OPTIONS]\n\n");
+    fprintf(out, "peftbench compares fine-tuning methods on one model and one data set: quality, "
+                 "time, memory.\n\n"
+                 "usage: peftbench COMMAND [ARGUMENTS] [OPTIONS]\n\n");
     for (int i = 0; i < pb_command_count; i++) {
         const pb_command *c = pb_commands[i];
         char head[64];
@@ -29,18 +29,21 @@ static void print_usage(FILE *out) {
             "\n  --help       this text; after a command: its options\n"
             "  --version    the version\n"
             "  --debug      errors show where they came from (also PB_DEBUG=1)\n\n"
-            "Exit status: 0 done, 1 a check or a run failed, 2 usage or bad input, 3 the environment lacks\n"
+            "Exit status: 0 done, 1 a check or a run failed, 2 usage or bad input, 3 the "
+            "environment lacks\n"
             "something, 130 and 143 after SIGINT and SIGTERM.\n\n"
             "First steps: peftbench run quick --seeds 1, then open results/quick/report.html\n");
 }
 
 static void print_command_help(const pb_command *c, const pb_option *options, int n) {
-    printf("usage: peftbench %s%s%s [OPTIONS]\n\n%s\n", c->name, *c->args ? " " : "", c->args, c->details);
+    printf("usage: peftbench %s%s%s [OPTIONS]\n\n%s\n", c->name, *c->args ? " " : "", c->args,
+           c->details);
     printf("options:\n");
     pb_options_help(stdout, options, n);
 }
 
-pb_status pb_cli_parse(pb_cli *cli, const pb_option *options, int n, int argc, char **argv, pb_command_line *line) {
+pb_status pb_cli_parse(pb_cli *cli, const pb_option *options, int n, int argc, char **argv,
+                       pb_command_line *line) {
     const pb_command *c = cli->command;
     PB_RETURN(pb_options_parse(options, n, argc, argv, line));
     if (line->help) {
@@ -49,8 +52,8 @@ pb_status pb_cli_parse(pb_cli *cli, const pb_option *options, int n, int argc, c
     }
     if (line->n_args >= c->min_args && line->n_args <= c->max_args) return PB_OK;
     return PB_ERROR(PB_E_INPUT, "%s: usage: peftbench %s %s; see peftbench %s --help",
-                    line->n_args < c->min_args ? "an argument is missing" : "too many arguments", c->name, c->args,
-                    c->name);
+                    line->n_args < c->min_args ? "an argument is missing" : "too many arguments",
+                    c->name, c->args, c->name);
 }
 
 pb_status pb_cli_built(bool ok) {
@@ -78,8 +81,8 @@ static const pb_command *find(const char *name) {
 static pb_status unknown_command(const char *name) {
     const char *names[16];
     for (int i = 0; i < pb_command_count; i++) names[i] = pb_commands[i]->name;
-    return PB_ERROR(PB_E_INPUT, "unknown command '%s'; did you mean '%s'? See peftbench --help", name,
-                    pb_nearest(name, names, (size_t)pb_command_count));
+    return PB_ERROR(PB_E_INPUT, "unknown command '%s'; did you mean '%s'? See peftbench --help",
+                    name, pb_nearest(name, names, (size_t)pb_command_count));
 }
 
 /* Takes --debug out of argv wherever it stands before "--"; returns the new argc. */

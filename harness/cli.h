@@ -14,7 +14,8 @@ typedef struct pb_command pb_command;
 typedef struct pb_cli {
     const pb_command *command;
     bool debug;    /* errors with the frames they came through */
-    int exit_code; /* what PB_OK or PB_E_INTERRUPTED exits with when it is not the usual code (128 + signal) */
+    int exit_code; /* what PB_OK or PB_E_INTERRUPTED exits with when it is not the usual code (128 +
+                      signal) */
 } pb_cli;
 
 struct pb_command {
@@ -26,19 +27,22 @@ struct pb_command {
     pb_status (*run)(pb_cli *cli, int argc, char **argv); /* argv without the command's name */
 };
 
-extern const pb_command pb_command_list, pb_command_run, pb_command_report, pb_command_plot, pb_command_verify,
-    pb_command_bench, pb_command_info;
+extern const pb_command pb_command_list, pb_command_run, pb_command_report, pb_command_plot,
+    pb_command_verify, pb_command_bench, pb_command_info;
 extern const pb_command *const pb_commands[];
 extern const int pb_command_count;
 
-/* Parses argv against the command's options; prints the help to stdout when asked for, then line->help is true and the
- * command is done. Checks the number of arguments. */
-pb_status pb_cli_parse(pb_cli *cli, const pb_option *options, int n, int argc, char **argv, pb_command_line *line);
+/* Parses argv against the command's options; prints the help to stdout when asked for, then
+ * line->help is true and the command is done. Checks the number of arguments. */
+pb_status pb_cli_parse(pb_cli *cli, const pb_option *options, int n, int argc, char **argv,
+                       pb_command_line *line);
 
 /* The rows that several commands share. */
-#define PB_OPTION_FORMAT(var)                                                                       \
-    {.name = "format", .kind = PB_OPT_CHOICE, .value = (var), .arg = "text|json",                   \
-     .help = "how stdout is written (default text)", .choices = pb_format_choices}
+#define PB_OPTION_FORMAT(var)                                                        \
+    {                                                                                \
+        .name = "format", .kind = PB_OPT_CHOICE, .value = (var), .arg = "text|json", \
+        .help = "how stdout is written (default text)", .choices = pb_format_choices \
+    }
 extern const char *const pb_format_choices[]; /* "text", "json" */
 
 /* Prints a JSON tree with line breaks to stdout and frees it. */

@@ -1,4 +1,5 @@
-/* peftbench bench step: the speed of a training step per method, on random tokens. bench ops: cli_bench_ops.c. */
+/* peftbench bench step: the speed of a training step per method, on random tokens. bench ops:
+ * cli_bench_ops.c. */
 #include "harness/cli_bench.h"
 
 #include <inttypes.h>
@@ -24,15 +25,22 @@ pb_status pb_bench_dtype(const pb_bench_request *q, pb_dtype *out) {
 
 /* ---- one result ---- */
 
-static pb_status add_result(pb_json *list, const pb_method *m, pb_dtype dtype, const pb_bench_step_result *r) {
+static pb_status add_result(pb_json *list, const pb_method *m, pb_dtype dtype,
+                            const pb_bench_step_result *r) {
     pb_json *o = pb_json_add_object(list, NULL);
-    bool ok = pb_json_add_str(o, "method", m->name) && pb_json_add_str(o, "dtype", pb_dtype_name(dtype)) &&
-              pb_json_add_f64(o, "step_s_median", r->median_s) && pb_json_add_f64(o, "step_s_p10", r->p10_s) &&
-              pb_json_add_f64(o, "step_s_p90", r->p90_s) && pb_json_add_f64(o, "forward_s", r->forward_s) &&
-              pb_json_add_f64(o, "backward_s", r->backward_s) && pb_json_add_f64(o, "optimizer_s", r->optimizer_s) &&
+    bool ok = pb_json_add_str(o, "method", m->name) &&
+              pb_json_add_str(o, "dtype", pb_dtype_name(dtype)) &&
+              pb_json_add_f64(o, "step_s_median", r->median_s) &&
+              pb_json_add_f64(o, "step_s_p10", r->p10_s) &&
+              pb_json_add_f64(o, "step_s_p90", r->p90_s) &&
+              pb_json_add_f64(o, "forward_s", r->forward_s) &&
+              pb_json_add_f64(o, "backward_s", r->backward_s) &&
+              pb_json_add_f64(o, "optimizer_s", r->optimizer_s) &&
               pb_json_add_f64(o, "examples_per_s", r->examples_per_s) &&
-              pb_json_add_f64(o, "tokens_per_s", r->tokens_per_s) && pb_json_add_f64(o, "flops_per_step", r->flops) &&
-              pb_json_add_f64(o, "flops_per_s", r->flops_per_s) && pb_json_add_f64(o, "gemm_limit", r->gemm_limit) &&
+              pb_json_add_f64(o, "tokens_per_s", r->tokens_per_s) &&
+              pb_json_add_f64(o, "flops_per_step", r->flops) &&
+              pb_json_add_f64(o, "flops_per_s", r->flops_per_s) &&
+              pb_json_add_f64(o, "gemm_limit", r->gemm_limit) &&
               pb_json_add_f64(o, "limit_share", r->limit_share) &&
               pb_json_add_f64(o, "product_share", r->product_share) &&
               pb_json_add_i64(o, "params_total", r->params_total) &&
@@ -52,7 +60,8 @@ static pb_status add_result(pb_json *list, const pb_method *m, pb_dtype dtype, c
 
 static void add_row(pb_table *t, const pb_method *m, const pb_bench_step_result *r) {
     char bytes[32];
-    const double ms[] = {r->median_s, r->p10_s, r->p90_s, r->forward_s, r->backward_s, r->optimizer_s};
+    const double ms[] = {r->median_s,  r->p10_s,      r->p90_s,
+                         r->forward_s, r->backward_s, r->optimizer_s};
     pb_table_row(t);
     pb_table_cell(t, 0, "%s", m->name);
     for (int i = 0; i < 6; i++) pb_table_cell(t, i + 1, "%.2f", ms[i] * 1e3);
@@ -94,16 +103,25 @@ static pb_status check_params(const pb_bench_request *q, pb_json **params) {
 }
 
 static pb_status bench_step(const pb_bench_request *q) {
-    static const char *const head[] = {"METHOD",  "MS/STEP",    "P10",     "P90",      "FORWARD", "BACKWARD", "OPTIMIZER",
-                                       "EXAMPLES/S", "GFLOP/S", "OF GEMM", "PEAK", "TRAINABLE", NULL};
+    static const char *const head[] = {"METHOD",   "MS/STEP",   "P10",        "P90",     "FORWARD",
+                                       "BACKWARD", "OPTIMIZER", "EXAMPLES/S", "GFLOP/S", "OF GEMM",
+                                       "PEAK",     "TRAINABLE", NULL};
     pb_status status = PB_OK;
     pb_table t = {0};
     pb_json *params = NULL, *list = NULL;
     char model[1024];
-    pb_bench_step_options o = {.model = model, .device = q->device, .threads = (int)q->threads, .memory_budget = q->budget,
-                               .optimizer = (pb_optimizer)q->optimizer, .batch = q->batch, .min_len = q->min_len,
-                               .max_len = q->max_len, .accumulate = q->accumulate, .steps = q->steps,
-                               .warmup = q->warmup, .seed = 1};
+    pb_bench_step_options o = {.model = model,
+                               .device = q->device,
+                               .threads = (int)q->threads,
+                               .memory_budget = q->budget,
+                               .optimizer = (pb_optimizer)q->optimizer,
+                               .batch = q->batch,
+                               .min_len = q->min_len,
+                               .max_len = q->max_len,
+                               .accumulate = q->accumulate,
+                               .steps = q->steps,
+                               .warmup = q->warmup,
+                               .seed = 1};
     PB_TRY(check_methods(q->methods));
     PB_TRY(check_params(q, &params));
     PB_TRY(pb_suite_model("--model", q->model, NULL, model));
@@ -127,8 +145,9 @@ static pb_status bench_step(const pb_bench_request *q) {
         list = NULL;
         goto done;
     }
-    printf("%s, %s, batch %" PRId64 ", up to %" PRId64 " tokens a sequence, medians of %" PRId64 " steps in ms\n", q->model,
-           pb_dtype_name(o.dtype), q->batch, q->max_len, q->steps);
+    printf("%s, %s, batch %" PRId64 ", up to %" PRId64 " tokens a sequence, medians of %" PRId64
+           " steps in ms\n",
+           q->model, pb_dtype_name(o.dtype), q->batch, q->max_len, q->steps);
     status = pb_table_end(&t, stdout);
 done:
     free(t.rows);
@@ -139,38 +158,63 @@ done:
 
 /* ---- the command ---- */
 
-static pb_status run_bench(pb_cli *cli, int argc, char **argv) {
+#define MAX_ROWS 20
+
+static int list_options(pb_bench_request *q, pb_option out[MAX_ROWS]) {
     static const char *const dtypes[] = {"f32", "bf16", "auto", NULL};
     static const char *const optimizers[] = {"adamw", "adamw8", NULL};
-    pb_bench_request q = {.model = "shape:minilm", .device = "cpu", .dtype = 2, .batch = 32, .max_len = 64,
-                          .accumulate = 1, .steps = 20, .warmup = 3, .rows = 2048};
-    pb_command_line line;
-    const pb_option options[] = {
-        {"model", PB_OPT_TEXT, &q.model, "NAME", "shape:NAME (random weights), a name from `list models` or a\n"
-         "folder (default shape:minilm)", 0, 0, NULL, NULL},
-        {"dtype", PB_OPT_CHOICE, &q.dtype, "TYPE", "f32, bf16 or auto = bf16 where the machine has it (default auto)", 0, 0,
-         dtypes, NULL},
-        {"device", PB_OPT_TEXT, &q.device, "NAME", "cpu or ref (default cpu)", 0, 0, NULL, NULL},
-        {"threads", PB_OPT_INT, &q.threads, "N", "CPU threads (default: all)", 1, 4096, NULL, NULL},
-        {"methods", PB_OPT_TEXT, &q.methods, "A,B", "step: which methods (default: all)", 0, 0, NULL, NULL},
-        {"params", PB_OPT_TEXT, &q.params, "JSON", "step: parameters of the one method, as {\"rank\": 16}\n"
-         "(default: the method's own)", 0, 0, NULL, NULL},
-        {"batch", PB_OPT_INT, &q.batch, "N", "step: sequences (default 32)", 1, 65536, NULL, NULL},
-        {"max-len", PB_OPT_INT, &q.max_len, "N", "step: tokens of the longest sequence (default 64)", 2, 1048576, NULL, NULL},
-        {"min-len", PB_OPT_INT, &q.min_len, "N", "step: tokens of the shortest (default: as max-len)", 1, 1048576, NULL, NULL},
-        {"accumulate", PB_OPT_INT, &q.accumulate, "N", "step: micro-batches per step (default 1)", 1, 4096, NULL, NULL},
-        {"optimizer", PB_OPT_CHOICE, &q.optimizer, "NAME", "step: adamw or adamw8 (default adamw)", 0, 0, optimizers, NULL},
-        {"steps", PB_OPT_INT, &q.steps, "N", "step: timed steps (default 20)", 1, 100000, NULL, NULL},
-        {"warmup", PB_OPT_INT, &q.warmup, "N", "step: steps before them (default 3)", 1, 100000, NULL, NULL},
-        {"memory-budget", PB_OPT_SIZE, &q.budget, "SIZE", "step: bytes the arenas may take (default: no limit)", 0, 0, NULL,
-         NULL},
-        {"rows", PB_OPT_INT, &q.rows, "N", "ops: token rows (default 2048)", 64, 1048576, NULL, NULL},
-        PB_OPTION_FORMAT(&q.format),
+    const pb_option rows[] = {
+        PB_OPTION_TEXT("model", &q->model, "NAME",
+                       "shape:NAME (random weights), a name from `list models` or\n"
+                       "a folder (default shape:minilm)"),
+        PB_OPTION_CHOICE("dtype", &q->dtype, "TYPE", dtypes,
+                         "f32, bf16 or auto = bf16 where the machine has it\n(default auto)"),
+        PB_OPTION_TEXT("device", &q->device, "NAME", "cpu or ref (default cpu)"),
+        PB_OPTION_INT("threads", &q->threads, "N", 1, 4096, "CPU threads (default: all)"),
+        PB_OPTION_TEXT("methods", &q->methods, "A,B", "step: which methods (default: all)"),
+        PB_OPTION_TEXT("params", &q->params, "JSON",
+                       "step: parameters of the one method, as {\"rank\": 16}\n"
+                       "(default: the method's own)"),
+        PB_OPTION_INT("batch", &q->batch, "N", 1, 65536, "step: sequences (default 32)"),
+        PB_OPTION_INT("max-len", &q->max_len, "N", 2, 1048576,
+                      "step: tokens of the longest sequence (default 64)"),
+        PB_OPTION_INT("min-len", &q->min_len, "N", 1, 1048576,
+                      "step: tokens of the shortest (default: as max-len)"),
+        PB_OPTION_INT("accumulate", &q->accumulate, "N", 1, 4096,
+                      "step: micro-batches per step (default 1)"),
+        PB_OPTION_CHOICE("optimizer", &q->optimizer, "NAME", optimizers,
+                         "step: adamw or adamw8 (default adamw)"),
+        PB_OPTION_INT("steps", &q->steps, "N", 1, 100000, "step: timed steps (default 20)"),
+        PB_OPTION_INT("warmup", &q->warmup, "N", 1, 100000, "step: steps before them (default 3)"),
+        PB_OPTION_SIZE("memory-budget", &q->budget, "SIZE",
+                       "bytes the arenas may take (default: no limit)"),
+        PB_OPTION_INT("rows", &q->rows, "N", 64, 1048576, "ops: token rows (default 2048)"),
+        PB_OPTION_FORMAT(&q->format),
     };
-    PB_RETURN(pb_cli_parse(cli, options, sizeof options / sizeof options[0], argc, argv, &line));
+    enum { N = sizeof rows / sizeof rows[0] };
+    PB_ASSERT(N <= MAX_ROWS);
+    memcpy(out, rows, sizeof rows);
+    return N;
+}
+
+static pb_status run_bench(pb_cli *cli, int argc, char **argv) {
+    pb_bench_request q = {.model = "shape:minilm",
+                          .device = "cpu",
+                          .dtype = 2,
+                          .batch = 32,
+                          .max_len = 64,
+                          .accumulate = 1,
+                          .steps = 20,
+                          .warmup = 3,
+                          .rows = 2048};
+    pb_option options[MAX_ROWS];
+    pb_command_line line;
+    int n = list_options(&q, options);
+    PB_RETURN(pb_cli_parse(cli, options, n, argc, argv, &line));
     if (line.help) return PB_OK;
     if (q.min_len > q.max_len) {
-        return PB_ERROR(PB_E_INPUT, "--min-len %" PRId64 " is above --max-len %" PRId64, q.min_len, q.max_len);
+        return PB_ERROR(PB_E_INPUT, "--min-len %" PRId64 " is above --max-len %" PRId64, q.min_len,
+                        q.max_len);
     }
     if (strcmp(line.args[0], "step") == 0) return bench_step(&q);
     if (strcmp(line.args[0], "ops") == 0) return pb_bench_ops(&q);
@@ -181,9 +225,11 @@ const pb_command pb_command_bench = {
     .name = "bench",
     .args = "step|ops",
     .summary = "time training steps or single ops",
-    .details = "step: one training step of each method on random tokens: medians, rates, how near the products come to\n"
+    .details = "step: one training step of each method on random tokens: medians, rates, how near "
+               "the products come to\n"
                "the model's largest layer alone, and memory. No data set, no record.\n"
-               "ops: the ops of one layer, each alone: median time, GFLOP/s and GB/s from the op's own work count.\n",
+               "ops: the ops of one layer, each alone: median time, GFLOP/s and GB/s from the op's "
+               "own work count.\n",
     .min_args = 1,
     .max_args = 1,
     .run = run_bench,

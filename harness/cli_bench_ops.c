@@ -1,5 +1,5 @@
-/* peftbench bench ops: single ops at the sizes of one layer of a model. Rates come from pb_op_work: products by FLOPs, all
- * ops by least traffic. */
+/* peftbench bench ops: single ops at the sizes of one layer of a model. Rates come from pb_op_work:
+ * products by FLOPs, all ops by least traffic. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +28,8 @@ typedef struct bench {
 
 /* ---- timing ---- */
 
-static pb_status tell(bench *b, pb_op op, const char *shape, const double *samples, int64_t n, pb_work work) {
+static pb_status tell(bench *b, pb_op op, const char *shape, const double *samples, int64_t n,
+                      pb_work work) {
     double median = 0, p10 = 0, p90 = 0;
     PB_RETURN(pb_derive("median", samples, n, &median));
     PB_RETURN(pb_derive("p10", samples, n, &p10));
@@ -45,10 +46,12 @@ static pb_status tell(bench *b, pb_op op, const char *shape, const double *sampl
     pb_json *o = pb_json_add_object(b->list, NULL);
     return pb_cli_built(
         pb_json_add_str(o, "op", pb_op_name(op)) && pb_json_add_str(o, "shape", shape) &&
-        pb_json_add_str(o, "variant", variant) && pb_json_add_str(o, "dtype", pb_dtype_name(b->dtype)) &&
-        pb_json_add_i64(o, "samples", n) && pb_json_add_f64(o, "median_s", median) && pb_json_add_f64(o, "p10_s", p10) &&
+        pb_json_add_str(o, "variant", variant) &&
+        pb_json_add_str(o, "dtype", pb_dtype_name(b->dtype)) && pb_json_add_i64(o, "samples", n) &&
+        pb_json_add_f64(o, "median_s", median) && pb_json_add_f64(o, "p10_s", p10) &&
         pb_json_add_f64(o, "p90_s", p90) && pb_json_add_f64(o, "flops", work.flops) &&
-        pb_json_add_f64(o, "bytes", work.bytes) && pb_json_add_f64(o, "flops_per_s", work.flops / median) &&
+        pb_json_add_f64(o, "bytes", work.bytes) &&
+        pb_json_add_f64(o, "flops_per_s", work.flops / median) &&
         pb_json_add_f64(o, "bytes_per_s", work.bytes / median));
 }
 
@@ -126,12 +129,22 @@ static pb_status bench_products(bench *b) {
     pb_quantize4_args quantize = {.src = up, .q = q};
     pb_dequantize4_args dequantize = {.q = q, .dst = up};
     pb_lowrank_args low = {.x = x, .a = a, .b = bb, .y = y, .h = h, .scale = 2};
-    pb_lowrank_bwd_args low_bwd = {.x = x, .h = h, .a = a, .b = bb, .dy = y, .dx = x, .da = da, .db = db, .scale = 2,
+    pb_lowrank_bwd_args low_bwd = {.x = x,
+                                   .h = h,
+                                   .a = a,
+                                   .b = bb,
+                                   .dy = y,
+                                   .dx = x,
+                                   .da = da,
+                                   .db = db,
+                                   .scale = 2,
                                    .beta_dx = 1};
     PB_RETURN(matrix(b, b->dtype, b->rows, b->C, &low_bwd.dx));
-    snprintf(shape, sizeof shape, "%lld x %lld x %lld", (long long)b->rows, (long long)b->C, (long long)b->C);
+    snprintf(shape, sizeof shape, "%lld x %lld x %lld", (long long)b->rows, (long long)b->C,
+             (long long)b->C);
     PB_RETURN(time_op(b, PB_OP_gemm, &gemm, shape));
-    snprintf(shape, sizeof shape, "%lld x %lld -> %lld", (long long)b->rows, (long long)b->C, (long long)b->FF);
+    snprintf(shape, sizeof shape, "%lld x %lld -> %lld", (long long)b->rows, (long long)b->C,
+             (long long)b->FF);
     PB_RETURN(time_op(b, PB_OP_linear, &linear, shape));
     PB_RETURN(pb_quantize4(b->dev, &quantize));
     strncat(shape, " nf4", sizeof shape - strlen(shape) - 1);
@@ -163,9 +176,22 @@ static pb_status bench_pointwise(bench *b) {
     pb_act_bwd_args act_bwd = {.act = PB_ACT_GELU, .x = wide, .dy = wide2, .dx = wide3};
     pb_swiglu_fwd_args swiglu = {.gate = wide, .up = wide2, .y = wide3};
     pb_dropout_args dropout = {.x = x, .y = y, .drop = {.p = 0.1f, .key = 1, .stream = 2}};
-    pb_norm_fwd_args norm = {.norm = PB_NORM_LAYER, .x = x, .res = res, .gamma = gamma, .beta = beta, .y = y, .sum = d,
-                             .mean = mean, .rstd = rstd, .eps = 1e-5};
-    pb_norm_bwd_args norm_bwd = {.norm = PB_NORM_LAYER, .dy = y, .sum = d, .gamma = gamma, .mean = mean, .rstd = rstd,
+    pb_norm_fwd_args norm = {.norm = PB_NORM_LAYER,
+                             .x = x,
+                             .res = res,
+                             .gamma = gamma,
+                             .beta = beta,
+                             .y = y,
+                             .sum = d,
+                             .mean = mean,
+                             .rstd = rstd,
+                             .eps = 1e-5};
+    pb_norm_bwd_args norm_bwd = {.norm = PB_NORM_LAYER,
+                                 .dy = y,
+                                 .sum = d,
+                                 .gamma = gamma,
+                                 .mean = mean,
+                                 .rstd = rstd,
                                  .dx = x};
     pb_axpby_args axpby = {.x = x, .y = y, .alpha = 1, .beta = 1};
     snprintf(shape, sizeof shape, "%lld x %lld gelu", (long long)b->rows, (long long)b->FF);
@@ -192,14 +218,36 @@ static pb_status bench_sequence(bench *b) {
     for (int i = 0; i < 4; i++) PB_RETURN(matrix(b, b->dtype, rows, kv, keys[i]));
     PB_RETURN(vector(b, M, rows * b->NH, 0, 1, &lse));
     PB_RETURN(indices(b, sequences + 1, 0, SEQUENCE, &cu));
-    pb_attention_fwd_args fwd = {.q = q, .k = k, .v = v, .o = o, .lse = lse, .cu = cu, .heads = b->NH, .kv_heads = b->NKV,
-                                 .head_dim = b->HS, .sequences = sequences, .max_len = SEQUENCE,
+    pb_attention_fwd_args fwd = {.q = q,
+                                 .k = k,
+                                 .v = v,
+                                 .o = o,
+                                 .lse = lse,
+                                 .cu = cu,
+                                 .heads = b->NH,
+                                 .kv_heads = b->NKV,
+                                 .head_dim = b->HS,
+                                 .sequences = sequences,
+                                 .max_len = SEQUENCE,
                                  .scale = 1 / sqrt((double)b->HS)};
-    pb_attention_bwd_args bwd = {.q = q, .k = k, .v = v, .o = o, .lse = lse, .cu = cu, .d_o = dout, .dq = dq, .dk = dk,
-                                 .dv = dv, .heads = b->NH, .kv_heads = b->NKV, .head_dim = b->HS,
-                                 .sequences = sequences, .max_len = SEQUENCE, .scale = fwd.scale};
-    snprintf(shape, sizeof shape, "%lld x %d, %lld heads of %lld", (long long)sequences, SEQUENCE, (long long)b->NH,
-             (long long)b->HS);
+    pb_attention_bwd_args bwd = {.q = q,
+                                 .k = k,
+                                 .v = v,
+                                 .o = o,
+                                 .lse = lse,
+                                 .cu = cu,
+                                 .d_o = dout,
+                                 .dq = dq,
+                                 .dk = dk,
+                                 .dv = dv,
+                                 .heads = b->NH,
+                                 .kv_heads = b->NKV,
+                                 .head_dim = b->HS,
+                                 .sequences = sequences,
+                                 .max_len = SEQUENCE,
+                                 .scale = fwd.scale};
+    snprintf(shape, sizeof shape, "%lld x %d, %lld heads of %lld", (long long)sequences, SEQUENCE,
+             (long long)b->NH, (long long)b->HS);
     PB_RETURN(time_op(b, PB_OP_attention_fwd, &fwd, shape));
     PB_RETURN(time_op(b, PB_OP_attention_bwd, &bwd, shape));
     PB_RETURN(matrix(b, b->dtype, sequences, heads, &pooled));
@@ -211,12 +259,14 @@ static pb_status bench_sequence(bench *b) {
     PB_RETURN(indices(b, rows, b->V, 0, &ids));
     PB_RETURN(indices(b, rows, SEQUENCE, 0, &positions));
     pb_embed_fwd_args embed = {.word = word, .ids = ids, .positions = positions, .y = y};
-    snprintf(shape, sizeof shape, "%lld of %lld x %lld", (long long)rows, (long long)b->V, (long long)b->C);
+    snprintf(shape, sizeof shape, "%lld of %lld x %lld", (long long)rows, (long long)b->V,
+             (long long)b->C);
     return time_op(b, PB_OP_embed_fwd, &embed, shape);
 }
 
 static pb_status bench_training(bench *b) {
-    pb_tensor logits, target, loss, pred, w, g, m, v, copy = {0}, m8, v8, ma, va, norm, coef, weight, w2, a, bb, n, c, mag;
+    pb_tensor logits, target, loss, pred, w, g, m, v, copy = {0}, m8, v8, ma, va, norm, coef,
+                                                      weight, w2, a, bb, n, c, mag;
     char shape[64];
     pb_dtype M = pb_dtype_master(b->dtype);
     int64_t numel = b->FF * b->C, blocks = (numel + 255) / 256, rows = 64;
@@ -226,7 +276,8 @@ static pb_status bench_training(bench *b) {
     PB_RETURN(pb_alloc1(b->dev, PB_MEM_DATA, PB_I32, rows, &pred));
     pb_tensor *const vectors[] = {&w, &g, &m};
     for (int i = 0; i < 3; i++) PB_RETURN(matrix(b, M, b->FF, b->C, vectors[i]));
-    PB_RETURN(pb_alloc2(b->dev, PB_MEM_DATA, M, b->FF, b->C, &v)); /* second moments are not negative */
+    PB_RETURN(
+        pb_alloc2(b->dev, PB_MEM_DATA, M, b->FF, b->C, &v)); /* second moments are not negative */
     if (b->dtype == PB_BF16) PB_RETURN(matrix(b, b->dtype, b->FF, b->C, &copy));
     PB_RETURN(pb_alloc1(b->dev, PB_MEM_DATA, PB_U8, numel, &m8));
     PB_RETURN(pb_alloc1(b->dev, PB_MEM_DATA, PB_U8, numel, &v8));
@@ -234,13 +285,27 @@ static pb_status bench_training(bench *b) {
     PB_RETURN(vector(b, M, blocks, 0.1, 0.2, &va));
     PB_RETURN(vector(b, M, 1, 0, 1, &norm));
     PB_RETURN(vector(b, M, 1, 0, 1, &coef));
-    pb_cross_entropy_args ce = {.logits = logits, .target = target, .loss = loss, .pred = pred, .dlogits = logits,
+    pb_cross_entropy_args ce = {.logits = logits,
+                                .target = target,
+                                .loss = loss,
+                                .pred = pred,
+                                .dlogits = logits,
                                 .scale = 1.0 / (double)rows};
-    pb_adamw_item item = {.w = w, .g = g, .m = m, .v = v, .copy = copy, .lr = 1e-3, .weight_decay = 0.01};
-    pb_adamw_args adamw = {.items = &item, .n = 1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .step = 10};
-    pb_adamw8_item item8 = {.w = w, .g = g, .copy = copy, .m = m8, .v = v8, .m_absmax = ma, .v_absmax = va, .lr = 1e-3,
+    pb_adamw_item item = {
+        .w = w, .g = g, .m = m, .v = v, .copy = copy, .lr = 1e-3, .weight_decay = 0.01};
+    pb_adamw_args adamw = {
+        .items = &item, .n = 1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .step = 10};
+    pb_adamw8_item item8 = {.w = w,
+                            .g = g,
+                            .copy = copy,
+                            .m = m8,
+                            .v = v8,
+                            .m_absmax = ma,
+                            .v_absmax = va,
+                            .lr = 1e-3,
                             .weight_decay = 0.01};
-    pb_adamw8_args adamw8 = {.items = &item8, .n = 1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .step = 10};
+    pb_adamw8_args adamw8 = {
+        .items = &item8, .n = 1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .step = 10};
     pb_grad_norm_args grad_norm = {.grads = &g, .n = 1, .norm = norm, .coef = coef, .max_norm = 1};
     snprintf(shape, sizeof shape, "%lld x %lld", (long long)rows, (long long)b->V);
     PB_RETURN(time_op(b, PB_OP_cross_entropy, &ce, shape));
@@ -254,7 +319,8 @@ static pb_status bench_training(bench *b) {
     pb_tensor *const sums[] = {&w2, &n, &c, &mag};
     for (int i = 0; i < 4; i++) PB_RETURN(vector(b, M, b->FF, 1, 2, sums[i]));
     pb_weight_norm2_args norm2 = {.w = {.dense = weight}, .y = w2};
-    pb_dora_norm_args dora = {.w = {.dense = weight}, .w2 = w2, .a = a, .b = bb, .m = mag, .n = n, .c = c, .scale = 2};
+    pb_dora_norm_args dora = {
+        .w = {.dense = weight}, .w2 = w2, .a = a, .b = bb, .m = mag, .n = n, .c = c, .scale = 2};
     PB_RETURN(time_op(b, PB_OP_weight_norm2, &norm2, shape));
     return time_op(b, PB_OP_dora_norm, &dora, shape);
 }
@@ -270,13 +336,16 @@ static pb_status set_sizes(const pb_bench_request *q, bench *b) {
     } else {
         PB_RETURN(pb_model_config_load(model, &c));
     }
-    *b = (bench){.rows = q->rows, .C = c.C, .FF = c.FF, .V = c.V, .NH = c.NH, .NKV = c.NKV, .HS = c.HS};
+    *b = (bench){
+        .rows = q->rows, .C = c.C, .FF = c.FF, .V = c.V, .NH = c.NH, .NKV = c.NKV, .HS = c.HS};
     return pb_bench_dtype(q, &b->dtype);
 }
 
 pb_status pb_bench_ops(const pb_bench_request *q) {
-    static const char *const head[] = {"OP", "SHAPE", "KERNEL", "MEDIAN US", "P10", "P90", "GFLOP/S", "GB/S", NULL};
-    static pb_status (*const groups[])(bench *b) = {bench_products, bench_pointwise, bench_sequence, bench_training};
+    static const char *const head[] = {"OP",  "SHAPE",   "KERNEL", "MEDIAN US", "P10",
+                                       "P90", "GFLOP/S", "GB/S",   NULL};
+    static pb_status (*const groups[])(bench * b) = {bench_products, bench_pointwise,
+                                                     bench_sequence, bench_training};
     pb_status status = PB_OK;
     bench b = {0};
     pb_device_options options = {.threads = (int)q->threads, .memory_budget = q->budget};
@@ -294,7 +363,8 @@ pb_status pb_bench_ops(const pb_bench_request *q) {
         b.list = NULL;
         goto done;
     }
-    printf("%s on %s with %d threads, %s\n", q->model, q->device, pb_device_threads(b.dev), pb_dtype_name(b.dtype));
+    printf("%s on %s with %d threads, %s\n", q->model, q->device, pb_device_threads(b.dev),
+           pb_dtype_name(b.dtype));
     status = pb_table_end(&b.table, stdout);
 done:
     free(b.table.rows);

@@ -19,7 +19,9 @@ static pb_status add_backend(pb_json *list, const char *name) {
         ok = ok && pb_json_add_i64(o, "threads", pb_device_threads(dev)) &&
              pb_json_add_bool(o, "fast_bf16", pb_device_fast_dtype(dev, PB_BF16));
     } else {
-        ok = ok && pb_json_add_str(o, "why_not", found == PB_E_INPUT ? "not part of this build" : pb_error_message());
+        ok = ok &&
+             pb_json_add_str(o, "why_not",
+                             found == PB_E_INPUT ? "not part of this build" : pb_error_message());
     }
     pb_device_close(dev);
     pb_error_clear();
@@ -29,7 +31,8 @@ static pb_status add_backend(pb_json *list, const char *name) {
 static pb_status collect(pb_json *root) {
     static const char *const backends[] = {"cpu", "ref", "cuda"};
     pb_json *list = pb_json_add_object(root, "backends");
-    for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++) PB_RETURN(add_backend(list, backends[i]));
+    for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++)
+        PB_RETURN(add_backend(list, backends[i]));
     pb_json *plots = pb_json_add_object(root, "gnuplot");
     pb_status found = pb_plots_available();
     bool ok = pb_json_add_bool(plots, "available", found == PB_OK) &&
@@ -59,7 +62,7 @@ static bool is_leaf_list(const pb_json *v) {
 
 static void print_tree(const pb_json *o, int depth) {
     const pb_json *v = NULL;
-    cJSON_ArrayForEach(v, o) {
+    cJSON_ArrayForEach (v, o) {
         printf("%*s%s:", 2 * depth, "", v->string ? v->string : "-");
         if (is_leaf_list(v)) {
             for (const pb_json *e = v->child; e; e = e->next) {
@@ -105,7 +108,8 @@ const pb_command pb_command_info = {
     .name = "info",
     .args = "",
     .summary = "the machine, the backends, the libraries",
-    .details = "Prints what records say about this machine and build, which backends can run here and why the others\n"
+    .details = "Prints what records say about this machine and build, which backends can run here "
+               "and why the others\n"
                "cannot, and whether plots can be drawn.\n",
     .run = run_info,
 };

@@ -29,7 +29,8 @@ static pb_status add_methods(pb_json *list) {
         void *self = NULL;
         pb_json *o = pb_json_add_object(list, NULL);
         bool ok = pb_json_add_str(o, "name", m->name) && pb_json_add_str(o, "title", m->title) &&
-                  pb_json_add_str(o, "paper", m->paper) && pb_json_add_bool(o, "mergeable", m->mergeable);
+                  pb_json_add_str(o, "paper", m->paper) &&
+                  pb_json_add_bool(o, "mergeable", m->mergeable);
         pb_json *defaults = pb_json_add_object(o, "params");
         PB_RETURN(pb_cli_built(ok && defaults));
         if (m->create(NULL, m->name, &self) != PB_OK) {
@@ -48,13 +49,14 @@ static pb_status show_methods(const pb_json *list) {
     pb_table t;
     const pb_json *o = NULL;
     pb_table_start(&t, head, 7);
-    cJSON_ArrayForEach(o, list) {
+    cJSON_ArrayForEach (o, list) {
         char *params = pb_json_print(pb_json_get(o, "params"), false);
         pb_table_row(&t);
         pb_table_cell(&t, 0, "%s", text_of(o, "name"));
         pb_table_cell(&t, 1, "%s", text_of(o, "paper"));
         bool cut = params && strlen(params) >= PB_TABLE_CELL;
-        pb_table_cell(&t, 2, "%.*s%s", cut ? PB_TABLE_CELL - 5 : PB_TABLE_CELL, params ? params : "", cut ? "..." : "");
+        pb_table_cell(&t, 2, "%.*s%s", cut ? PB_TABLE_CELL - 5 : PB_TABLE_CELL,
+                      params ? params : "", cut ? "..." : "");
         free(params);
     }
     return pb_table_end(&t, stdout);
@@ -62,7 +64,8 @@ static pb_status show_methods(const pb_json *list) {
 
 /* ---- models ---- */
 
-static pb_status add_model(pb_json *list, const char *name, const char *kind, const pb_model_config *c) {
+static pb_status add_model(pb_json *list, const char *name, const char *kind,
+                           const pb_model_config *c) {
     pb_json *o = pb_json_add_object(list, NULL);
     return pb_cli_built(pb_json_add_str(o, "name", name) && pb_json_add_str(o, "kind", kind) &&
                         pb_json_add_str(o, "family", c->family) &&
@@ -114,26 +117,28 @@ static pb_status add_models(pb_json *list) {
 }
 
 static pb_status show_models(const pb_json *list) {
-    static const char *const head[] = {"MODEL", "KIND", "FAMILY", "TASK", "PARAMETERS", "LAYERS", "WIDTH",
-                                       "POSITIONS", NULL};
+    static const char *const head[] = {"MODEL",  "KIND",  "FAMILY",    "TASK", "PARAMETERS",
+                                       "LAYERS", "WIDTH", "POSITIONS", NULL};
     pb_table t;
     const pb_json *o = NULL;
     pb_table_start(&t, head, 15);
-    cJSON_ArrayForEach(o, list) {
+    cJSON_ArrayForEach (o, list) {
         double params = number_of(o, "params");
         pb_table_row(&t);
         pb_table_cell(&t, 0, "%s", text_of(o, "name"));
         pb_table_cell(&t, 1, "%s", text_of(o, "kind"));
         pb_table_cell(&t, 2, "%s", text_of(o, "family"));
         pb_table_cell(&t, 3, "%s", text_of(o, "task"));
-        pb_table_cell(&t, 4, params < 1e9 ? "%.1f M" : "%.2f G", params < 1e9 ? params / 1e6 : params / 1e9);
+        pb_table_cell(&t, 4, params < 1e9 ? "%.1f M" : "%.2f G",
+                      params < 1e9 ? params / 1e6 : params / 1e9);
         pb_table_cell(&t, 5, "%.0f", number_of(o, "layers"));
         pb_table_cell(&t, 6, "%.0f", number_of(o, "width"));
         pb_table_cell(&t, 7, "%.0f", number_of(o, "positions"));
     }
     PB_RETURN(pb_table_end(&t, stdout));
     printf("local: under %s/.cache/models; any other folder goes by its path.\n"
-           "shape: random weights, for `bench step` and `run --dry-run` only.\n", pb_home());
+           "shape: random weights, for `bench step` and `run --dry-run` only.\n",
+           pb_home());
     return PB_OK;
 }
 
@@ -145,7 +150,8 @@ static pb_status add_datasets(pb_json *list) {
         pb_texts texts = {0};
         pb_json *o = pb_json_add_object(list, NULL);
         bool ok = pb_json_add_str(o, "name", s->name) && pb_json_add_str(o, "title", s->title) &&
-                  pb_json_add_str(o, "task", pb_task_name(s->task)) && pb_json_add_str(o, "licence", s->licence) &&
+                  pb_json_add_str(o, "task", pb_task_name(s->task)) &&
+                  pb_json_add_str(o, "licence", s->licence) &&
                   pb_json_add_str(o, "how_to_get", s->how_to_get);
         pb_status found = pb_texts_load(s->name, NULL, &texts);
         if (found == PB_E_OOM) return found;
@@ -164,15 +170,16 @@ static pb_status add_datasets(pb_json *list) {
 
 static pb_status show_datasets(const pb_json *list) {
     const pb_json *o = NULL;
-    cJSON_ArrayForEach(o, list) {
+    cJSON_ArrayForEach (o, list) {
         const pb_json *n = pb_json_get(o, "examples");
         printf("%s: %s\n", text_of(o, "name"), text_of(o, "title"));
         printf("    task %s; licence: %s\n", text_of(o, "task"), text_of(o, "licence"));
         if (n) {
-            printf("    here: %.0f training, %.0f validation, %.0f test examples\n", number_of(n, "train"),
-                   number_of(n, "valid"), number_of(n, "test"));
+            printf("    here: %.0f training, %.0f validation, %.0f test examples\n",
+                   number_of(n, "train"), number_of(n, "valid"), number_of(n, "test"));
         } else {
-            printf("    not here: %s\n    how to get it: %s\n", text_of(o, "problem"), text_of(o, "how_to_get"));
+            printf("    not here: %s\n    how to get it: %s\n", text_of(o, "problem"),
+                   text_of(o, "how_to_get"));
         }
     }
     printf("A folder with train.jsonl [valid.jsonl] [test.jsonl] goes by its path: --data DIR.\n");
@@ -194,12 +201,13 @@ static pb_status add_suite(pb_json *list, const char *name) {
     model = text_of(suite, "model");
     pb_json *o = pb_json_add_object(list, NULL);
     const pb_json *data = pb_json_get(suite, "data");
-    status = pb_cli_built(pb_json_add_str(o, "name", name) && pb_json_add_str(o, "title", title) &&
-                          pb_json_add_str(o, "model", model) &&
-                          pb_json_add_str(o, "data", *text_of(data, "source") ? text_of(data, "source")
-                                                                              : text_of(data, "dir")) &&
-                          pb_json_add_i64(o, "rows", cJSON_GetArraySize(pb_json_get(suite, "runs"))) &&
-                          pb_json_add_i64(o, "seeds", cJSON_GetArraySize(pb_json_get(suite, "seeds"))));
+    status = pb_cli_built(
+        pb_json_add_str(o, "name", name) && pb_json_add_str(o, "title", title) &&
+        pb_json_add_str(o, "model", model) &&
+        pb_json_add_str(
+            o, "data", *text_of(data, "source") ? text_of(data, "source") : text_of(data, "dir")) &&
+        pb_json_add_i64(o, "rows", cJSON_GetArraySize(pb_json_get(suite, "runs"))) &&
+        pb_json_add_i64(o, "seeds", cJSON_GetArraySize(pb_json_get(suite, "seeds"))));
 done:
     pb_json_free(suite);
     free(path);
@@ -222,7 +230,7 @@ static pb_status show_suites(const pb_json *list) {
     pb_table t;
     const pb_json *o = NULL;
     pb_table_start(&t, head, 1 | 2 | 4 | 32);
-    cJSON_ArrayForEach(o, list) {
+    cJSON_ArrayForEach (o, list) {
         pb_table_row(&t);
         pb_table_cell(&t, 0, "%s", text_of(o, "name"));
         pb_table_cell(&t, 1, "%s", text_of(o, "model"));
@@ -263,7 +271,7 @@ static pb_status show_ops(const pb_json *list) {
     pb_table t;
     const pb_json *o = NULL;
     pb_table_start(&t, head, 7);
-    cJSON_ArrayForEach(o, list) {
+    cJSON_ArrayForEach (o, list) {
         pb_table_row(&t);
         pb_table_cell(&t, 0, "%s", text_of(o, "name"));
         for (int b = 0; b < N_BACKENDS; b++) {
@@ -281,8 +289,10 @@ static const struct section {
     pb_status (*add)(pb_json *list);
     pb_status (*show)(const pb_json *list);
 } sections[] = {
-    {"methods", add_methods, show_methods},    {"models", add_models, show_models},
-    {"datasets", add_datasets, show_datasets}, {"suites", add_suites, show_suites},
+    {"methods", add_methods, show_methods},
+    {"models", add_models, show_models},
+    {"datasets", add_datasets, show_datasets},
+    {"suites", add_suites, show_suites},
     {"ops", add_ops, show_ops},
 };
 enum { N_SECTIONS = sizeof sections / sizeof sections[0] };
@@ -296,8 +306,11 @@ static pb_status find_section(const char *name, int *out) {
             return PB_OK;
         }
     }
-    return PB_ERROR(PB_E_INPUT, "nothing to list under '%s'; did you mean '%s'? There are methods, models, datasets,"
-                    " suites and ops", name, pb_nearest(name, names, N_SECTIONS));
+    return PB_ERROR(
+        PB_E_INPUT,
+        "nothing to list under '%s'; did you mean '%s'? There are methods, models, datasets,"
+        " suites and ops",
+        name, pb_nearest(name, names, N_SECTIONS));
 }
 
 static pb_status run_list(pb_cli *cli, int argc, char **argv) {
@@ -331,8 +344,10 @@ const pb_command pb_command_list = {
     .name = "list",
     .args = "[WHAT]",
     .summary = "methods, models, datasets, suites, ops",
-    .details = "Lists what there is: methods with their parameters and defaults, local models and known shapes, data\n"
-               "sources and whether their files are here, suites, and the ops with the kernel each backend uses.\n"
+    .details = "Lists what there is: methods with their parameters and defaults, local models and "
+               "known shapes, data\n"
+               "sources and whether their files are here, suites, and the ops with the kernel each "
+               "backend uses.\n"
                "WHAT is methods, models, datasets, suites or ops; all of them when left out.\n",
     .max_args = 1,
     .run = run_list,

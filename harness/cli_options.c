@@ -11,7 +11,8 @@
 
 static const pb_option *find(const pb_option *options, int n, const char *name, size_t len) {
     for (int i = 0; i < n; i++) {
-        if (strlen(options[i].name) == len && memcmp(options[i].name, name, len) == 0) return &options[i];
+        if (strlen(options[i].name) == len && memcmp(options[i].name, name, len) == 0)
+            return &options[i];
     }
     return NULL;
 }
@@ -20,7 +21,8 @@ static pb_status unknown(const pb_option *options, int n, const char *word) {
     const char *names[MAX_OPTIONS];
     char name[128];
     const char *bare = word + strspn(word, "-");
-    snprintf(name, sizeof name, "%.*s", (int)(strcspn(bare, "=") < 120 ? strcspn(bare, "=") : 120), bare);
+    snprintf(name, sizeof name, "%.*s", (int)(strcspn(bare, "=") < 120 ? strcspn(bare, "=") : 120),
+             bare);
     names[0] = "help";
     for (int i = 0; i < n; i++) names[i + 1] = options[i].name;
     return PB_ERROR(PB_E_INPUT, "unknown option '%s'; did you mean --%s? See --help", word,
@@ -52,16 +54,15 @@ static pb_status read_value(const pb_option *o, const char *text) {
     pb_format_f64(lo, o->lo);
     pb_format_f64(hi, o->hi);
     switch (o->kind) {
-    case PB_OPT_FLAG:
-        *(bool *)o->value = true;
-        return PB_OK;
+    case PB_OPT_FLAG: *(bool *)o->value = true; return PB_OK;
     case PB_OPT_TEXT:
         if (!*text) return wrong(o, text, "a value that is not empty");
         *(const char **)o->value = text;
         return PB_OK;
     case PB_OPT_INT:
         snprintf(expected, sizeof expected, "a whole number from %s to %s", lo, hi);
-        if (!pb_parse_i64(text, &i) || (double)i < o->lo || (double)i > o->hi) return wrong(o, text, expected);
+        if (!pb_parse_i64(text, &i) || (double)i < o->lo || (double)i > o->hi)
+            return wrong(o, text, expected);
         *(int64_t *)o->value = i;
         return PB_OK;
     case PB_OPT_NUMBER:
@@ -72,8 +73,7 @@ static pb_status read_value(const pb_option *o, const char *text) {
     case PB_OPT_SIZE:
         if (pb_parse_size(text, o->value)) return PB_OK;
         return wrong(o, text, "bytes, with K, M, G (1000) or Ki, Mi, Gi (1024)");
-    case PB_OPT_CHOICE:
-        return read_choice(o, text);
+    case PB_OPT_CHOICE: return read_choice(o, text);
     }
     return PB_ERROR(PB_E_BUG, "--%s has kind %d", o->name, (int)o->kind);
 }
@@ -100,7 +100,8 @@ static pb_status take(const pb_option *options, int n, int argc, char **argv, in
     return PB_OK;
 }
 
-pb_status pb_options_parse(const pb_option *options, int n, int argc, char **argv, pb_command_line *out) {
+pb_status pb_options_parse(const pb_option *options, int n, int argc, char **argv,
+                           pb_command_line *out) {
     bool seen[MAX_OPTIONS] = {false}, only_args = false;
     PB_ASSERT(n < MAX_OPTIONS);
     *out = (pb_command_line){0};

@@ -1,5 +1,5 @@
-/* One table-driven option parser: long options only, "--name value" and "--name=value". The table also makes the help, so
- * that no option can be accepted without being described. */
+/* One table-driven option parser: long options only, "--name value" and "--name=value". The table
+ * also makes the help, so that no option can be accepted without being described. */
 #ifndef PB_HARNESS_CLI_OPTIONS_H
 #define PB_HARNESS_CLI_OPTIONS_H
 
@@ -29,15 +29,32 @@ typedef struct pb_option {
     bool *given;                /* may be NULL */
 } pb_option;
 
+/* Rows of a table. `help` says default and unit. */
+#define PB_OPTION_FLAG(n, v, h) \
+    { .name = (n), .kind = PB_OPT_FLAG, .value = (v), .help = (h) }
+#define PB_OPTION_TEXT(n, v, a, h) \
+    { .name = (n), .kind = PB_OPT_TEXT, .value = (v), .arg = (a), .help = (h) }
+#define PB_OPTION_SIZE(n, v, a, h) \
+    { .name = (n), .kind = PB_OPT_SIZE, .value = (v), .arg = (a), .help = (h) }
+#define PB_OPTION_INT(n, v, a, low, high, h)                                                  \
+    {                                                                                         \
+        .name = (n), .kind = PB_OPT_INT, .value = (v), .arg = (a), .lo = (low), .hi = (high), \
+        .help = (h)                                                                           \
+    }
+#define PB_OPTION_CHOICE(n, v, a, c, h) \
+    { .name = (n), .kind = PB_OPT_CHOICE, .value = (v), .arg = (a), .choices = (c), .help = (h) }
+
 typedef struct pb_command_line {
     const char *args[8]; /* what is no option, in order */
     int n_args;
-    bool help;           /* --help was there: nothing else was checked */
+    bool help; /* --help was there: nothing else was checked */
 } pb_command_line;
 
-/* argv[0..argc-1] without the command's name. PB_E_INPUT names the option, what was found and what was expected; an
- * unknown option names the nearest. No option may stand twice. "--" ends the options. */
-pb_status pb_options_parse(const pb_option *options, int n, int argc, char **argv, pb_command_line *out);
+/* argv[0..argc-1] without the command's name. PB_E_INPUT names the option, what was found and what
+ * was expected; an unknown option names the nearest. No option may stand twice. "--" ends the
+ * options. */
+pb_status pb_options_parse(const pb_option *options, int n, int argc, char **argv,
+                           pb_command_line *out);
 
 /* The options part of a help text: one entry per row, aligned. */
 void pb_options_help(FILE *out, const pb_option *options, int n);

@@ -15,16 +15,18 @@ static pb_status run_report(pb_cli *cli, int argc, char **argv) {
     pb_command_line line;
     bool no_plots = false;
     const pb_option options[] = {
-        {.name = "out", .kind = PB_OPT_TEXT, .value = &report.out_dir, .arg = "DIR",
-         .help = "where the report goes (default: DIR itself)"},
-        {.name = "baseline", .kind = PB_OPT_TEXT, .value = &report.baseline, .arg = "NAME",
-         .help = "label or method that the others are compared with\n(default: lora when there, else the first row)"},
+        PB_OPTION_TEXT("out", &report.out_dir, "DIR",
+                       "where the report goes (default: DIR itself)"),
+        PB_OPTION_TEXT("baseline", &report.baseline, "NAME",
+                       "label or method that the others are compared with\n"
+                       "(default: lora when there, else the first row)"),
     };
     PB_RETURN(pb_cli_parse(cli, options, 2, argc, argv, &line));
     if (line.help) return PB_OK;
     if (report.out_dir) PB_RETURN(pb_make_dirs(report.out_dir));
     PB_RETURN(pb_report_write(line.args[0], &report, stdout, &no_plots));
-    if (no_plots) fprintf(stderr, "peftbench: no plots: gnuplot is missing (apt-get install gnuplot-nox)\n");
+    if (no_plots)
+        fprintf(stderr, "peftbench: no plots: gnuplot is missing (apt-get install gnuplot-nox)\n");
     return PB_OK;
 }
 
@@ -32,7 +34,8 @@ const pb_command pb_command_report = {
     .name = "report",
     .args = "DIR",
     .summary = "write the report of a results folder",
-    .details = "Writes report.html, report.md and summary.csv from the records under DIR (a run, a suite or a results\n"
+    .details = "Writes report.html, report.md and summary.csv from the records under DIR (a run, a "
+               "suite or a results\n"
                "root) and prints their paths. Needs nothing but the records.\n",
     .min_args = 1,
     .max_args = 1,
@@ -65,7 +68,10 @@ done:
 static pb_status run_plot(pb_cli *cli, int argc, char **argv) {
     const char *out = NULL;
     pb_command_line line;
-    const pb_option options[] = {{.name = "out", .kind = PB_OPT_TEXT, .value = &out, .arg = "DIR",
+    const pb_option options[] = {{.name = "out",
+                                  .kind = PB_OPT_TEXT,
+                                  .value = &out,
+                                  .arg = "DIR",
                                   .help = "where the figures go (default: DIR/plots)"}};
     PB_RETURN(pb_cli_parse(cli, options, 1, argc, argv, &line));
     if (line.help) return PB_OK;
@@ -81,7 +87,8 @@ const pb_command pb_command_plot = {
     .name = "plot",
     .args = "DIR",
     .summary = "draw the figures of a results folder",
-    .details = "Draws every figure that the records under DIR have data for, as SVG and PNG, and prints their paths.\n"
+    .details = "Draws every figure that the records under DIR have data for, as SVG and PNG, and "
+               "prints their paths.\n"
                "Needs gnuplot (exit status 3 without it).\n",
     .min_args = 1,
     .max_args = 1,
@@ -131,7 +138,8 @@ static pb_status run_verify(pb_cli *cli, int argc, char **argv) {
     if (line.help) return PB_OK;
     if (format != 0) return verify_json(line.args[0]);
     PB_RETURN(pb_records_verify(line.args[0], stdout, &checked, &bad));
-    printf("%d record%s: every hash, identity and derived number holds\n", checked, checked == 1 ? "" : "s");
+    printf("%d record%s: every hash, identity and derived number holds\n", checked,
+           checked == 1 ? "" : "s");
     return PB_OK;
 }
 
@@ -139,7 +147,8 @@ const pb_command pb_command_verify = {
     .name = "verify",
     .args = "DIR",
     .summary = "check every record of a results folder",
-    .details = "Reads every record under DIR, checks hashes, identities and names, and derives each metric again from its\n"
+    .details = "Reads every record under DIR, checks hashes, identities and names, and derives "
+               "each metric again from its\n"
                "samples. One line per finding; exit status 1 when there is any.\n",
     .min_args = 1,
     .max_args = 1,

@@ -36,14 +36,16 @@ static void cell_status(pb_table *t, int column, const pb_row *row) {
         for (int i = 0; i < row->n_runs; i++) n += row->runs[i]->status == (pb_run_status)s;
         size_t len = strlen(text);
         if (n > 0) {
-            snprintf(text + len, sizeof text - len, "%s%d %s", len ? ", " : "", n, pb_run_status_name((pb_run_status)s));
+            snprintf(text + len, sizeof text - len, "%s%d %s", len ? ", " : "", n,
+                     pb_run_status_name((pb_run_status)s));
         }
     }
     pb_table_cell(t, column, "%s", text);
 }
 
 static pb_status print_chapter(const pb_chapter *c) {
-    static const char *const head[] = {"RUN", "ACCURACY", "NLL", "MS/STEP", "PEAK MIB", "STATUS", NULL};
+    static const char *const head[] = {"RUN",      "ACCURACY", "NLL", "MS/STEP",
+                                       "PEAK MIB", "STATUS",   NULL};
     pb_table t;
     pb_table_start(&t, head, 1 | 32);
     for (int i = 0; i < c->n_rows; i++) {
@@ -70,9 +72,11 @@ static pb_status add_chapter(pb_json *list, const pb_chapter *c) {
                   {"peak_bytes", "memory/peak/total"}};
     for (int i = 0; i < c->n_rows; i++) {
         pb_json *o = pb_json_add_object(list, NULL);
-        bool ok = pb_json_add_str(o, "label", c->rows[i].label) && pb_json_add_str(o, "method", c->rows[i].method) &&
+        bool ok = pb_json_add_str(o, "label", c->rows[i].label) &&
+                  pb_json_add_str(o, "method", c->rows[i].method) &&
                   pb_json_add_str(o, "model", c->model) && pb_json_add_str(o, "data", c->dataset) &&
-                  pb_json_add_i64(o, "runs", c->rows[i].n_runs) && pb_json_add_i64(o, "ok", c->rows[i].n_ok);
+                  pb_json_add_i64(o, "runs", c->rows[i].n_runs) &&
+                  pb_json_add_i64(o, "ok", c->rows[i].n_ok);
         for (size_t k = 0; k < sizeof values / sizeof values[0]; k++) {
             pb_stat s = pb_row_stat(&c->rows[i], values[k].tag);
             pb_json *v = pb_json_add_object(o, values[k].key);
@@ -92,7 +96,8 @@ static pb_status print_results(const char *folder, bool json) {
     PB_TRY(pb_records_load(folder, false, &records, &n));
     PB_TRY(pb_chapters_make(records, n, &chapters, &n_chapters));
     if (json) list = cJSON_CreateArray();
-    for (int i = 0; i < n_chapters; i++) PB_TRY(json ? add_chapter(list, &chapters[i]) : print_chapter(&chapters[i]));
+    for (int i = 0; i < n_chapters; i++)
+        PB_TRY(json ? add_chapter(list, &chapters[i]) : print_chapter(&chapters[i]));
     if (json) status = pb_cli_print_json(list);
     list = NULL;
 done:
@@ -109,7 +114,8 @@ static char *command_line(int argc, char **argv) {
     pb_text t = {0};
     pb_text_add(&t, "peftbench run");
     for (int i = 0; i < argc; i++) {
-        bool plain = strcspn(argv[i], " \t\n\"'\\$&|;<>()*?#~`{}[]!") == strlen(argv[i]) && argv[i][0];
+        bool plain =
+            strcspn(argv[i], " \t\n\"'\\$&|;<>()*?#~`{}[]!") == strlen(argv[i]) && argv[i][0];
         if (plain) {
             pb_text_add(&t, " %s", argv[i]);
             continue;
@@ -128,7 +134,8 @@ static pb_status write_report(const char *folder, const char *command, FILE *pat
     bool no_plots = false;
     PB_RETURN(pb_report_write(folder, &report, paths, &no_plots));
     if (no_plots) {
-        fprintf(stderr, "peftbench: the report has no plots: gnuplot is missing (apt-get install gnuplot-nox)\n");
+        fprintf(stderr, "peftbench: the report has no plots: gnuplot is missing (apt-get install "
+                        "gnuplot-nox)\n");
     }
     return PB_OK;
 }
@@ -138,21 +145,28 @@ static pb_status verdict(const pb_runner_summary *s, const char *folder) {
         fprintf(stderr, "peftbench: %d runs are claimed on another machine\n", s->n_elsewhere);
     }
     if (s->n_bad == 0) return PB_OK;
-    return PB_ERROR(PB_E_CHECK, "%d of %d runs failed; their records under %s say why; the same command repeats them",
-                    s->n_bad, s->n_runs, folder);
+    return PB_ERROR(
+        PB_E_CHECK,
+        "%d of %d runs failed; their records under %s say why; the same command repeats them",
+        s->n_bad, s->n_runs, folder);
 }
 
-static pb_status run_suite(pb_cli *cli, const pb_suite *suite, const pb_run_request *q, const char *command) {
+static pb_status run_suite(pb_cli *cli, const pb_suite *suite, const pb_run_request *q,
+                           const char *command) {
     pb_status status = PB_OK;
-    pb_runner_options options = {.out_dir = q->out, .threads = (int)q->threads, .memory_budget = q->budget,
-                                 .again = q->again, .log = stderr};
+    pb_runner_options options = {.out_dir = q->out,
+                                 .threads = (int)q->threads,
+                                 .memory_budget = q->budget,
+                                 .again = q->again,
+                                 .log = stderr};
     pb_runner_summary summary;
     char *folder = pb_path_join(q->out, suite->name);
     if (!folder) PB_FAIL(PB_E_OOM, "no memory for a path");
     status = pb_runner_run(suite, &options, &summary);
     if (summary.signal) {
         cli->exit_code = 128 + summary.signal;
-        status = PB_ERROR(PB_E_INTERRUPTED, "stopped after %d of %d runs; the same command goes on from here",
+        status = PB_ERROR(PB_E_INTERRUPTED,
+                          "stopped after %d of %d runs; the same command goes on from here",
                           summary.n_done + summary.n_skipped, summary.n_runs);
         goto done;
     }
@@ -165,50 +179,77 @@ done:
     return status;
 }
 
-static pb_status resolve(pb_run_request *q, const char *dtype) {
-    q->over.dtype = dtype;
+static const char *const dtype_choices[] = {"f32", "bf16", "auto", NULL};
+
+static pb_status resolve(pb_run_request *q) {
+    q->over.dtype = q->dtype >= 0 ? dtype_choices[q->dtype] : NULL;
     q->over.seeds = (int)q->seeds;
+    q->json = q->format != 0;
     if (pb_is_dir(q->out) || !pb_file_exists(q->out)) return PB_OK;
     return PB_ERROR(PB_E_INPUT, "--out: %s is a file, expected a folder", q->out);
 }
 
+#define MAX_ROWS 24
+
+static int list_options(pb_run_request *q, pb_option out[MAX_ROWS]) {
+    const pb_option rows[] = {
+        PB_OPTION_INT("seeds", &q->seeds, "N", 1, 1000, "seeds 1 to N (default: the suite's list)"),
+        PB_OPTION_TEXT("methods", &q->over.methods, "A,B",
+                       "only these rows: labels or methods (default: all)"),
+        PB_OPTION_TEXT("model", &q->over.model, "DIR",
+                       "another model: a Hugging Face folder, or a name from\n"
+                       "`list models` (default: the suite's)"),
+        PB_OPTION_TEXT("data", &q->over.data, "NAME|DIR",
+                       "another data set: a source from `list datasets`, or a\n"
+                       "folder with train.jsonl (default: the suite's)"),
+        PB_OPTION_CHOICE("dtype", &q->dtype, "TYPE", dtype_choices,
+                         "f32, bf16 or auto = bf16 where the machine has it\n"
+                         "(default: the suite's)"),
+        PB_OPTION_TEXT("device", &q->over.device, "NAME",
+                       "cpu or ref (default: the suite's, else cpu)"),
+        PB_OPTION_INT("steps", &q->over.steps, "N", 1, 1e9,
+                      "optimizer steps (default: the suite's)"),
+        PB_OPTION_INT("batch", &q->over.batch, "N", 1, 65536,
+                      "sequences per micro-batch (default: the suite's)"),
+        PB_OPTION_INT("max-len", &q->over.max_len, "N", 2, 1048576,
+                      "tokens per sequence (default: the suite's)"),
+        {.name = "lr",
+         .kind = PB_OPT_NUMBER,
+         .value = &q->over.lr,
+         .arg = "X",
+         .lo = 1e-12,
+         .hi = 10,
+         .given = &q->over.has_lr,
+         .help = "one learning rate for every row (default: the rows')"},
+        PB_OPTION_INT("threads", &q->threads, "N", 1, 4096, "CPU threads (default: all)"),
+        PB_OPTION_SIZE("memory-budget", &q->budget, "SIZE",
+                       "bytes a run may take from its arenas, as 500M or 2Gi; a\n"
+                       "run that would need more is not started, status oom\n(default: none)"),
+        PB_OPTION_TEXT("out", &q->out, "DIR", "results root (default: results)"),
+        PB_OPTION_FLAG("dry-run", &q->dry_run,
+                       "print every run with its predicted memory and time, train\n"
+                       "nothing; exit status 1 when one is over the budget"),
+        PB_OPTION_FLAG("again", &q->again, "repeat finished runs: removes their folders first"),
+        PB_OPTION_FLAG("no-report", &q->no_report, "records only"),
+        PB_OPTION_FORMAT(&q->format),
+    };
+    enum { N = sizeof rows / sizeof rows[0] };
+    PB_ASSERT(N <= MAX_ROWS);
+    memcpy(out, rows, sizeof rows);
+    return N;
+}
+
 static pb_status run_run(pb_cli *cli, int argc, char **argv) {
-    static const char *const dtypes[] = {"f32", "bf16", "auto", NULL};
     pb_status status = PB_OK;
-    pb_run_request q = {.out = "results"};
-    int dtype = -1, format = 0;
+    pb_run_request q = {.out = "results", .dtype = -1};
+    pb_option options[MAX_ROWS];
     pb_command_line line;
     pb_suite suite = {0};
     char *command = NULL;
-    const pb_option options[] = {
-        {"seeds", PB_OPT_INT, &q.seeds, "N", "seeds 1 to N (default: the suite's list)", 1, 1000, NULL, NULL},
-        {"methods", PB_OPT_TEXT, &q.over.methods, "A,B", "only these rows: labels or methods (default: all)", 0, 0, NULL, NULL},
-        {"model", PB_OPT_TEXT, &q.over.model, "DIR", "another model: a Hugging Face folder, or a name from\n"
-         "`list models` (default: the suite's)", 0, 0, NULL, NULL},
-        {"data", PB_OPT_TEXT, &q.over.data, "NAME|DIR", "another data set: a source from `list datasets`, or a\n"
-         "folder with train.jsonl (default: the suite's)", 0, 0, NULL, NULL},
-        {"dtype", PB_OPT_CHOICE, &dtype, "TYPE", "f32, bf16 or auto = bf16 where the machine has it\n"
-         "(default: the suite's)", 0, 0, dtypes, NULL},
-        {"device", PB_OPT_TEXT, &q.over.device, "NAME", "cpu or ref (default: the suite's, else cpu)", 0, 0, NULL, NULL},
-        {"steps", PB_OPT_INT, &q.over.steps, "N", "optimizer steps (default: the suite's)", 1, 1e9, NULL, NULL},
-        {"batch", PB_OPT_INT, &q.over.batch, "N", "sequences per micro-batch (default: the suite's)", 1, 65536, NULL, NULL},
-        {"max-len", PB_OPT_INT, &q.over.max_len, "N", "tokens per sequence (default: the suite's)", 2, 1048576, NULL, NULL},
-        {"lr", PB_OPT_NUMBER, &q.over.lr, "X", "one learning rate for every row (default: the rows')", 1e-12, 10, NULL,
-         &q.over.has_lr},
-        {"threads", PB_OPT_INT, &q.threads, "N", "CPU threads (default: all)", 1, 4096, NULL, NULL},
-        {"memory-budget", PB_OPT_SIZE, &q.budget, "SIZE", "bytes a run may take from its arenas, as 500M or 2Gi;\n"
-         "a run that would need more is not started, status oom (default: none)", 0, 0, NULL, NULL},
-        {"out", PB_OPT_TEXT, &q.out, "DIR", "results root (default: results)", 0, 0, NULL, NULL},
-        {"dry-run", PB_OPT_FLAG, &q.dry_run, NULL, "print every run with its predicted memory and time, train nothing;\n"
-         "exit status 1 when one is over the budget", 0, 0, NULL, NULL},
-        {"again", PB_OPT_FLAG, &q.again, NULL, "repeat finished runs: removes their folders first", 0, 0, NULL, NULL},
-        {"no-report", PB_OPT_FLAG, &q.no_report, NULL, "records only", 0, 0, NULL, NULL},
-        PB_OPTION_FORMAT(&format),
-    };
-    PB_RETURN(pb_cli_parse(cli, options, sizeof options / sizeof options[0], argc, argv, &line));
+    int n = list_options(&q, options);
+    PB_RETURN(pb_cli_parse(cli, options, n, argc, argv, &line));
     if (line.help) return PB_OK;
-    q.json = format != 0;
-    PB_RETURN(resolve(&q, dtype >= 0 ? dtypes[dtype] : NULL));
+    PB_RETURN(resolve(&q));
     PB_RETURN(pb_suite_load(line.args[0], &q.over, &suite));
     command = command_line(argc, argv);
     if (!command) PB_FAIL(PB_E_OOM, "no memory for the command line");
@@ -224,10 +265,14 @@ const pb_command pb_command_run = {
     .args = "SUITE|FILE.json",
     .summary = "run a suite and write its report",
     .details =
-        "Trains every row of a suite with every seed, each in its own process, and writes one record per run under\n"
-        "OUT/SUITE/, then a table to stdout and the report. What changes settings (--data, --model, --dtype, --device,\n"
-        "--steps, --batch, --max-len, --lr) is added to the folder's name, so that a report never mixes them.\n"
-        "Finished runs are skipped, failed and interrupted ones repeated: after a crash or Ctrl-C the same command\n"
+        "Trains every row of a suite with every seed, each in its own process, and writes one "
+        "record per run under\n"
+        "OUT/SUITE/, then a table to stdout and the report. What changes settings (--data, "
+        "--model, --dtype, --device,\n"
+        "--steps, --batch, --max-len, --lr) is added to the folder's name, so that a report never "
+        "mixes them.\n"
+        "Finished runs are skipped, failed and interrupted ones repeated: after a crash or Ctrl-C "
+        "the same command\n"
         "goes on. Several processes may share one folder. Suites: peftbench list suites; grammar:\n"
         "harness/suites/README.md. Exit status 1 when a run failed or ran out of memory.\n",
     .min_args = 1,

@@ -9,6 +9,7 @@ typedef struct pb_run_request {
     int64_t seeds, threads;
     uint64_t budget;
     const char *out;
+    int dtype, format; /* indices of choices; dtype -1 = not given */
     bool dry_run, again, no_report, json;
 } pb_run_request;
 

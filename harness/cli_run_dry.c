@@ -1,5 +1,5 @@
-/* peftbench run --dry-run: what a suite would do and need. Nothing is trained; memory comes from the same calls on a plan
- * device, time from the work of a step at the rates measured here. */
+/* peftbench run --dry-run: what a suite would do and need. Nothing is trained; memory comes from
+ * the same calls on a plan device, time from the work of a step at the rates measured here. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -79,7 +79,8 @@ static double steps_of(const pb_run_config *run, const pb_assets *assets) {
     return ceil(run->epochs * batches / (double)run->accumulate - 1e-9);
 }
 
-static pb_status predict(const pb_run_config *run, const pb_assets *assets, int threads, rates *known, forecast *out) {
+static pb_status predict(const pb_run_config *run, const pb_assets *assets, int threads,
+                         rates *known, forecast *out) {
     rates rate;
     PB_RETURN(rates_for(run, threads, known, &rate));
     PB_RETURN(pb_run_predict(run, assets, threads, rate.flops_per_s, rate.bytes_per_s, &out->p));
@@ -91,8 +92,9 @@ static pb_status predict(const pb_run_config *run, const pb_assets *assets, int 
 /* ---- printing ---- */
 
 static void print_settings(const pb_suite *suite, const forecast *f, pb_table *t) {
-    static const char *const head[] = {"RUN",   "SEED",  "METHOD",   "DTYPE",     "LR",  "STEPS",
-                                       "BATCH", "LEN",   "TRAINABLE", "STEP", "TRAINING", "MEMORY", NULL};
+    static const char *const head[] = {"RUN",      "SEED",   "METHOD", "DTYPE",     "LR",
+                                       "STEPS",    "BATCH",  "LEN",    "TRAINABLE", "STEP",
+                                       "TRAINING", "MEMORY", NULL};
     char text[32];
     pb_table_start(t, head, 1 | 4 | 8);
     for (int i = 0; i < suite->n_runs; i++) {
@@ -104,7 +106,8 @@ static void print_settings(const pb_suite *suite, const forecast *f, pb_table *t
         pb_table_cell(t, 3, "%s", pb_dtype_name(r->dtype));
         pb_table_cell(t, 4, "%g", r->lr);
         pb_table_cell(t, 5, f[i].steps > 0 ? "%.0f" : "?", f[i].steps);
-        pb_table_cell(t, 6, r->accumulate > 1 ? "%" PRId64 " x %" PRId64 : "%" PRId64, r->batch, r->accumulate);
+        pb_table_cell(t, 6, r->accumulate > 1 ? "%" PRId64 " x %" PRId64 : "%" PRId64, r->batch,
+                      r->accumulate);
         pb_table_cell(t, 7, "%" PRId64, r->max_len);
         pb_table_cell(t, 8, "%" PRId64, f[i].p.params_trainable);
         pb_format_seconds(text, f[i].p.seconds_per_step);
@@ -126,7 +129,8 @@ static pb_status print_memory(const pb_suite *suite, const forecast *f) {
     pb_table_start(&t, head, 1);
     for (int i = 0; i < suite->n_runs; i++) {
         bool first = true;
-        for (int j = 0; j < i && first; j++) first = strcmp(suite->runs[i].label, suite->runs[j].label) != 0;
+        for (int j = 0; j < i && first; j++)
+            first = strcmp(suite->runs[i].label, suite->runs[j].label) != 0;
         if (!first) continue;
         pb_table_row(&t);
         pb_table_cell(&t, 0, "%s", suite->runs[i].label);
@@ -147,25 +151,32 @@ static pb_status print_text(const pb_suite *suite, const pb_run_request *q, cons
     pb_run_model_name(&suite->runs[0], name, sizeof name);
     printf("model %s, ", name);
     pb_run_data_name(&suite->runs[0], name, sizeof name);
-    printf("data %s, device %s, results in %s/%s\n\n", name, suite->runs[0].device, q->out, suite->name);
+    printf("data %s, device %s, results in %s/%s\n\n", name, suite->runs[0].device, q->out,
+           suite->name);
     print_settings(suite, f, &t);
     PB_RETURN(pb_table_end(&t, stdout));
     putchar('\n');
     PB_RETURN(print_memory(suite, f));
     pb_format_seconds(time, total);
-    printf("\n%d runs, at least %s of training (products and memory traffic at this machine's best rates;\n"
-           "loading and evaluation come on top).\n", suite->n_runs, time);
+    printf("\n%d runs, at least %s of training (products and memory traffic at this machine's best "
+           "rates;\n"
+           "loading and evaluation come on top).\n",
+           suite->n_runs, time);
     return PB_OK;
 }
 
-static pb_status add_run(pb_json *list, const pb_run_config *r, const pb_assets *assets, const forecast *f, uint64_t budget) {
+static pb_status add_run(pb_json *list, const pb_run_config *r, const pb_assets *assets,
+                         const forecast *f, uint64_t budget) {
     pb_json *config = NULL;
     pb_json *o = pb_json_add_object(list, NULL);
     char id[PB_RUN_ID];
-    PB_RETURN(pb_run_config_json(r, assets->model_sha256, assets->data ? pb_dataset_sha256(assets->data) : "", &config));
+    PB_RETURN(pb_run_config_json(r, assets->model_sha256,
+                                 assets->data ? pb_dataset_sha256(assets->data) : "", &config));
     pb_status status = pb_run_id_of(config, id);
-    bool ok = pb_json_add_str(o, "label", r->label) && pb_json_add_str(o, "run_id", status == PB_OK ? id : "") &&
-              pb_json_add_f64(o, "steps", f->steps) && pb_json_add_f64(o, "seconds_per_step", f->p.seconds_per_step) &&
+    bool ok = pb_json_add_str(o, "label", r->label) &&
+              pb_json_add_str(o, "run_id", status == PB_OK ? id : "") &&
+              pb_json_add_f64(o, "steps", f->steps) &&
+              pb_json_add_f64(o, "seconds_per_step", f->p.seconds_per_step) &&
               pb_json_add_f64(o, "training_seconds", f->run_s) &&
               pb_json_add_i64(o, "params_total", f->p.params_total) &&
               pb_json_add_i64(o, "params_trainable", f->p.params_trainable) &&
@@ -181,10 +192,11 @@ static pb_status add_run(pb_json *list, const pb_run_config *r, const pb_assets 
     return pb_cli_built(false);
 }
 
-static pb_status print_json(const pb_suite *suite, const pb_run_request *q, const pb_asset_cache *cache,
-                            const forecast *f) {
+static pb_status print_json(const pb_suite *suite, const pb_run_request *q,
+                            const pb_asset_cache *cache, const forecast *f) {
     pb_json *root = cJSON_CreateObject();
-    bool ok = pb_json_add_str(root, "suite", suite->name) && pb_json_add_str(root, "title", suite->title);
+    bool ok =
+        pb_json_add_str(root, "suite", suite->name) && pb_json_add_str(root, "title", suite->title);
     pb_json *list = pb_json_add_array(root, "runs");
     pb_status status = pb_cli_built(ok && list);
     for (int i = 0; i < suite->n_runs && status == PB_OK; i++) {
@@ -206,9 +218,12 @@ static pb_status check_budget(const pb_suite *suite, uint64_t budget, const fore
     if (over == 0) return PB_OK;
     pb_format_bytes(need, (double)f[worst].p.total);
     pb_format_bytes(have, (double)budget);
-    return PB_ERROR(PB_E_CHECK, "%d of %d runs are over the memory budget of %s (%" PRIu64 " bytes); the largest, '%s', needs"
-                    " %s (%" PRIu64 " bytes); lower --batch or --max-len, or raise --memory-budget", over, suite->n_runs,
-                    have, budget, suite->runs[worst].label, need, f[worst].p.total);
+    return PB_ERROR(PB_E_CHECK,
+                    "%d of %d runs are over the memory budget of %s (%" PRIu64
+                    " bytes); the largest, '%s', needs"
+                    " %s (%" PRIu64 " bytes); lower --batch or --max-len, or raise --memory-budget",
+                    over, suite->n_runs, have, budget, suite->runs[worst].label, need,
+                    f[worst].p.total);
 }
 
 pb_status pb_run_dry(const pb_suite *suite, const pb_run_request *q) {

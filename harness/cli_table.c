@@ -44,8 +44,8 @@ static void print_row(const pb_table *t, int row, const int *width, FILE *out) {
         const char *cell = t->rows[row][c];
         int pad = width[c] - pb_text_columns(cell);
         bool left = t->left & (1u << c);
-        n += (size_t)snprintf(line + n, sizeof line - n, "%s%*s%s%*s", c ? "  " : "", left ? 0 : pad, "", cell,
-                              left ? pad : 0, "");
+        n += (size_t)snprintf(line + n, sizeof line - n, "%s%*s%s%*s", c ? "  " : "",
+                              left ? 0 : pad, "", cell, left ? pad : 0, "");
     }
     while (n > 0 && line[n - 1] == ' ') line[--n] = 0;
     fprintf(out, "%s\n", line);

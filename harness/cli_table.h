@@ -1,4 +1,5 @@
-/* A table of text cells, aligned by columns of a terminal: first column to the left, the others to the right. */
+/* A table of text cells, aligned by columns of a terminal: first column to the left, the others to
+ * the right. */
 #ifndef PB_HARNESS_CLI_TABLE_H
 #define PB_HARNESS_CLI_TABLE_H
 
@@ -11,9 +12,9 @@
 
 typedef struct pb_table {
     int n_columns, n_rows, cap;
-    unsigned left;                                     /* bit i: column i to the left */
-    char (*rows)[PB_TABLE_COLUMNS][PB_TABLE_CELL];     /* rows[0] is the head */
-    pb_status status;                                  /* of all additions so far */
+    unsigned left;                                 /* bit i: column i to the left */
+    char (*rows)[PB_TABLE_COLUMNS][PB_TABLE_CELL]; /* rows[0] is the head */
+    pb_status status;                              /* of all additions so far */
 } pb_table;
 
 /* names: the head, NULL-terminated. */
@@ -21,7 +22,8 @@ void pb_table_start(pb_table *t, const char *const *names, unsigned left);
 /* Begins a row of empty cells. */
 void pb_table_row(pb_table *t);
 /* Column `column` of the last row; cut when it is too long. */
-void pb_table_cell(pb_table *t, int column, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void pb_table_cell(pb_table *t, int column, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 /* Prints (unless an addition failed) and frees. */
 pb_status pb_table_end(pb_table *t, FILE *out);
 

@@ -55,7 +55,8 @@ static void cut(char *s, int width) {
     }
 }
 
-/* Seconds until the run ends: from the runs before it, else from its training steps; -1 = unknown. */
+/* Seconds until the run ends: from the runs before it, else from its training steps; -1 = unknown.
+ */
 static double run_left_s(const pb_progress *p, const pb_progress_event *e, int64_t now) {
     double spent = (double)(now - p->run_ns) * 1e-9;
     if (p->n_timed > 0) {
@@ -67,10 +68,12 @@ static double run_left_s(const pb_progress *p, const pb_progress_event *e, int64
     return (double)(now - p->phase_ns) * 1e-9 / (double)done * (double)(e->steps - e->step);
 }
 
-void pb_progress_line(const pb_progress *p, const pb_progress_event *e, int64_t now, int width, char *out, size_t cap) {
+void pb_progress_line(const pb_progress *p, const pb_progress_event *e, int64_t now, int width,
+                      char *out, size_t cap) {
     pb_text t = {0};
     char time[32];
-    pb_text_add(&t, "[%d/%d] %s seed %" PRIu64 "  %s", p->index, p->n_runs, p->label, p->seed, e->phase);
+    pb_text_add(&t, "[%d/%d] %s seed %" PRIu64 "  %s", p->index, p->n_runs, p->label, p->seed,
+                e->phase);
     if (e->steps > 0) pb_text_add(&t, " %" PRId64 "/%" PRId64, e->step, e->steps);
     if (e->loss == e->loss && e->loss != 0) pb_text_add(&t, "  loss %.3f", e->loss);
     if (e->examples_per_s > 0) pb_text_add(&t, "  %.0f examples/s", e->examples_per_s);
@@ -78,7 +81,8 @@ void pb_progress_line(const pb_progress *p, const pb_progress_event *e, int64_t 
     if (left >= 0) {
         pb_format_seconds(time, left);
         pb_text_add(&t, "  %s left", time);
-        double each = p->n_timed > 0 ? p->timed_s / p->n_timed : left + (double)(now - p->run_ns) * 1e-9;
+        double each =
+            p->n_timed > 0 ? p->timed_s / p->n_timed : left + (double)(now - p->run_ns) * 1e-9;
         pb_format_seconds(time, left + each * p->left);
         if (p->left > 0) pb_text_add(&t, ", all %s", time);
     }
@@ -97,7 +101,8 @@ void pb_progress_begin(pb_progress *p, int index, int left, const char *label, u
     p->drawn_ns = 0;
     p->first_step = 0;
     pb_copy(p->label, sizeof p->label, label);
-    if (!p->live) pb_progress_note(p, "[%d/%d] %s, seed %" PRIu64 ": started", index, p->n_runs, label, seed);
+    if (!p->live)
+        pb_progress_note(p, "[%d/%d] %s, seed %" PRIu64 ": started", index, p->n_runs, label, seed);
 }
 
 void pb_progress_update(pb_progress *p, const pb_progress_event *e) {
@@ -130,5 +135,6 @@ void pb_progress_end(pb_progress *p, const char *outcome) {
     p->n_timed++;
     p->timed_s += spent;
     pb_format_seconds(time, spent);
-    pb_progress_note(p, "[%d/%d] %s, seed %" PRIu64 ": %s (%s)", p->index, p->n_runs, p->label, p->seed, outcome, time);
+    pb_progress_note(p, "[%d/%d] %s, seed %" PRIu64 ": %s (%s)", p->index, p->n_runs, p->label,
+                     p->seed, outcome, time);
 }

@@ -1,4 +1,5 @@
-/* What a running suite shows on stderr: one live line on a terminal, a few plain lines in a pipe or a log. */
+/* What a running suite shows on stderr: one live line on a terminal, a few plain lines in a pipe or
+ * a log. */
 #ifndef PB_HARNESS_PROGRESS_H
 #define PB_HARNESS_PROGRESS_H
 
@@ -10,16 +11,17 @@
 
 typedef struct pb_progress {
     FILE *out;
-    bool live;  /* redraw one line */
-    bool drawn; /* there is a line to clear */
-    int n_runs, index;       /* index: the current run, from 1 */
-    int left;                /* runs after the current one */
-    int n_timed;             /* runs done in this invocation, and their seconds */
+    bool live;         /* redraw one line */
+    bool drawn;        /* there is a line to clear */
+    int n_runs, index; /* index: the current run, from 1 */
+    int left;          /* runs after the current one */
+    int n_timed;       /* runs done in this invocation, and their seconds */
     double timed_s;
     char label[64], phase[16];
     uint64_t seed;
-    int64_t run_ns, phase_ns, first_step, drawn_ns, line_ns; /* when run, phase, last draw and line were */
-    int lines;               /* plain lines of this run so far */
+    int64_t run_ns, phase_ns, first_step, drawn_ns,
+        line_ns; /* when run, phase, last draw and line were */
+    int lines;   /* plain lines of this run so far */
 } pb_progress;
 
 /* live: stderr is a terminal that understands cursor control. */
@@ -33,7 +35,7 @@ void pb_progress_end(pb_progress *p, const char *outcome);
 void pb_progress_clear(pb_progress *p);
 
 /* The live line without cursor control, at most `width` columns. */
-void pb_progress_line(const pb_progress *p, const pb_progress_event *event, int64_t now_ns, int width, char *out,
-                      size_t cap);
+void pb_progress_line(const pb_progress *p, const pb_progress_event *event, int64_t now_ns,
+                      int width, char *out, size_t cap);
 
 #endif

@@ -11,7 +11,9 @@
 #include "harness/runner_impl.h"
 #include "kernels/core/rng.h"
 
-#define ORDER_KEY UINT64_C(0x70656674) /* any fixed number: the order must not depend on the run */
+#define ORDER_KEY                                                                  \
+    UINT64_C(0x70656674) /* any fixed number: the order must not depend on the run \
+                          */
 
 /* ---- assets ---- */
 
@@ -55,7 +57,8 @@ pb_status pb_runner_order(const pb_suite *suite, int **order) {
     int32_t *shuffled = calloc(n + 1, sizeof *shuffled);
     bool *used = calloc(n + 1, sizeof *used);
     *order = calloc(n + 1, sizeof **order);
-    if (!group || !shuffled || !used || !*order) PB_FAIL(PB_E_OOM, "no memory for the order of %zu runs", n);
+    if (!group || !shuffled || !used || !*order)
+        PB_FAIL(PB_E_OOM, "no memory for the order of %zu runs", n);
     for (uint64_t g = 0; placed < suite->n_runs; g++) {
         int count = 0;
         const pb_run_config *first = NULL;
@@ -96,8 +99,8 @@ static pb_status make_jobs(pb_runner *r) {
         job->again = r->options->again;
         r->n_jobs = i + 1;
         const pb_dataset *data = job->assets->data;
-        PB_TRY(pb_run_config_json(job->run, job->assets->model_sha256, data ? pb_dataset_sha256(data) : "",
-                                  &job->config));
+        PB_TRY(pb_run_config_json(job->run, job->assets->model_sha256,
+                                  data ? pb_dataset_sha256(data) : "", &job->config));
         PB_TRY(pb_run_id_of(job->config, job->id));
     }
 done:
@@ -124,7 +127,8 @@ static void tell_outcome(pb_runner *r, const pb_job *job) {
         double accuracy = pb_record_value(&record, "quality/test/accuracy");
         double nll = pb_record_value(&record, "quality/test/nll");
         int n = snprintf(text, sizeof text, "ok");
-        if (accuracy == accuracy) n += snprintf(text + n, sizeof text - (size_t)n, ", accuracy %.3f", accuracy);
+        if (accuracy == accuracy)
+            n += snprintf(text + n, sizeof text - (size_t)n, ", accuracy %.3f", accuracy);
         if (nll == nll) snprintf(text + n, sizeof text - (size_t)n, ", NLL %.3f", nll);
     } else {
         snprintf(text, sizeof text, "%s: %s", pb_run_status_name(record.status), record.reason);
@@ -147,13 +151,16 @@ static pb_status run_claimed(pb_runner *r, pb_job *job) {
         goto done;
     }
     if (found == PB_FOUND_FINISHED) {
-        pb_progress_note(&r->progress, "--again: removing the finished run %s (%s, seed %" PRIu64 ")", job->id,
+        pb_progress_note(&r->progress,
+                         "--again: removing the finished run %s (%s, seed %" PRIu64 ")", job->id,
                          job->run->label, job->run->seed);
     }
-    if (note[0]) pb_progress_note(&r->progress, "repeating a run whose record is damaged: %s", note);
+    if (note[0])
+        pb_progress_note(&r->progress, "repeating a run whose record is damaged: %s", note);
     if (found != PB_FOUND_NOTHING) PB_TRY(pb_remove_tree(folder));
     job->again = false;
-    pb_progress_begin(&r->progress, job->order, count_pending(r) - 1, job->run->label, job->run->seed);
+    pb_progress_begin(&r->progress, job->order, count_pending(r) - 1, job->run->label,
+                      job->run->seed);
     status = pb_runner_child(r, job);
     if (status != PB_OK && status != PB_E_INTERRUPTED) PB_TRY(status);
     tell_outcome(r, job);
@@ -175,8 +182,9 @@ static pb_status try_job(pb_runner *r, pb_job *job, bool *ran) {
     }
     PB_RETURN(pb_claim_take(r->claims, job->id, &claim, owner));
     if (claim == PB_CLAIM_REMOTE) {
-        pb_progress_note(&r->progress, "%s, seed %" PRIu64 ": left to %s; if that is gone, remove %s/%s", job->run->label,
-                         job->run->seed, owner, r->claims, job->id);
+        pb_progress_note(&r->progress,
+                         "%s, seed %" PRIu64 ": left to %s; if that is gone, remove %s/%s",
+                         job->run->label, job->run->seed, owner, r->claims, job->id);
         job->state = PB_JOB_ELSEWHERE;
         r->summary->n_elsewhere++;
     }
@@ -203,13 +211,15 @@ static pb_status run_all(pb_runner *r) {
         for (int i = 0; i < r->n_jobs; i++) skipped += r->jobs[i].state == PB_JOB_SKIPPED;
         r->summary->n_skipped = skipped;
         if (skipped > 0 && !told_skipped) {
-            pb_progress_note(&r->progress, "%d of %d runs were finished already (--again repeats them)", skipped,
+            pb_progress_note(&r->progress,
+                             "%d of %d runs were finished already (--again repeats them)", skipped,
                              r->n_jobs);
             told_skipped = true;
         }
         int pending = count_pending(r);
         if (pending == 0 || ran) continue;
-        if (!told_waiting) pb_progress_note(&r->progress, "waiting for %d runs of another peftbench", pending);
+        if (!told_waiting)
+            pb_progress_note(&r->progress, "waiting for %d runs of another peftbench", pending);
         told_waiting = true;
         struct timespec nap = {.tv_nsec = 200000000};
         nanosleep(&nap, NULL);
@@ -225,14 +235,18 @@ static pb_status prepare(pb_runner *r) {
     PB_RETURN(pb_asset_cache_load(r->suite, &r->assets));
     for (int i = 0; i < r->assets.n; i++) {
         if (r->assets.items[i].data) continue;
-        return PB_ERROR(PB_E_INPUT, "%s has no weights and no tokenizer: it can be planned (--dry-run) and timed"
-                        " (bench step), not trained", r->assets.loaded_for[i]->model);
+        return PB_ERROR(
+            PB_E_INPUT,
+            "%s has no weights and no tokenizer: it can be planned (--dry-run) and timed"
+            " (bench step), not trained",
+            r->assets.loaded_for[i]->model);
     }
     PB_RETURN(make_jobs(r));
     return pb_runner_check_folder(r);
 }
 
-pb_status pb_runner_run(const pb_suite *suite, const pb_runner_options *options, pb_runner_summary *out) {
+pb_status pb_runner_run(const pb_suite *suite, const pb_runner_options *options,
+                        pb_runner_summary *out) {
     pb_status status = PB_OK;
     pb_runner r = {.suite = suite, .options = options, .summary = out};
     *out = (pb_runner_summary){.n_runs = suite->n_runs};

@@ -70,7 +70,8 @@ static void send_message(int fd, const message *m) {
 }
 
 static void send_progress(void *user, const pb_progress_event *e) {
-    message m = {.step = e->step, .steps = e->steps, .loss = e->loss, .examples_per_s = e->examples_per_s};
+    message m = {
+        .step = e->step, .steps = e->steps, .loss = e->loss, .examples_per_s = e->examples_per_s};
     pb_copy(m.phase, sizeof m.phase, e->phase);
     send_message(*(int *)user, &m);
 }
@@ -151,7 +152,8 @@ static pb_status start(const pb_runner *r, const pb_job *job, watch *w) {
     int fds[2];
     sigset_t both, before;
     pid_t parent = getpid();
-    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0) return PB_ERROR(PB_E_ENV, "no pipe: %s", strerror(errno));
+    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0)
+        return PB_ERROR(PB_E_ENV, "no pipe: %s", strerror(errno));
     fflush(NULL); /* the child must not write what the parent has buffered */
     sigemptyset(&both);
     sigaddset(&both, SIGINT);
@@ -183,7 +185,10 @@ static void listen_to(pb_runner *r, watch *w) {
             pb_copy(w->error, sizeof w->error, m.text);
             continue;
         }
-        pb_progress_event e = {.phase = m.phase, .step = m.step, .steps = m.steps, .loss = m.loss,
+        pb_progress_event e = {.phase = m.phase,
+                               .step = m.step,
+                               .steps = m.steps,
+                               .loss = m.loss,
                                .examples_per_s = m.examples_per_s};
         pb_progress_update(&r->progress, &e);
     }
@@ -230,7 +235,8 @@ static void explain(const watch *w, bool oom_killed, pb_record *record) {
     record->status = PB_RUN_FAILED;
     if (w->forwarded) {
         record->status = PB_RUN_INTERRUPTED;
-        snprintf(record->reason, sizeof record->reason, "stopped by SIG%s", sigabbrev_np(w->forwarded));
+        snprintf(record->reason, sizeof record->reason, "stopped by SIG%s",
+                 sigabbrev_np(w->forwarded));
     } else if (w->has_error) {
         bool oom = WIFEXITED(w->wait_status) && WEXITSTATUS(w->wait_status) == 64 + PB_E_OOM;
         if (oom) record->status = PB_RUN_OOM;
@@ -239,11 +245,14 @@ static void explain(const watch *w, bool oom_killed, pb_record *record) {
         int n = WTERMSIG(w->wait_status);
         const char *name = sigabbrev_np(n);
         if (n == SIGKILL && oom_killed) record->status = PB_RUN_OOM;
-        snprintf(record->reason, sizeof record->reason, "the run's process was ended by SIG%s (%s)%s", name ? name : "?",
-                 strsignal(n),
-                 n != SIGKILL ? "" : oom_killed ? "; the kernel had run out of memory" : "; somebody or something killed it");
+        snprintf(record->reason, sizeof record->reason,
+                 "the run's process was ended by SIG%s (%s)%s", name ? name : "?", strsignal(n),
+                 n != SIGKILL ? ""
+                 : oom_killed ? "; the kernel had run out of memory"
+                              : "; somebody or something killed it");
     } else {
-        snprintf(record->reason, sizeof record->reason, "the run's process ended with status %d and left no record",
+        snprintf(record->reason, sizeof record->reason,
+                 "the run's process ended with status %d and left no record",
                  WEXITSTATUS(w->wait_status));
     }
 }
@@ -270,8 +279,8 @@ static pb_status describe(const pb_runner *r, const pb_job *job, pb_record *reco
 }
 
 /* The record of a run that could not write its own. */
-static pb_status record_for_child(const pb_runner *r, const pb_job *job, const watch *w, bool oom_killed,
-                                  const char *started) {
+static pb_status record_for_child(const pb_runner *r, const pb_job *job, const watch *w,
+                                  bool oom_killed, const char *started) {
     pb_status status = PB_OK;
     pb_record record = {0};
     explain(w, oom_killed, &record);

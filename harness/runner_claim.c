@@ -1,6 +1,7 @@
-/* Claims: who is doing a run right now. A claim is a file with process id, its start time, boot and host, so that a dead
- * owner is told from a process that has the same number by chance. All changes are made under one lock per folder, which
- * the kernel drops with its holder. Test: tests/test_runner.c. */
+/* Claims: who is doing a run right now. A claim is a file with process id, its start time, boot and
+ * host, so that a dead owner is told from a process that has the same number by chance. All changes
+ * are made under one lock per folder, which the kernel drops with its holder. Test:
+ * tests/test_runner.c. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -19,7 +20,8 @@ typedef struct owner {
     char boot[48], host[80];
 } owner;
 
-/* Start time of a process: field 22 of /proc/PID/stat; the name in field 2 may hold anything. 0 = no such process. */
+/* Start time of a process: field 22 of /proc/PID/stat; the name in field 2 may hold anything. 0 =
+ * no such process. */
 static unsigned long long start_of(long long pid) {
     char path[64], *text = NULL;
     unsigned long long start = 0;
@@ -65,7 +67,8 @@ static bool read_owner(const char *path, owner *o) {
 
 static pb_status write_claim(const char *path, const owner *me) {
     char line[256];
-    int n = snprintf(line, sizeof line, "%lld %llu %s %s\n", me->pid, me->start, me->boot, me->host);
+    int n =
+        snprintf(line, sizeof line, "%lld %llu %s %s\n", me->pid, me->start, me->boot, me->host);
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (fd < 0) return PB_ERROR(PB_E_IO, "%s: cannot be created: %s", path, strerror(errno));
     bool ok = write(fd, line, (size_t)n) == n;
@@ -85,7 +88,8 @@ static pb_status lock(const char *folder, int *fd) {
     if (*fd < 0) PB_FAIL(PB_E_IO, "%s: cannot be opened: %s", path, strerror(errno));
     while (flock(*fd, LOCK_EX) != 0) {
         if (errno == EINTR) continue;
-        if (errno == ENOTSUP || errno == ENOLCK || errno == ENOSYS) break; /* no locks here: O_EXCL alone */
+        if (errno == ENOTSUP || errno == ENOLCK || errno == ENOSYS)
+            break; /* no locks here: O_EXCL alone */
         PB_FAIL(PB_E_IO, "%s: cannot be locked: %s", path, strerror(errno));
     }
 done:
@@ -105,12 +109,14 @@ static pb_status decide(const char *path, pb_claim *out, char text[128]) {
         /* Half a claim is one whose owner died while writing it. */
         if (read_owner(path, &other)) {
             bool here = strcmp(other.host, me.host) == 0;
-            bool alive = here && strcmp(other.boot, me.boot) == 0 && start_of(other.pid) == other.start;
+            bool alive =
+                here && strcmp(other.boot, me.boot) == 0 && start_of(other.pid) == other.start;
             snprintf(text, 128, "process %lld on %s", other.pid, other.host);
             *out = !here ? PB_CLAIM_REMOTE : alive ? PB_CLAIM_BUSY : PB_CLAIM_MINE;
             if (*out != PB_CLAIM_MINE) return PB_OK;
         }
-        if (unlink(path) != 0) return PB_ERROR(PB_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
+        if (unlink(path) != 0)
+            return PB_ERROR(PB_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
     }
     return write_claim(path, &me);
 }

@@ -1,4 +1,5 @@
-/* The results folder of a suite: what is finished, what must not be mixed. Test: tests/test_runner.c. */
+/* The results folder of a suite: what is finished, what must not be mixed. Test:
+ * tests/test_runner.c. */
 #include <errno.h>
 #include <ftw.h>
 #include <stdlib.h>
@@ -17,7 +18,8 @@ char *pb_runner_path(const pb_runner *r, const pb_job *job, const char *file) {
     return path;
 }
 
-pb_found pb_runner_look(const pb_runner *r, const pb_job *job, pb_run_status *status, char note[256]) {
+pb_found pb_runner_look(const pb_runner *r, const pb_job *job, pb_run_status *status,
+                        char note[256]) {
     pb_record record = {0};
     pb_found found = PB_FOUND_NOTHING;
     char *path = pb_runner_path(r, job, "record.json"), *folder = pb_runner_path(r, job, NULL);
@@ -26,7 +28,8 @@ pb_found pb_runner_look(const pb_runner *r, const pb_job *job, pb_run_status *st
     if (path && pb_file_exists(path)) {
         if (pb_record_read(path, false, &record) == PB_OK) {
             *status = record.status;
-            if (record.status == PB_RUN_OK || record.status == PB_RUN_DIVERGED) found = PB_FOUND_FINISHED;
+            if (record.status == PB_RUN_OK || record.status == PB_RUN_DIVERGED)
+                found = PB_FOUND_FINISHED;
         } else {
             snprintf(note, 256, "%.250s", pb_error_message());
             pb_error_clear();
@@ -60,8 +63,9 @@ static bool same_but(const pb_json *a, const pb_json *b, const char *key) {
     return same;
 }
 
-/* May a report show this record beside the suite's runs? Its own runs: yes. A label of the suite: only when nothing but
- * the seed differs. Another label (a row left out by --methods): when model and data are the same. */
+/* May a report show this record beside the suite's runs? Its own runs: yes. A label of the suite:
+ * only when nothing but the seed differs. Another label (a row left out by --methods): when model
+ * and data are the same. */
 static bool fits(const pb_runner *r, const pb_record *record) {
     static const char *const shared[] = {"model", "data"};
     bool label_known = false;
@@ -74,7 +78,8 @@ static bool fits(const pb_runner *r, const pb_record *record) {
     }
     if (label_known || r->n_jobs == 0) return !label_known;
     for (int i = 0; i < 2; i++) {
-        const pb_json *a = pb_json_get(r->jobs[0].config, shared[i]), *b = pb_json_get(record->config, shared[i]);
+        const pb_json *a = pb_json_get(r->jobs[0].config, shared[i]),
+                      *b = pb_json_get(record->config, shared[i]);
         if (!a || !b || !cJSON_Compare(a, b, true)) return false;
     }
     return true;
@@ -82,10 +87,11 @@ static bool fits(const pb_runner *r, const pb_record *record) {
 
 static pb_status mixed(const pb_runner *r, const pb_record *record, int n) {
     return PB_ERROR(PB_E_INPUT,
-                    "%s holds %d record%s of other settings that a report would mix with this suite's (%s: '%s', seed %llu);"
+                    "%s holds %d record%s of other settings that a report would mix with this "
+                    "suite's (%s: '%s', seed %llu);"
                     " choose another --out, or move %s away",
-                    r->folder, n, n == 1 ? "" : "s", record->run_id, record->label, (unsigned long long)record->seed,
-                    n == 1 ? "it" : "them");
+                    r->folder, n, n == 1 ? "" : "s", record->run_id, record->label,
+                    (unsigned long long)record->seed, n == 1 ? "it" : "them");
 }
 
 pb_status pb_runner_check_folder(const pb_runner *r) {
@@ -103,8 +109,8 @@ pb_status pb_runner_check_folder(const pb_runner *r) {
         bool known = false;
         for (int j = 0; j < r->n_jobs && !known; j++) known = strcmp(r->jobs[j].id, names[i]) == 0;
         /* What cannot be read is for the report and verify to name. */
-        bool bad = !known && path && pb_file_exists(path) && pb_record_read(path, false, &record) == PB_OK &&
-                   !fits(r, &record);
+        bool bad = !known && path && pb_file_exists(path) &&
+                   pb_record_read(path, false, &record) == PB_OK && !fits(r, &record);
         if (bad && odd++ == 0) {
             first = record;
             record = (pb_record){0};

@@ -7,7 +7,12 @@
 #include "harness/progress.h"
 #include "harness/runner.h"
 
-typedef enum pb_job_state { PB_JOB_PENDING, PB_JOB_DONE, PB_JOB_SKIPPED, PB_JOB_ELSEWHERE } pb_job_state;
+typedef enum pb_job_state {
+    PB_JOB_PENDING,
+    PB_JOB_DONE,
+    PB_JOB_SKIPPED,
+    PB_JOB_ELSEWHERE
+} pb_job_state;
 
 typedef struct pb_job {
     const pb_run_config *run;
@@ -35,23 +40,28 @@ typedef struct pb_runner {
 void pb_runner_signals(bool install);
 int pb_runner_caught(void); /* the signal that arrived, 0 = none */
 
-/* Runs the job in a child until it ended; then a record is there, or the status says why none could be written.
- * PB_E_INTERRUPTED when a signal ended it. */
+/* Runs the job in a child until it ended; then a record is there, or the status says why none could
+ * be written. PB_E_INTERRUPTED when a signal ended it. */
 pb_status pb_runner_child(pb_runner *r, const pb_job *job);
 
 /* ---- claims (runner_claim.c) ---- */
 typedef enum pb_claim { PB_CLAIM_MINE, PB_CLAIM_BUSY, PB_CLAIM_REMOTE } pb_claim;
-/* One claim at a time may be taken or taken over in a folder; *owner (for messages) is filled unless it is mine. */
+/* One claim at a time may be taken or taken over in a folder; *owner (for messages) is filled
+ * unless it is mine. */
 pb_status pb_claim_take(const char *folder, const char *id, pb_claim *out, char owner[128]);
 void pb_claim_release(const char *folder, const char *id);
 
 /* ---- the results folder (runner_folder.c) ---- */
 typedef enum pb_found { PB_FOUND_NOTHING, PB_FOUND_UNFINISHED, PB_FOUND_FINISHED } pb_found;
-/* What lies in the job's folder. A damaged record is unfinished, with the reason in `note` (else ""). */
-pb_found pb_runner_look(const pb_runner *r, const pb_job *job, pb_run_status *status, char note[256]);
-char *pb_runner_path(const pb_runner *r, const pb_job *job, const char *file); /* file NULL = the folder; malloc'ed */
+/* What lies in the job's folder. A damaged record is unfinished, with the reason in `note` (else
+ * ""). */
+pb_found pb_runner_look(const pb_runner *r, const pb_job *job, pb_run_status *status,
+                        char note[256]);
+char *pb_runner_path(const pb_runner *r, const pb_job *job,
+                     const char *file); /* file NULL = the folder; malloc'ed */
 pb_status pb_remove_tree(const char *path);
-/* PB_E_INPUT when the folder holds records that one report must not show together with this suite's. */
+/* PB_E_INPUT when the folder holds records that one report must not show together with this
+ * suite's. */
 pb_status pb_runner_check_folder(const pb_runner *r);
 
 #endif

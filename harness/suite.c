@@ -67,9 +67,10 @@ static pb_status unknown_suite(const char *name) {
     if (pb_suite_names(&names, &n) != PB_OK) n = 0;
     for (size_t i = 0; i < n; i++) pb_text_add(&all, "%s%s", i ? ", " : "", names[i]);
     const char *near = pb_nearest(name, (const char *const *)names, n);
-    pb_status status = PB_ERROR(PB_E_INPUT, "no suite '%s'; did you mean '%s'? There are: %s; or give a"
-                                " file that ends in .json", name, near ? near : "",
-                                all.data ? all.data : "none");
+    pb_status status = PB_ERROR(PB_E_INPUT,
+                                "no suite '%s'; did you mean '%s'? There are: %s; or give a"
+                                " file that ends in .json",
+                                name, near ? near : "", all.data ? all.data : "none");
     pb_text_free(&all);
     pb_names_free(names, n);
     return status;
@@ -121,9 +122,11 @@ static void add_number(pb_text *t, const char *what, double value) {
     pb_text_add(t, "-%s%s", what, number);
 }
 
-/* Records that must not be compared must not share a folder: every override that changes settings enters its name.
+/* Records that must not be compared must not share a folder: every override that changes settings
+ * enters its name.
  * --seeds and --methods choose among runs and do not. */
-static pb_status name_suite(const pb_suite_source *source, const pb_suite_overrides *o, char name[64]) {
+static pb_status name_suite(const pb_suite_source *source, const pb_suite_overrides *o,
+                            char name[64]) {
     pb_text t = {0};
     char part[1024];
     const pb_run_config *r = &source->defaults.run;
@@ -164,10 +167,12 @@ static bool names_row(const char *word, size_t n, const pb_suite_row *row) {
 static pb_status no_row(const pb_suite_source *s, const char *word) {
     pb_text all = {0};
     for (int i = 0; i < s->n_rows; i++) {
-        pb_text_add(&all, "%s%s (%s)", i ? ", " : "", s->rows[i].run.label, s->rows[i].run.method->name);
+        pb_text_add(&all, "%s%s (%s)", i ? ", " : "", s->rows[i].run.label,
+                    s->rows[i].run.method->name);
     }
-    pb_status status = PB_ERROR(PB_E_INPUT, "--methods: '%s' is no label or method of %s; there are: %s",
-                                word, s->where, all.data ? all.data : "");
+    pb_status status =
+        PB_ERROR(PB_E_INPUT, "--methods: '%s' is no label or method of %s; there are: %s", word,
+                 s->where, all.data ? all.data : "");
     pb_text_free(&all);
     return status;
 }
@@ -215,7 +220,8 @@ static void expand_row(const pb_suite_row *row, bool fast_bf16, pb_suite *out) {
             pb_format_f64(number, r->lr);
             snprintf(tail, sizeof tail, " lr %s", number);
             int room = (int)(sizeof r->label - 1 - strlen(tail));
-            while (room > 0 && (row->run.label[room] & 0xC0) == 0x80) room--; /* not inside a character */
+            while (room > 0 && (row->run.label[room] & 0xC0) == 0x80)
+                room--; /* not inside a character */
             snprintf(r->label, sizeof r->label, "%.*s%s", room, row->run.label, tail);
         }
     }
@@ -224,7 +230,7 @@ static void expand_row(const pb_suite_row *row, bool fast_bf16, pb_suite *out) {
 /* Two runs with one identity would be one record under two names. */
 static pb_status check_distinct(const pb_suite_source *s, const pb_suite *suite) {
     pb_status status = PB_OK;
-    char (*ids)[PB_RUN_ID] = calloc((size_t)suite->n_runs + 1, sizeof *ids);
+    char(*ids)[PB_RUN_ID] = calloc((size_t)suite->n_runs + 1, sizeof *ids);
     pb_json *config = NULL;
     if (!ids) PB_FAIL(PB_E_OOM, "no memory for %d run ids", suite->n_runs);
     for (int i = 0; i < suite->n_runs; i++) {

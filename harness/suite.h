@@ -1,7 +1,9 @@
-/* Suites: one JSON file that says what to run; expanded into resolved runs. Grammar and defaults: harness/suites/README.md.
+/* Suites: one JSON file that says what to run; expanded into resolved runs. Grammar and defaults:
+ * harness/suites/README.md.
  *
- * A resolved configuration names everything that can change a run's result, so that its hash is the run's identity; what
- * cannot (threads, progress, where files lie) is not part of it: data and model enter by name and sha256. */
+ * A resolved configuration names everything that can change a run's result, so that its hash is the
+ * run's identity; what cannot (threads, progress, where files lie) is not part of it: data and
+ * model enter by name and sha256. */
 #ifndef PB_HARNESS_SUITE_H
 #define PB_HARNESS_SUITE_H
 
@@ -11,7 +13,11 @@
 #include "methods/method.h"
 #include "results/record.h"
 
-typedef enum pb_schedule { PB_SCHEDULE_LINEAR, PB_SCHEDULE_COSINE, PB_SCHEDULE_CONSTANT } pb_schedule;
+typedef enum pb_schedule {
+    PB_SCHEDULE_LINEAR,
+    PB_SCHEDULE_COSINE,
+    PB_SCHEDULE_CONSTANT
+} pb_schedule;
 typedef enum pb_optimizer { PB_OPT_ADAMW, PB_OPT_ADAMW8 } pb_optimizer;
 
 /* One run, resolved: every default filled in. Strings are owned by the suite. */
@@ -26,24 +32,27 @@ typedef struct pb_run_config {
     pb_dtype dtype;
     uint64_t seed;
     double lr;
-    int64_t steps;          /* optimizer steps; from "epochs" when given (then known after the data are read; 0 until) */
-    double epochs;          /* 0 = steps given */
+    int64_t steps; /* optimizer steps; from "epochs" when given (then known after the data are read;
+                      0 until) */
+    double epochs; /* 0 = steps given */
     int64_t batch, accumulate;
     pb_schedule schedule;
-    double warmup;          /* < 1: share of steps; >= 1: steps */
+    double warmup; /* < 1: share of steps; >= 1: steps */
     pb_optimizer optimizer;
-    double beta1, beta2, eps, weight_decay, clip; /* clip 0 = none */
+    double beta1, beta2, eps, weight_decay, clip;           /* clip 0 = none */
     double hidden_dropout, attention_dropout, head_dropout; /* < 0 = the model's */
     int64_t max_len, limit[3]; /* examples per split: train, valid, test; 0 = all */
     uint64_t subsample_seed;
-    int64_t eval_batch, eval_every; /* validation every n steps during training; 0 = at the end only */
-    int64_t train_eval;     /* training examples whose loss is evaluated at the end */
-    int64_t infer_repeats;  /* latency passes, merged and unmerged */
+    int64_t eval_batch;
+    int64_t eval_every;    /* validation every n steps during training; 0 = at the end only */
+    int64_t train_eval;    /* training examples whose loss is evaluated at the end */
+    int64_t infer_repeats; /* latency passes, merged and unmerged */
     bool deterministic;
 } pb_run_config;
 
 typedef struct pb_suite {
-    char name[64]; /* the results folder: overrides that change settings are part of it ("quick-steps8") */
+    char name[64]; /* the results folder: overrides that change settings are part of it
+                      ("quick-steps8") */
     char title[256];
     pb_run_config *runs;
     int n_runs;
@@ -60,22 +69,24 @@ typedef struct pb_suite_overrides {
     double lr;
 } pb_suite_overrides;
 
-/* name: "quick" (harness/suites/quick.json) or a path ending in .json. Unknown keys, values out of range, unknown methods
- * are PB_E_INPUT with file, place and the nearest known name. dtype "auto" resolves through the device (bf16 where the
- * CPU has it in hardware). */
+/* name: "quick" (harness/suites/quick.json) or a path ending in .json. Unknown keys, values out of
+ * range, unknown methods are PB_E_INPUT with file, place and the nearest known name. dtype "auto"
+ * resolves through the device (bf16 where the CPU has it in hardware). */
 pb_status pb_suite_load(const char *name, const pb_suite_overrides *overrides, pb_suite *out);
 void pb_suite_free(pb_suite *suite);
 /* Names of the suites that ship, sorted; free with pb_names_free. */
 pb_status pb_suite_names(char ***names, size_t *n);
 
-/* Where the project lies (.cache, harness/suites): PB_HOME, else the source folder this was built from. */
+/* Where the project lies (.cache, harness/suites): PB_HOME, else the source folder this was built
+ * from. */
 const char *pb_home(void);
 /* Names without folders, as records show them: the last part of a path, "shape:NAME", a source. */
 void pb_run_model_name(const pb_run_config *run, char *out, size_t cap);
 void pb_run_data_name(const pb_run_config *run, char *out, size_t cap);
 
-/* The resolved configuration as JSON (method parameters with their defaults), without machine paths. model_sha and
- * data_sha as the loaders gave them. */
-pb_status pb_run_config_json(const pb_run_config *run, const char *model_sha, const char *data_sha, pb_json **out);
+/* The resolved configuration as JSON (method parameters with their defaults), without machine
+ * paths. model_sha and data_sha as the loaders gave them. */
+pb_status pb_run_config_json(const pb_run_config *run, const char *model_sha, const char *data_sha,
+                             pb_json **out);
 
 #endif

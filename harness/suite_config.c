@@ -1,5 +1,6 @@
-/* The resolved configuration of a run as JSON: all that can change its result and nothing else, so that its hash is the
- * run's identity. Changing a key here changes every run id. Test: tests/test_suite.c. */
+/* The resolved configuration of a run as JSON: all that can change its result and nothing else, so
+ * that its hash is the run's identity. Changing a key here changes every run id. Test:
+ * tests/test_suite.c. */
 #include <string.h>
 
 #include "harness/suite.h"
@@ -42,14 +43,16 @@ static bool add_train(pb_json *o, const pb_run_config *r) {
            pb_json_add_f64(t, "warmup", r->warmup) &&
            pb_json_add_str(t, "optimizer", optimizers[r->optimizer]) &&
            pb_json_add_f64(t, "beta1", r->beta1) && pb_json_add_f64(t, "beta2", r->beta2) &&
-           pb_json_add_f64(t, "eps", r->eps) && pb_json_add_f64(t, "weight_decay", r->weight_decay) &&
+           pb_json_add_f64(t, "eps", r->eps) &&
+           pb_json_add_f64(t, "weight_decay", r->weight_decay) &&
            pb_json_add_f64(t, "clip", r->clip) &&
            add_dropout(t, "hidden_dropout", r->hidden_dropout) &&
            add_dropout(t, "attention_dropout", r->attention_dropout) &&
            add_dropout(t, "head_dropout", r->head_dropout);
 }
 
-static bool add_assets(pb_json *o, const pb_run_config *r, const char *model_sha, const char *data_sha) {
+static bool add_assets(pb_json *o, const pb_run_config *r, const char *model_sha,
+                       const char *data_sha) {
     char name[1024];
     pb_json *model = pb_json_add_object(o, "model"), *data = pb_json_add_object(o, "data");
     pb_run_model_name(r, name, sizeof name);
@@ -58,14 +61,17 @@ static bool add_assets(pb_json *o, const pb_run_config *r, const char *model_sha
     pb_run_data_name(r, name, sizeof name);
     return ok && pb_json_add_str(data, "name", name) &&
            pb_json_add_str(data, "sha256", data_sha ? data_sha : "") &&
-           pb_json_add_i64(data, "max_len", r->max_len) && pb_json_add_i64(data, "train", r->limit[0]) &&
-           pb_json_add_i64(data, "valid", r->limit[1]) && pb_json_add_i64(data, "test", r->limit[2]) &&
+           pb_json_add_i64(data, "max_len", r->max_len) &&
+           pb_json_add_i64(data, "train", r->limit[0]) &&
+           pb_json_add_i64(data, "valid", r->limit[1]) &&
+           pb_json_add_i64(data, "test", r->limit[2]) &&
            pb_json_add_i64(data, "subsample_seed", (int64_t)r->subsample_seed);
 }
 
 static bool add_eval(pb_json *o, const pb_run_config *r) {
     pb_json *e = pb_json_add_object(o, "eval");
-    return pb_json_add_i64(e, "batch", r->eval_batch) && pb_json_add_i64(e, "every", r->eval_every) &&
+    return pb_json_add_i64(e, "batch", r->eval_batch) &&
+           pb_json_add_i64(e, "every", r->eval_every) &&
            pb_json_add_i64(e, "train_examples", r->train_eval) &&
            pb_json_add_i64(e, "infer_repeats", r->infer_repeats);
 }
@@ -83,8 +89,9 @@ pb_status pb_run_config_json(const pb_run_config *run, const char *model_sha, co
     PB_TRY(run->method->describe(self, params));
     ok = add_assets(o, run, model_sha, data_sha) &&
          pb_json_add_str(o, "dtype", pb_dtype_name(run->dtype)) &&
-         pb_json_add_str(o, "device", run->device) && pb_json_add_i64(o, "seed", (int64_t)run->seed) &&
-         pb_json_add_f64(o, "lr", run->lr) && add_train(o, run) && add_eval(o, run) &&
+         pb_json_add_str(o, "device", run->device) &&
+         pb_json_add_i64(o, "seed", (int64_t)run->seed) && pb_json_add_f64(o, "lr", run->lr) &&
+         add_train(o, run) && add_eval(o, run) &&
          pb_json_add_bool(o, "deterministic", run->deterministic);
     if (!ok) PB_FAIL(PB_E_OOM, "%s: no memory for the configuration", run->label);
     *out = o;

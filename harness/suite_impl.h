@@ -21,8 +21,8 @@ typedef struct pb_suite_row {
 } pb_suite_row;
 
 typedef struct pb_suite_source {
-    const char *where;     /* how messages call the file */
-    char *dir;             /* its folder: relative folders in it start there */
+    const char *where; /* how messages call the file */
+    char *dir;         /* its folder: relative folders in it start there */
     char title[256];
     pb_suite_row defaults; /* the top level, overrides applied */
     pb_suite_row *rows;    /* all of "runs" */

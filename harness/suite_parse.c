@@ -1,5 +1,5 @@
-/* From the JSON of a suite file to rows: keys, types, ranges and defaults (harness/suites/README.md).
- * Test: tests/test_suite.c. */
+/* From the JSON of a suite file to rows: keys, types, ranges and defaults
+ * (harness/suites/README.md). Test: tests/test_suite.c. */
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -42,8 +42,10 @@ static pb_status read_seed(const pb_json *e, const char *where, int i, uint64_t 
         ok = pb_parse_i64(e->valuestring, &v) && v >= 0;
     }
     if (!ok) {
-        return PB_ERROR(PB_E_INPUT, "%s: seeds[%d]: expected a whole number from 0 (from 2^53 on"
-                        " as a string)", where, i);
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: seeds[%d]: expected a whole number from 0 (from 2^53 on"
+                        " as a string)",
+                        where, i);
     }
     *out = (uint64_t)v;
     return PB_OK;
@@ -58,7 +60,7 @@ static pb_status read_seeds(const pb_json *o, const char *where, pb_suite_row *r
                         PB_SUITE_MAX_SEEDS);
     }
     row->n_seeds = 0;
-    cJSON_ArrayForEach(e, list) {
+    cJSON_ArrayForEach (e, list) {
         uint64_t seed = 0;
         PB_RETURN(read_seed(e, where, row->n_seeds, &seed));
         for (int i = 0; i < row->n_seeds; i++) {
@@ -75,8 +77,10 @@ static pb_status read_lr(const pb_json *o, const char *where, pb_suite_row *row)
     const pb_json *lr = pb_json_get(o, "lr"), *e = NULL;
     if (!lr) {
         if (row->n_lr > 0) return PB_OK;
-        return PB_ERROR(PB_E_INPUT, "%s: lr: missing; expected a number, or an array of numbers for"
-                        " one run each", where);
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: lr: missing; expected a number, or an array of numbers for"
+                        " one run each",
+                        where);
     }
     int n = cJSON_IsArray(lr) ? cJSON_GetArraySize(lr) : 1;
     if (n < 1 || n > PB_SUITE_MAX_LR) {
@@ -115,7 +119,8 @@ static pb_status read_optimizer(const pb_json *o, const char *where, pb_run_conf
     static const char *const optimizers[] = {"adamw", "adamw8"};
     int schedule = r->schedule, optimizer = r->optimizer;
     PB_RETURN(pb_json_read_choice(o, where, "schedule", schedules, COUNT(schedules), &schedule));
-    PB_RETURN(pb_json_read_choice(o, where, "optimizer", optimizers, COUNT(optimizers), &optimizer));
+    PB_RETURN(
+        pb_json_read_choice(o, where, "optimizer", optimizers, COUNT(optimizers), &optimizer));
     r->schedule = (pb_schedule)schedule;
     r->optimizer = (pb_optimizer)optimizer;
     PB_RETURN(pb_json_read_f64(o, where, "warmup", 0, 1e9, &r->warmup));
@@ -127,12 +132,18 @@ static pb_status read_optimizer(const pb_json *o, const char *where, pb_run_conf
 }
 
 static pb_status read_train(const pb_json *parent, const char *parent_where, pb_run_config *r) {
-    static const char *const keys[] = {
-        "steps", "epochs", "batch", "accumulate", "schedule", "warmup", "optimizer", "beta1", "beta2",
-        "eps", "weight_decay", "clip", "hidden_dropout", "attention_dropout", "head_dropout"};
+    static const char *const keys[] = {"steps",          "epochs",
+                                       "batch",          "accumulate",
+                                       "schedule",       "warmup",
+                                       "optimizer",      "beta1",
+                                       "beta2",          "eps",
+                                       "weight_decay",   "clip",
+                                       "hidden_dropout", "attention_dropout",
+                                       "head_dropout"};
     char where[512];
     const pb_json *o = NULL;
-    snprintf(where, sizeof where, "%s%strain", parent_where, strchr(parent_where, ']') ? "." : ": ");
+    snprintf(where, sizeof where, "%s%strain", parent_where,
+             strchr(parent_where, ']') ? "." : ": ");
     PB_RETURN(member(parent, parent_where, "train", &o));
     if (!o) return PB_OK;
     KEYS(o, where, keys);
@@ -179,14 +190,16 @@ static pb_status unknown_source(const char *where, const char *name) {
         pb_text_add(&all, "%s%s", n ? ", " : "", names[n]);
     }
     const char *near = pb_nearest(name, names, (size_t)n);
-    pb_status status = PB_ERROR(PB_E_INPUT, "%s: no data source '%s' and no such folder; did you mean"
-                                " '%s'? Sources: %s", where, name, near ? near : "",
-                                all.data ? all.data : "none");
+    pb_status status = PB_ERROR(PB_E_INPUT,
+                                "%s: no data source '%s' and no such folder; did you mean"
+                                " '%s'? Sources: %s",
+                                where, name, near ? near : "", all.data ? all.data : "none");
     pb_text_free(&all);
     return status;
 }
 
-/* A folder called "." or ".." gets its real name: names stand in records. Others keep theirs, also links. */
+/* A folder called "." or ".." gets its real name: names stand in records. Others keep theirs, also
+ * links. */
 static char *named(char *path) {
     const char *slash = path ? strrchr(path, '/') : NULL;
     const char *last = slash ? slash + 1 : path;
@@ -198,7 +211,8 @@ static char *named(char *path) {
 }
 
 /* base: the folder that relative ones start in, NULL = here. */
-static pb_status set_data_dir(const char *where, const char *dir, const char *base, pb_run_config *r) {
+static pb_status set_data_dir(const char *where, const char *dir, const char *base,
+                              pb_run_config *r) {
     pb_status status = PB_OK;
     char *path = named(base && dir[0] != '/' ? pb_path_join(base, dir) : strdup(dir));
     if (!path) PB_FAIL(PB_E_OOM, "%s: no memory for a path", where);
@@ -229,8 +243,10 @@ static pb_status read_data_where(const pb_json *o, const char *where, const pb_s
         return set_data_dir("--data", over->data, NULL, r);
     }
     if (!source == !dir) {
-        return PB_ERROR(PB_E_INPUT, "%s: expected either source (a name from `peftbench list datasets`)"
-                        " or dir (a folder with train.jsonl)", where);
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: expected either source (a name from `peftbench list datasets`)"
+                        " or dir (a folder with train.jsonl)",
+                        where);
     }
     if (source) return set_data_source(where, source, r);
     return set_data_dir(where, dir, s->dir, r);
@@ -238,8 +254,8 @@ static pb_status read_data_where(const pb_json *o, const char *where, const pb_s
 
 static pb_status read_data(const pb_json *root, const pb_suite_source *s,
                            const pb_suite_overrides *over, pb_run_config *r) {
-    static const char *const keys[] = {"source", "dir", "max_len", "train", "valid", "test",
-                                       "subsample_seed"};
+    static const char *const keys[] = {"source", "dir",  "max_len",       "train",
+                                       "valid",  "test", "subsample_seed"};
     static const char *const limits[] = {"train", "valid", "test"};
     char where[512];
     const pb_json *o = NULL;
@@ -260,9 +276,10 @@ static pb_status read_data(const pb_json *root, const pb_suite_source *s,
 /* ---- models ---- */
 
 static pb_status missing_model(const char *where, const char *name, const char *path) {
-    return PB_ERROR(PB_E_ENV, "%s: the model '%s' is not there: %s has no config.json. ./run.sh fetches"
-                    " the default model; --model DIR takes another one (a Hugging Face folder)", where,
-                    name, path);
+    return PB_ERROR(PB_E_ENV,
+                    "%s: the model '%s' is not there: %s has no config.json. ./run.sh fetches"
+                    " the default model; --model DIR takes another one (a Hugging Face folder)",
+                    where, name, path);
 }
 
 pb_status pb_suite_model(const char *where, const char *model, const char *base, char out[1024]) {
@@ -344,7 +361,8 @@ static pb_status read_method(const pb_json *o, const char *where, pb_run_config 
     void *self = NULL;
     PB_RETURN(pb_json_read_str(o, where, "method", &name));
     if (!name) {
-        return PB_ERROR(PB_E_INPUT, "%s: method: missing; `peftbench list methods` names them", where);
+        return PB_ERROR(PB_E_INPUT, "%s: method: missing; `peftbench list methods` names them",
+                        where);
     }
     PB_RETURN(pb_method_lookup(name, where, &r->method));
     PB_RETURN(member(o, where, "params", &params));
@@ -356,7 +374,8 @@ static pb_status read_method(const pb_json *o, const char *where, pb_run_config 
 }
 
 static pb_status read_row(const pb_json *o, const char *where, pb_suite_row *row) {
-    static const char *const keys[] = {"label", "method", "lr", "params", "train", "dtype", "seeds"};
+    static const char *const keys[] = {"label", "method", "lr",   "params",
+                                       "train", "dtype",  "seeds"};
     int dtype = row->dtype;
     if (!cJSON_IsObject(o)) return no_object(where);
     KEYS(o, where, keys);
@@ -373,7 +392,8 @@ static pb_status read_row(const pb_json *o, const char *where, pb_suite_row *row
     return PB_OK;
 }
 
-static pb_status read_rows(const pb_json *root, const pb_suite_overrides *over, pb_suite_source *s) {
+static pb_status read_rows(const pb_json *root, const pb_suite_overrides *over,
+                           pb_suite_source *s) {
     const pb_json *list = pb_json_get(root, "runs"), *e = NULL;
     char where[512];
     int n = cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 0;
@@ -383,15 +403,17 @@ static pb_status read_rows(const pb_json *root, const pb_suite_overrides *over, 
     }
     s->rows = calloc((size_t)n, sizeof *s->rows);
     if (!s->rows) return PB_ERROR(PB_E_OOM, "%s: no memory for %d rows", s->where, n);
-    cJSON_ArrayForEach(e, list) {
+    cJSON_ArrayForEach (e, list) {
         pb_suite_row *row = &s->rows[s->n_rows];
         *row = s->defaults;
         snprintf(where, sizeof where, "%s: runs[%d]", s->where, s->n_rows);
         PB_RETURN(read_row(e, where, row));
         for (int i = 0; i < s->n_rows; i++) {
             if (strcmp(s->rows[i].run.label, row->run.label) != 0) continue;
-            return PB_ERROR(PB_E_INPUT, "%s: label: '%s' is the label of runs[%d] already; a report"
-                            " needs one row per label", where, row->run.label, i);
+            return PB_ERROR(PB_E_INPUT,
+                            "%s: label: '%s' is the label of runs[%d] already; a report"
+                            " needs one row per label",
+                            where, row->run.label, i);
         }
         s->n_rows++;
         if (over->steps) {
@@ -449,7 +471,8 @@ static pb_status read_device_and_dtype(const pb_json *root, const pb_suite_overr
                                        const char *where, pb_suite_row *d) {
     int dtype = d->dtype;
     const char *device = d->run.device;
-    PB_RETURN(pb_json_read_choice(root, where, "dtype", dtype_choices, COUNT(dtype_choices), &dtype));
+    PB_RETURN(
+        pb_json_read_choice(root, where, "dtype", dtype_choices, COUNT(dtype_choices), &dtype));
     PB_RETURN(pb_json_read_str(root, where, "device", &device));
     if (over->device) device = over->device;
     d->dtype = (pb_dtype_choice)dtype;
@@ -480,7 +503,8 @@ pb_status pb_suite_parse(const pb_json *root, const pb_suite_overrides *override
     set_defaults(&s->defaults);
     PB_RETURN(pb_json_read_str(root, s->where, "title", &title));
     if (!printable(title) || !pb_copy(s->title, sizeof s->title, title)) {
-        return PB_ERROR(PB_E_INPUT, "%s: title: expected at most %zu bytes without control characters",
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: title: expected at most %zu bytes without control characters",
                         s->where, sizeof s->title - 1);
     }
     PB_RETURN(read_model(root, s, overrides, r));

@@ -41,7 +41,8 @@ static pid_t start(char *const *argv, const char *name) {
     pid_t pid = fork();
     ck_assert_int_ge(pid, 0);
     if (pid > 0) return pid;
-    int o = open(out, O_WRONLY | O_CREAT | O_TRUNC, 0644), e = open(err, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    int o = open(out, O_WRONLY | O_CREAT | O_TRUNC, 0644),
+        e = open(err, O_WRONLY | O_CREAT | O_TRUNC, 0644);
     dup2(o, 1);
     dup2(e, 2);
     execv(PB_BINARY, argv);
@@ -63,11 +64,12 @@ static call finish(pid_t pid, const char *name) {
 
 /* The words of a call, NULL-terminated. */
 static call run_words(const char *first, ...) {
-    char *argv[32] = {(char *)(uintptr_t)"peftbench"};
+    char *argv[32] = {(char *)(uintptr_t) "peftbench"};
     int n = 1;
     va_list args;
     va_start(args, first);
-    for (const char *word = first; word && n < 31; word = va_arg(args, const char *)) argv[n++] = (char *)(uintptr_t)word;
+    for (const char *word = first; word && n < 31; word = va_arg(args, const char *))
+        argv[n++] = (char *)(uintptr_t)word;
     va_end(args);
     return finish(start(argv, "call"), "call");
 }
@@ -81,9 +83,12 @@ static void done_with(call *c) {
 
 /* The call exits with `code`; stdout and stderr hold the given parts (NULL = must be empty). */
 static void expect(call c, int code, const char *out, const char *err) {
-    ck_assert_msg(c.code == code, "exit %d, wanted %d\nstdout: %s\nstderr: %s", c.code, code, c.out, c.err);
-    ck_assert_msg(out ? strstr(c.out, out) != NULL : !*c.out, "stdout: %s\nwanted: %s", c.out, out ? out : "nothing");
-    ck_assert_msg(err ? strstr(c.err, err) != NULL : !*c.err, "stderr: %s\nwanted: %s", c.err, err ? err : "nothing");
+    ck_assert_msg(c.code == code, "exit %d, wanted %d\nstdout: %s\nstderr: %s", c.code, code, c.out,
+                  c.err);
+    ck_assert_msg(out ? strstr(c.out, out) != NULL : !*c.out, "stdout: %s\nwanted: %s", c.out,
+                  out ? out : "nothing");
+    ck_assert_msg(err ? strstr(c.err, err) != NULL : !*c.err, "stderr: %s\nwanted: %s", c.err,
+                  err ? err : "nothing");
     done_with(&c);
 }
 
@@ -185,16 +190,18 @@ START_TEST(lists_and_info_are_text_and_json) {
 END_TEST
 
 START_TEST(benchmarks_print_rates) {
-    pb_json *json = parsed(RUN("bench", "ops", "--model", "shape:minilm", "--rows", "64", "--threads", "1", "--format", "json"));
+    pb_json *json = parsed(RUN("bench", "ops", "--model", "shape:minilm", "--rows", "64",
+                               "--threads", "1", "--format", "json"));
     const pb_json *op = NULL;
     ck_assert_int_gt(cJSON_GetArraySize(json), 20);
-    cJSON_ArrayForEach(op, json) {
+    cJSON_ArrayForEach (op, json) {
         ck_assert(pb_json_get(op, "median_s")->valuedouble > 0);
         ck_assert(pb_json_get(op, "bytes_per_s")->valuedouble > 0);
     }
     pb_json_free(json);
-    json = parsed(RUN("bench", "step", "--methods", "lora", "--params", "{\"rank\": 4}", "--batch", "2", "--max-len", "8",
-                      "--steps", "2", "--warmup", "1", "--threads", "1", "--format", "json"));
+    json = parsed(RUN("bench", "step", "--methods", "lora", "--params", "{\"rank\": 4}", "--batch",
+                      "2", "--max-len", "8", "--steps", "2", "--warmup", "1", "--threads", "1",
+                      "--format", "json"));
     ck_assert_int_eq(cJSON_GetArraySize(json), 1);
     ck_assert(pb_json_get(json->child, "step_s_median")->valuedouble > 0);
     pb_json_free(json);
@@ -230,7 +237,8 @@ static int records_of(const char *dir, pb_run_status status) {
     int n = 0, count = 0;
     pb_assert_ok(pb_records_load(dir, true, &records, &n));
     for (int i = 0; i < n; i++) {
-        if (records[i].status != status) ck_assert_msg(status != PB_RUN_OK, "%s", records[i].reason);
+        if (records[i].status != status)
+            ck_assert_msg(status != PB_RUN_OK, "%s", records[i].reason);
         count += records[i].status == status;
     }
     pb_records_free(records, n);
@@ -260,7 +268,8 @@ END_TEST
 START_TEST(equal_seeds_give_equal_samples) {
     home h = settle("one"), again = settle("two");
     expect(TINY(h, "--no-report", "--seeds=1"), 0, "full", "[2/2]");
-    expect(RUN("run", again.file, "--out", again.out, "--threads", "2", "--no-report", "--seeds=1"), 0, "full", "[2/2]");
+    expect(RUN("run", again.file, "--out", again.out, "--threads", "2", "--no-report", "--seeds=1"),
+           0, "full", "[2/2]");
     pb_record *a = NULL, *b = NULL;
     int n = 0, m = 0;
     pb_assert_ok(pb_records_load(h.out, true, &a, &n));
@@ -269,7 +278,8 @@ START_TEST(equal_seeds_give_equal_samples) {
     ck_assert_int_eq(m, 2);
     for (int i = 0; i < n; i++) {
         ck_assert_str_eq(a[i].run_id, b[i].run_id);
-        const pb_sample *x = pb_record_find_sample(&a[i], "eval/test/nll"), *y = pb_record_find_sample(&b[i], "eval/test/nll");
+        const pb_sample *x = pb_record_find_sample(&a[i], "eval/test/nll"),
+                        *y = pb_record_find_sample(&b[i], "eval/test/nll");
         ck_assert(x && y);
         ck_assert_str_eq(x->sha256, y->sha256);
     }
@@ -311,13 +321,14 @@ START_TEST(dry_run_predicts_and_trains_nothing) {
     pb_json *json = parsed(TINY(h, "--dry-run", "--format", "json"));
     const pb_json *runs = pb_json_get(json, "runs"), *run = NULL;
     ck_assert_int_eq(cJSON_GetArraySize(runs), 4);
-    cJSON_ArrayForEach(run, runs) {
+    cJSON_ArrayForEach (run, runs) {
         ck_assert(pb_json_get(pb_json_get(run, "memory_bytes"), "total")->valuedouble > 0);
         ck_assert(pb_json_get(run, "seconds_per_step")->valuedouble > 0);
     }
     pb_json_free(json);
     expect(TINY(h, "--dry-run", "--memory-budget", "1Gi"), 0, "optimizer", NULL);
-    expect(TINY(h, "--dry-run", "--memory-budget", "4K"), 1, "optimizer", "over the memory budget of 3.9 KiB (4000 bytes)");
+    expect(TINY(h, "--dry-run", "--memory-budget", "4K"), 1, "optimizer",
+           "over the memory budget of 3.9 KiB (4000 bytes)");
     leave(&h);
 }
 END_TEST
@@ -335,7 +346,9 @@ END_TEST
 START_TEST(overrides_have_their_own_folder) {
     home h = settle("overrides");
     char *texts = pb_path_join(h.dir, "texts"), *here = pb_path_join(h.out, "tiny-texts-steps2");
-    expect(TINY(h, "--no-report", "--steps", "2", "--methods", "full", "--seeds", "1", "--data", texts), 0, "full", "[1/1]");
+    expect(TINY(h, "--no-report", "--steps", "2", "--methods", "full", "--seeds", "1", "--data",
+                texts),
+           0, "full", "[1/1]");
     ck_assert_int_eq(records_of(here, PB_RUN_OK), 1);
     expect(TINY(h, "--no-report", "--model", "/no/such/model"), 3, NULL, "--model");
     expect(TINY(h, "--no-report", "--model", "shape:minilm"), 2, NULL, "not trained");
@@ -364,8 +377,14 @@ END_TEST
 START_TEST(a_signal_ends_a_suite_with_its_code) {
     home h = settle("signal");
     int signal_number = _i ? SIGINT : SIGTERM;
-    char *const argv[] = {(char *)(uintptr_t)"peftbench", (char *)(uintptr_t)"run", h.file, (char *)(uintptr_t)"--out", h.out,
-                          (char *)(uintptr_t)"--steps", (char *)(uintptr_t)"500000", NULL};
+    char *const argv[] = {(char *)(uintptr_t) "peftbench",
+                          (char *)(uintptr_t) "run",
+                          h.file,
+                          (char *)(uintptr_t) "--out",
+                          h.out,
+                          (char *)(uintptr_t) "--steps",
+                          (char *)(uintptr_t) "500000",
+                          NULL};
     pid_t pid = start(argv, "signal");
     char *suite = pb_path_join(h.out, "tiny-steps500000"), path[1200];
     struct timespec nap = {.tv_nsec = 20000000};
@@ -392,8 +411,14 @@ START_TEST(eight_programs_share_a_folder) {
     home h = settle("eight");
     pid_t pids[8];
     char name[8][16];
-    char *const argv[] = {(char *)(uintptr_t)"peftbench", (char *)(uintptr_t)"run", h.file, (char *)(uintptr_t)"--out", h.out,
-                          (char *)(uintptr_t)"--threads=1", (char *)(uintptr_t)"--no-report", NULL};
+    char *const argv[] = {(char *)(uintptr_t) "peftbench",
+                          (char *)(uintptr_t) "run",
+                          h.file,
+                          (char *)(uintptr_t) "--out",
+                          h.out,
+                          (char *)(uintptr_t) "--threads=1",
+                          (char *)(uintptr_t) "--no-report",
+                          NULL};
     for (int i = 0; i < 8; i++) {
         snprintf(name[i], sizeof name[i], "eight%d", i);
         pids[i] = start(argv, name[i]);
@@ -413,7 +438,7 @@ END_TEST
 
 START_TEST(verify_finds_a_changed_byte) {
     home h = settle("changed");
-    char **names = NULL, path[1400];
+    char **names = NULL, path[2400];
     size_t n = 0;
     expect(TINY(h, "--no-report", "--seeds", "1", "--methods", "full"), 0, "full", "ok");
     snprintf(path, sizeof path, "%s/tiny", h.out);

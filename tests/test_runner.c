@@ -1,5 +1,6 @@
-/* harness/runner*.c and progress.c: what becomes of a run whatever happens to its process. The training is a stand-in, so
- * that it can crash, hang and lie on demand; the real one runs in tests/test_cli.c. */
+/* harness/runner*.c and progress.c: what becomes of a run whatever happens to its process. The
+ * training is a stand-in, so that it can crash, hang and lie on demand; the real one runs in
+ * tests/test_cli.c. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,10 +22,20 @@ enum { N_RUNS = 4 };
 
 /* ---- a stand-in for pb_run_execute ---- */
 
-typedef enum act { ACT_OK, ACT_ABORT, ACT_KILL, ACT_EXIT, ACT_ERROR, ACT_DIVERGE, ACT_OOM, ACT_WAIT, ACT_DEAF } act;
+typedef enum act {
+    ACT_OK,
+    ACT_ABORT,
+    ACT_KILL,
+    ACT_EXIT,
+    ACT_ERROR,
+    ACT_DIVERGE,
+    ACT_OOM,
+    ACT_WAIT,
+    ACT_DEAF
+} act;
 
-static act acts[8];         /* by the place of the call: what the n-th run of this process does */
-static char diary[1200];    /* one line per started run */
+static act acts[8];      /* by the place of the call: what the n-th run of this process does */
+static char diary[1200]; /* one line per started run */
 
 static void write_diary(const char *line) {
     char text[128];
@@ -49,7 +60,8 @@ static int diary_lines(const char *of) {
 }
 
 static pb_status fill(const pb_run_config *run, const pb_assets *assets, pb_record *r) {
-    PB_RETURN(pb_run_config_json(run, assets->model_sha256, pb_dataset_sha256(assets->data), &r->config));
+    PB_RETURN(
+        pb_run_config_json(run, assets->model_sha256, pb_dataset_sha256(assets->data), &r->config));
     PB_RETURN(pb_run_id_of(r->config, r->run_id));
     pb_copy(r->suite, sizeof r->suite, run->suite);
     pb_copy(r->method, sizeof r->method, run->method->name);
@@ -69,15 +81,16 @@ static void nap_ms(long ms) {
     nanosleep(&t, NULL);
 }
 
-static pb_status stand_in(const pb_run_config *run, const pb_assets *assets, const pb_run_options *options,
-                          pb_record *r) {
+static pb_status stand_in(const pb_run_config *run, const pb_assets *assets,
+                          const pb_run_options *options, pb_record *r) {
     struct rlimit no_core = {0, 0};
     PB_RETURN(fill(run, assets, r));
     int nth = diary_lines(NULL);
     write_diary(r->run_id);
     setrlimit(RLIMIT_CORE, &no_core);
     for (int64_t i = 0; i <= 2; i++) {
-        pb_progress_event e = {.phase = "train", .step = i, .steps = 2, .loss = 1.5, .examples_per_s = 100};
+        pb_progress_event e = {
+            .phase = "train", .step = i, .steps = 2, .loss = 1.5, .examples_per_s = 100};
         options->progress(options->user, &e);
     }
     switch (nth < 8 ? acts[nth] : ACT_OK) {
@@ -125,7 +138,8 @@ static void settle(place *p) {
     p->log = fopen(log, "w+");
     ck_assert_ptr_nonnull(p->log);
     free(log);
-    p->options = (pb_runner_options){.out_dir = p->out, .threads = 1, .log = p->log, .execute = stand_in};
+    p->options =
+        (pb_runner_options){.out_dir = p->out, .threads = 1, .log = p->log, .execute = stand_in};
 }
 
 static void leave(place *p) {
@@ -351,7 +365,8 @@ START_TEST(a_second_signal_ends_at_once) {
 }
 END_TEST
 
-/* kill -9 of the suite: its child dies with it, its claim is taken over, what was done stays done. */
+/* kill -9 of the suite: its child dies with it, its claim is taken over, what was done stays done.
+ */
 START_TEST(a_killed_suite_continues) {
     place p;
     settle(&p);
@@ -465,13 +480,16 @@ END_TEST
 
 START_TEST(the_line_fits_the_terminal) {
     pb_progress p = {.n_runs = 9, .index = 3, .left = 6, .label = "größte Änderung", .seed = 2};
-    pb_progress_event e = {.phase = "train", .step = 50, .steps = 100, .loss = 2.5, .examples_per_s = 400};
+    pb_progress_event e = {
+        .phase = "train", .step = 50, .steps = 100, .loss = 2.5, .examples_per_s = 400};
     char line[512];
     p.n_timed = 2;
     p.timed_s = 40;
     pb_progress_line(&p, &e, INT64_C(5000000000), 400, line, sizeof line);
-    ck_assert_str_eq(line, "[3/9] größte Änderung seed 2  train 50/100  loss 2.500  400 examples/s  15.0 s left, all "
-                           "2 min 15 s");
+    ck_assert_str_eq(
+        line,
+        "[3/9] größte Änderung seed 2  train 50/100  loss 2.500  400 examples/s  15.0 s left, all "
+        "2 min 15 s");
     for (int width = 0; width < 90; width++) {
         size_t bad = 0;
         pb_progress_line(&p, &e, INT64_C(5000000000), width, line, sizeof line);
@@ -488,7 +506,8 @@ int main(void) {
     TCase *t = pb_test_case(s, "runs");
     tcase_add_test(t, every_run_gets_a_record_once);
     tcase_add_test(t, seeds_are_outermost_and_rows_are_shuffled_the_same_way);
-    tcase_add_loop_test(t, a_failed_run_is_a_row_and_is_repeated, 0, (int)(sizeof fates / sizeof fates[0]));
+    tcase_add_loop_test(t, a_failed_run_is_a_row_and_is_repeated, 0,
+                        (int)(sizeof fates / sizeof fates[0]));
     tcase_add_test(t, a_diverged_run_is_a_result);
     tcase_add_test(t, a_damaged_record_is_repeated);
     t = pb_test_case(s, "signals");

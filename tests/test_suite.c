@@ -1,4 +1,5 @@
-/* harness/suite*.c: what is refused and how it is said, how rows expand, what a run's identity rests on. */
+/* harness/suite*.c: what is refused and how it is said, how rows expand, what a run's identity
+ * rests on. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,8 @@ static void refused(const char *json, const char *part) {
     pb_suite suite;
     pb_status status = load(json, NULL, &suite);
     ck_assert_msg(status != PB_OK, "accepted: %s", json);
-    ck_assert_msg(strstr(pb_error_message(), part) != NULL, "%s\nsaid: %s\nwanted: %s", json, pb_error_message(), part);
+    ck_assert_msg(strstr(pb_error_message(), part) != NULL, "%s\nsaid: %s\nwanted: %s", json,
+                  pb_error_message(), part);
     ck_assert_ptr_null(suite.runs);
 }
 
@@ -46,11 +48,15 @@ static const struct fault {
     {"{\"model\": \"no-such-model\"," DATA "," TRAIN "," RUNS "}", "./run.sh"},
     {"{\"model\": \"no-such-model\"," DATA "," TRAIN "," RUNS "}", "--model"},
     {"{" MODEL "," TRAIN "," RUNS "}", "either source"},
-    {"{" MODEL ",\"data\": {\"dir\": \"texts\", \"source\": \"wordnet\"}," TRAIN "," RUNS "}", "either source"},
-    {"{" MODEL ",\"data\": {\"source\": \"wordnets\"}," TRAIN "," RUNS "}", "did you mean 'wordnet'"},
+    {"{" MODEL ",\"data\": {\"dir\": \"texts\", \"source\": \"wordnet\"}," TRAIN "," RUNS "}",
+     "either source"},
+    {"{" MODEL ",\"data\": {\"source\": \"wordnets\"}," TRAIN "," RUNS "}",
+     "did you mean 'wordnet'"},
     {"{" MODEL ",\"data\": {\"dir\": \"nowhere\"}," TRAIN "," RUNS "}", "is no folder"},
-    {"{" MODEL ",\"data\": {\"dir\": \"texts\", \"max_len\": 1}," TRAIN "," RUNS "}", "data: \"max_len\""},
-    {"{" MODEL ",\"data\": {\"dir\": \"texts\", \"train\": -1}," TRAIN "," RUNS "}", "data: \"train\""},
+    {"{" MODEL ",\"data\": {\"dir\": \"texts\", \"max_len\": 1}," TRAIN "," RUNS "}",
+     "data: \"max_len\""},
+    {"{" MODEL ",\"data\": {\"dir\": \"texts\", \"train\": -1}," TRAIN "," RUNS "}",
+     "data: \"train\""},
     {"{" MODEL ",\"data\": {\"dir\": \"texts\", \"length\": 1}," TRAIN "," RUNS "}", "length"},
     {"{" MODEL ",\"data\": 3," TRAIN "," RUNS "}", "expected an object"},
     {"{" MODEL "," DATA "," RUNS "}", "steps or epochs is missing"},
@@ -60,7 +66,8 @@ static const struct fault {
     {"{" MODEL "," DATA ",\"train\": {\"steps\": 4, \"schedule\": \"lineer\"}," RUNS "}", "linear"},
     {"{" MODEL "," DATA ",\"train\": {\"steps\": 4, \"optimizer\": \"sgd\"}," RUNS "}", "adamw"},
     {"{" MODEL "," DATA ",\"train\": {\"steps\": 4, \"beta2\": 1}," RUNS "}", "beta2"},
-    {"{" MODEL "," DATA ",\"train\": {\"steps\": 4, \"head_dropout\": 1}," RUNS "}", "head_dropout"},
+    {"{" MODEL "," DATA ",\"train\": {\"steps\": 4, \"head_dropout\": 1}," RUNS "}",
+     "head_dropout"},
     {"{" MODEL "," DATA ",\"train\": {\"steps\": 4, \"stepz\": 4}," RUNS "}", "steps"},
     {"{" MODEL "," DATA "," TRAIN ",\"eval\": {\"evry\": 4}," RUNS "}", "every"},
     {"{" MODEL "," DATA "," TRAIN ",\"dtype\": \"f16\"," RUNS "}", "bf16"},
@@ -72,22 +79,37 @@ static const struct fault {
     {"{" MODEL "," DATA "," TRAIN ", \"runs\": []}", "runs: expected an array"},
     {"{" MODEL "," DATA "," TRAIN ", \"runs\": [3]}", "runs[0]: expected an object"},
     {"{" MODEL "," DATA "," TRAIN ", \"runs\": [{\"lr\": 1e-3}]}", "runs[0]: method: missing"},
-    {"{" MODEL "," DATA "," TRAIN ", \"runs\": [{\"method\": \"lorra\", \"lr\": 1}]}", "did you mean 'lora'"},
+    {"{" MODEL "," DATA "," TRAIN ", \"runs\": [{\"method\": \"lorra\", \"lr\": 1}]}",
+     "did you mean 'lora'"},
     {"{" MODEL "," DATA "," TRAIN ", \"runs\": [{\"method\": \"lora\"}]}", "runs[0]: lr: missing"},
-    {"{" MODEL "," DATA "," TRAIN ", \"runs\": [{\"method\": \"lora\", \"lr\": 0}]}", "runs[0]: lr"},
-    {"{" MODEL "," DATA "," TRAIN ", \"runs\": [{\"method\": \"lora\", \"lr\": [1e-3, 1e-3]}]}", "stands twice"},
-    {"{" MODEL "," DATA "," TRAIN ", \"runs\": [{\"method\": \"lora\", \"lr\": \"1e-3\"}]}", "lr: expected numbers"},
-    {"{" MODEL "," DATA "," TRAIN ", \"runs\": [{\"method\": \"lora\", \"lr\": 1, \"params\": {\"rank\": 0}}]}",
+    {"{" MODEL "," DATA "," TRAIN ", \"runs\": [{\"method\": \"lora\", \"lr\": 0}]}",
+     "runs[0]: lr"},
+    {"{" MODEL "," DATA "," TRAIN ", \"runs\": [{\"method\": \"lora\", \"lr\": [1e-3, 1e-3]}]}",
+     "stands twice"},
+    {"{" MODEL "," DATA "," TRAIN ", \"runs\": [{\"method\": \"lora\", \"lr\": \"1e-3\"}]}",
+     "lr: expected numbers"},
+    {"{" MODEL "," DATA "," TRAIN
+     ", \"runs\": [{\"method\": \"lora\", \"lr\": 1, \"params\": {\"rank\": 0}}]}",
      "runs[0].params"},
-    {"{" MODEL "," DATA "," TRAIN ", \"runs\": [{\"method\": \"lora\", \"lr\": 1, \"params\": {\"rnak\": 8}}]}", "rank"},
-    {"{" MODEL "," DATA "," TRAIN ", \"runs\": [{\"method\": \"lora\", \"lr\": 1, \"label\": \"\"}]}", "runs[0]: label"},
-    {"{" MODEL "," DATA "," TRAIN ", \"runs\": [{\"method\": \"lora\", \"lr\": 1, \"lable\": \"x\"}]}", "label"},
-    {"{" MODEL "," DATA "," TRAIN ", \"runs\": [{\"method\": \"lora\", \"lr\": 1, \"train\": {\"batch\": 0}}]}",
+    {"{" MODEL "," DATA "," TRAIN
+     ", \"runs\": [{\"method\": \"lora\", \"lr\": 1, \"params\": {\"rnak\": 8}}]}",
+     "rank"},
+    {"{" MODEL "," DATA "," TRAIN
+     ", \"runs\": [{\"method\": \"lora\", \"lr\": 1, \"label\": \"\"}]}",
+     "runs[0]: label"},
+    {"{" MODEL "," DATA "," TRAIN
+     ", \"runs\": [{\"method\": \"lora\", \"lr\": 1, \"lable\": \"x\"}]}",
+     "label"},
+    {"{" MODEL "," DATA "," TRAIN
+     ", \"runs\": [{\"method\": \"lora\", \"lr\": 1, \"train\": {\"batch\": 0}}]}",
      "runs[0].train: \"batch\""},
-    {"{" MODEL "," DATA "," TRAIN ", \"runs\": [{\"method\": \"lora\", \"lr\": 1}, {\"method\": \"lora\", \"lr\": 1}]}",
+    {"{" MODEL "," DATA "," TRAIN
+     ", \"runs\": [{\"method\": \"lora\", \"lr\": 1}, {\"method\": \"lora\", \"lr\": 1}]}",
      "label: 'LoRA' is the label of runs[0] already"},
-    {"{" MODEL "," DATA "," TRAIN ", \"runs\": [{\"label\": \"a\", \"method\": \"lora\", \"lr\": 1},"
-     "{\"label\": \"b\", \"method\": \"lora\", \"lr\": 1, \"params\": {\"rank\": 8}}]}", "'a' and 'b' have the same settings"},
+    {"{" MODEL "," DATA "," TRAIN
+     ", \"runs\": [{\"label\": \"a\", \"method\": \"lora\", \"lr\": 1},"
+     "{\"label\": \"b\", \"method\": \"lora\", \"lr\": 1, \"params\": {\"rank\": 8}}]}",
+     "'a' and 'b' have the same settings"},
     {"{" MODEL, "s.json:1:"},
 };
 
@@ -130,17 +152,20 @@ START_TEST(defaults_are_filled_in) {
     ck_assert_int_eq(r->max_len, 128);
     ck_assert_int_eq(r->schedule, PB_SCHEDULE_LINEAR);
     ck_assert_int_eq(r->optimizer, PB_OPT_ADAMW);
-    ck_assert(r->lr == 1e-3 && r->warmup == 0.06 && r->beta1 == 0.9 && r->beta2 == 0.999 && r->eps == 1e-8);
+    ck_assert(r->lr == 1e-3 && r->warmup == 0.06 && r->beta1 == 0.9 && r->beta2 == 0.999 &&
+              r->eps == 1e-8);
     ck_assert(r->weight_decay == 0.01 && r->clip == 1 && r->hidden_dropout < 0 && r->epochs == 0);
     pb_suite_free(&suite);
 }
 END_TEST
 
-#define MANY                                                                                                          \
-    "{" MODEL "," DATA "," TRAIN ", \"seeds\": [5, 6, \"9007199254740993\"], \"dtype\": \"f32\", \"runs\": ["          \
-    "{\"label\": \"sweep\", \"method\": \"lora\", \"lr\": [1e-3, 2e-3]},"                                             \
-    "{\"label\": \"other\", \"method\": \"full\", \"lr\": 1e-4, \"dtype\": \"bf16\", \"seeds\": [7],"                   \
-    " \"train\": {\"epochs\": 2, \"batch\": 8}},"                                                                      \
+#define MANY                                                                                      \
+    "{" MODEL "," DATA "," TRAIN                                                                  \
+    ", \"seeds\": [5, 6, \"9007199254740993\"], \"dtype\": \"f32\", \"runs\": ["                  \
+    "{\"label\": \"sweep\", \"method\": \"lora\", \"lr\": [1e-3, 2e-3]},"                         \
+    "{\"label\": \"other\", \"method\": \"full\", \"lr\": 1e-4, \"dtype\": \"bf16\", \"seeds\": " \
+    "[7],"                                                                                        \
+    " \"train\": {\"epochs\": 2, \"batch\": 8}},"                                                 \
     "{\"label\": \"wide\", \"method\": \"lora\", \"lr\": 1e-3, \"params\": {\"rank\": 16}}]}"
 
 START_TEST(rows_expand_over_rates_and_seeds) {
@@ -170,14 +195,24 @@ START_TEST(overrides_choose_and_change) {
     ck_assert_uint_eq(suite.runs[0].seed, 1);
     ck_assert_uint_eq(suite.runs[1].seed, 2);
     pb_suite_free(&suite);
-    o = (pb_suite_overrides){.methods = "other,wide", .steps = 7, .batch = 3, .max_len = 24, .has_lr = true, .lr = 0.5,
-                             .dtype = "f32", .model = "shape:bert-base", .data = "wordnet", .device = "ref"};
+    o = (pb_suite_overrides){.methods = "other,wide",
+                             .steps = 7,
+                             .batch = 3,
+                             .max_len = 24,
+                             .has_lr = true,
+                             .lr = 0.5,
+                             .dtype = "f32",
+                             .model = "shape:bert-base",
+                             .data = "wordnet",
+                             .device = "ref"};
     pb_assert_ok(load(MANY, &o, &suite));
     ck_assert_int_eq(suite.n_runs, 1 + 3);
-    ck_assert_msg(strncmp(suite.name, "s-wordnet-shape-bert-base-f32-ref-steps7-batch3-", 40) == 0, "%s", suite.name);
+    ck_assert_msg(strncmp(suite.name, "s-wordnet-shape-bert-base-f32-ref-steps7-batch3-", 40) == 0,
+                  "%s", suite.name);
     for (int i = 0; i < suite.n_runs; i++) {
         const pb_run_config *r = &suite.runs[i];
-        ck_assert(r->steps == 7 && r->epochs == 0 && r->batch == 3 && r->max_len == 24 && r->lr == 0.5);
+        ck_assert(r->steps == 7 && r->epochs == 0 && r->batch == 3 && r->max_len == 24 &&
+                  r->lr == 0.5);
         ck_assert_int_eq(r->dtype, PB_F32);
         ck_assert_str_eq(r->device, "ref");
         ck_assert_str_eq(r->data_name, "wordnet");
@@ -210,25 +245,52 @@ static void id_of(const char *json, char id[PB_RUN_ID]) {
     pb_suite_free(&suite);
 }
 
-static const char base_json[] =
-    "{\"model\": \"shape:minilm\", \"data\": {\"dir\": \"texts\", \"max_len\": 64, \"train\": 10, \"valid\": 11, \"test\": 12,"
-    "\"subsample_seed\": 3}, \"dtype\": \"f32\", \"device\": \"cpu\", \"seeds\": [4], \"train\": {\"steps\": 5, \"batch\": 6,"
-    "\"accumulate\": 7, \"schedule\": \"linear\", \"warmup\": 0.25, \"optimizer\": \"adamw\", \"beta1\": 0.5, \"beta2\": 0.75,"
-    "\"eps\": 1e-6, \"weight_decay\": 0.125, \"clip\": 2.5, \"hidden_dropout\": 0.15, \"attention_dropout\": 0.35,"
-    "\"head_dropout\": 0.45}, \"eval\": {\"batch\": 13, \"every\": 14, \"train_examples\": 15, \"infer_repeats\": 16},"
-    "\"runs\": [{\"label\": \"x\", \"method\": \"lora\", \"lr\": 0.0625, \"params\": {\"rank\": 17}}]}";
+static const char base_json[] = "{\"model\": \"shape:minilm\", \"data\": {\"dir\": \"texts\", "
+                                "\"max_len\": 64, \"train\": 10, \"valid\": 11, \"test\": 12,"
+                                "\"subsample_seed\": 3}, \"dtype\": \"f32\", \"device\": \"cpu\", "
+                                "\"seeds\": [4], \"train\": {\"steps\": 5, \"batch\": 6,"
+                                "\"accumulate\": 7, \"schedule\": \"linear\", \"warmup\": 0.25, "
+                                "\"optimizer\": \"adamw\", \"beta1\": 0.5, \"beta2\": 0.75,"
+                                "\"eps\": 1e-6, \"weight_decay\": 0.125, \"clip\": 2.5, "
+                                "\"hidden_dropout\": 0.15, \"attention_dropout\": 0.35,"
+                                "\"head_dropout\": 0.45}, \"eval\": {\"batch\": 13, \"every\": 14, "
+                                "\"train_examples\": 15, \"infer_repeats\": 16},"
+                                "\"runs\": [{\"label\": \"x\", \"method\": \"lora\", \"lr\": "
+                                "0.0625, \"params\": {\"rank\": 17}}]}";
 
 /* Every setting, as it stands in base_json and as something else. */
 static const char *const changes[][2] = {
-    {"shape:minilm", "shape:bert-base"}, {"\"max_len\": 64", "\"max_len\": 65"}, {"\"train\": 10", "\"train\": 20"},
-    {"\"valid\": 11", "\"valid\": 21"}, {"\"test\": 12", "\"test\": 22"}, {"\"subsample_seed\": 3", "\"subsample_seed\": 4"},
-    {"f32", "bf16"}, {"\"cpu\"", "\"ref\""}, {"[4]", "[5]"}, {"\"steps\": 5", "\"steps\": 50"},
-    {"\"steps\": 5", "\"epochs\": 5"}, {"\"batch\": 6", "\"batch\": 60"}, {"\"accumulate\": 7", "\"accumulate\": 8"},
-    {"\"linear\"", "\"cosine\""}, {"0.25", "0.26"}, {"\"adamw\"", "\"adamw8\""}, {"\"beta1\": 0.5", "\"beta1\": 0.6"},
-    {"0.75", "0.76"}, {"1e-6", "1e-7"}, {"0.125", "0.126"}, {"2.5", "2.6"}, {"0.15", "0.16"}, {"0.35", "0.36"},
-    {"0.45", "0.46"}, {"\"batch\": 13", "\"batch\": 23"}, {"\"every\": 14", "\"every\": 24"},
-    {"\"train_examples\": 15", "\"train_examples\": 25"}, {"\"infer_repeats\": 16", "\"infer_repeats\": 26"},
-    {"\"lora\"", "\"dora\""}, {"0.0625", "0.0626"}, {"\"rank\": 17", "\"rank\": 18"},
+    {"shape:minilm", "shape:bert-base"},
+    {"\"max_len\": 64", "\"max_len\": 65"},
+    {"\"train\": 10", "\"train\": 20"},
+    {"\"valid\": 11", "\"valid\": 21"},
+    {"\"test\": 12", "\"test\": 22"},
+    {"\"subsample_seed\": 3", "\"subsample_seed\": 4"},
+    {"f32", "bf16"},
+    {"\"cpu\"", "\"ref\""},
+    {"[4]", "[5]"},
+    {"\"steps\": 5", "\"steps\": 50"},
+    {"\"steps\": 5", "\"epochs\": 5"},
+    {"\"batch\": 6", "\"batch\": 60"},
+    {"\"accumulate\": 7", "\"accumulate\": 8"},
+    {"\"linear\"", "\"cosine\""},
+    {"0.25", "0.26"},
+    {"\"adamw\"", "\"adamw8\""},
+    {"\"beta1\": 0.5", "\"beta1\": 0.6"},
+    {"0.75", "0.76"},
+    {"1e-6", "1e-7"},
+    {"0.125", "0.126"},
+    {"2.5", "2.6"},
+    {"0.15", "0.16"},
+    {"0.35", "0.36"},
+    {"0.45", "0.46"},
+    {"\"batch\": 13", "\"batch\": 23"},
+    {"\"every\": 14", "\"every\": 24"},
+    {"\"train_examples\": 15", "\"train_examples\": 25"},
+    {"\"infer_repeats\": 16", "\"infer_repeats\": 26"},
+    {"\"lora\"", "\"dora\""},
+    {"0.0625", "0.0626"},
+    {"\"rank\": 17", "\"rank\": 18"},
 };
 enum { N_CHANGES = sizeof changes / sizeof changes[0] };
 

@@ -11,7 +11,8 @@
 #include "tests/support.h"
 
 const char pb_tiny_suite_json[] =
-    "{\"title\": \"Tiny\", \"model\": \"./model\", \"data\": {\"dir\": \"texts\", \"max_len\": 16},\n"
+    "{\"title\": \"Tiny\", \"model\": \"./model\", \"data\": {\"dir\": \"texts\", \"max_len\": "
+    "16},\n"
     " \"dtype\": \"f32\", \"seeds\": [1, 2],\n"
     " \"train\": {\"steps\": 4, \"batch\": 4},\n"
     " \"eval\": {\"batch\": 8, \"train_examples\": 4, \"infer_repeats\": 1},\n"
@@ -49,8 +50,8 @@ static void write_split(const char *texts, const char *file, int n, int offset) 
     pb_text t = {0};
     for (int i = 0; i < n; i++) {
         int k = (i + offset) % 3;
-        pb_text_add(&t, "{\"text\": \"%c %c w%ca x %c\", \"label\": \"%s\"}\n", 'a' + k, 'd' + (i + offset) % 11, 'a' + k,
-                    'p' + i % 7, labels[k]);
+        pb_text_add(&t, "{\"text\": \"%c %c w%ca x %c\", \"label\": \"%s\"}\n", 'a' + k,
+                    'd' + (i + offset) % 11, 'a' + k, 'p' + i % 7, labels[k]);
     }
     pb_tiny_write(texts, file, t.data);
     pb_text_free(&t);

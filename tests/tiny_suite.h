@@ -1,4 +1,5 @@
-/* A suite that trains in a moment: a tiny BERT with random weights, its vocabulary, texts in JSON Lines, two rows. */
+/* A suite that trains in a moment: a tiny BERT with random weights, its vocabulary, texts in JSON
+ * Lines, two rows. */
 #ifndef PB_TESTS_TINY_SUITE_H
 #define PB_TESTS_TINY_SUITE_H
 
