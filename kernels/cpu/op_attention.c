@@ -10,8 +10,11 @@
 #include "kernels/cpu/cpu.h"
 
 #define QUERIES 32
+#define COPY_BEYOND 64
 
 static int64_t pad16(int64_t n) { return pb_ceil_div(n, PB_LANES) * PB_LANES; }
+/* Distance of score rows: an odd number of cache lines, for the same reason. */
+static int64_t score_ld(int64_t max_len) { return pad16(max_len) | PB_LANES; }
 static int32_t int_at(pb_tensor t, int64_t i) { return ((const int32_t *)t.data)[i]; }
 
 /* Rows of one head as f32 with zero-padded columns: the tensor's own memory where that serves, else a copy. */
@@ -22,7 +25,8 @@ typedef struct rows {
 
 static rows rows_of(pb_tensor t, int64_t first, int64_t n, int64_t head, int64_t dim, float *copy) {
     int64_t from = first * t.stride + head * dim, ld = pad16(dim);
-    if (t.dtype == PB_F32 && ld == dim) return (rows){(const float *)t.data + from, t.stride};
+    /* Long sequences are copied too: rows a power of two apart would fall into few sets of the cache. */
+    if (t.dtype == PB_F32 && ld == dim && n <= COPY_BEYOND) return (rows){(const float *)t.data + from, t.stride};
     for (int64_t i = 0; i < n; i++) {
         float *to = copy + i * ld;
         if (t.dtype == PB_F32) {
@@ -83,11 +87,11 @@ static void drop_block(pb_drop drop, int64_t row, int64_t n, int64_t heads, int6
 
 typedef struct fwd_ws { /* of one thread, in floats */
     float *s, *keep, *kt, *v, *q, *o;
-    int64_t tp, dp; /* padded length and head_dim */
+    int64_t tp, dp; /* distance of rows of scores, padded head_dim */
 } fwd_ws;
 
 static size_t fwd_layout(const pb_attention_fwd_args *a, int64_t thread, char *base, fwd_ws *w) {
-    int64_t tp = pad16(a->max_len), dp = pad16(a->head_dim);
+    int64_t tp = score_ld(a->max_len), dp = pad16(a->head_dim);
     int64_t size[6] = {QUERIES * tp, a->drop.p > 0.0f ? QUERIES * tp : 0, dp * tp, tp * dp, tp * dp, QUERIES * dp}, all = 0;
     for (int i = 0; i < 6; i++) all += size[i];
     if (base != NULL) {
@@ -167,7 +171,7 @@ typedef struct bwd_ws { /* of one thread, in floats */
 } bwd_ws;
 
 static size_t bwd_layout(const pb_attention_bwd_args *a, int64_t thread, char *base, bwd_ws *w) {
-    int64_t tp = pad16(a->max_len), dp = pad16(a->head_dim), td = tp * dp, all = 0;
+    int64_t tp = score_ld(a->max_len), dp = pad16(a->head_dim), td = tp * dp, all = 0;
     int64_t keep = a->drop.p > 0.0f ? QUERIES * tp : 0;
     int64_t size[11] = {QUERIES * tp, QUERIES * tp, keep, td, td, td, td, td, QUERIES * dp, td, td};
     for (int i = 0; i < 11; i++) all += size[i];
