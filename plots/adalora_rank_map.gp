@@ -6,7 +6,7 @@ set yrange [-0.5:NLAYERS-0.5]
 unset xtics
 set for [i=1:NSITES] xtics add (SITE[i] i)
 set xtics scale 0 textcolor rgb INK
-if (WIDEST * NSITES * 10 > 480) set xtics rotate by 30 right
+if (WIDEST * NSITES * 11 > 480) set xtics rotate by 30 right
 set ytics scale 0 textcolor rgb INK
 set ytics 0, (NLAYERS > 16 ? 4 : 1)
 set ylabel 'Layer' textcolor rgb INK

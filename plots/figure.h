@@ -1,5 +1,6 @@
-/* Private to plots/: one figure on its way from a chapter to gnuplot. A builder fills `vars` (assignments the template
- * reads) and `data` (tab-separated blocks) and leaves made false when the records hold nothing to show. */
+/* Private to plots/: one figure on its way from a chapter to gnuplot. A builder fills `vars`
+ * (assignments the template reads) and `data` (tab-separated blocks) and leaves made false when the
+ * records hold nothing to show. */
 #ifndef PB_PLOTS_FIGURE_H
 #define PB_PLOTS_FIGURE_H
 
@@ -36,8 +37,10 @@ void pb_short_label(char out[128], const char *label, int max);
 int pb_text_width(const char *s);
 /* Position of a row for point types and colours: rows with results first. */
 int pb_row_number(const pb_chapter *chapter, int row);
-/* Adds the legend below the figure (n = 0: none) and makes room for it. points: gnuplot's point types. */
-void pb_figure_legend(figure *f, const char *const *names, const unsigned *colours, const int *points, int n);
+/* Adds the legend below the figure (n = 0: none) and makes room for it. points: gnuplot's point
+ * types. */
+void pb_figure_legend(figure *f, const char *const *names, const unsigned *colours,
+                      const int *points, int n);
 void pb_figure_caption(figure *f, const char *name, const char *title, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 

@@ -1,4 +1,5 @@
-/* Plots from records through gnuplot: one template plots/<name>.gp per figure, data written by the driver. */
+/* Plots from records through gnuplot: one template plots/<name>.gp per figure, data written by the
+ * driver. */
 #ifndef PB_PLOTS_PLOTS_H
 #define PB_PLOTS_PLOTS_H
 
@@ -6,24 +7,27 @@
 #include "results/record.h"
 
 typedef struct pb_figure {
-    char name[48];  /* "accuracy_memory" */
-    char title[96]; /* for the report's caption */
-    char caption[320]; /* how to read it, one or two sentences */
+    char name[48];           /* "accuracy_memory" */
+    char title[96];          /* for the report's caption */
+    char caption[320];       /* how to read it, one or two sentences */
     char svg[256], png[256]; /* paths relative to the output folder; "" when not made */
 } pb_figure;
 
 /* PB_E_ENV when gnuplot is missing (message says the apt line). */
 pb_status pb_plots_available(void);
 
-/* Draws every figure that the records have data for into out_dir (SVG and PNG) and lists them. figures: malloc'ed.
- * Records need their samples for the curves. Several chapters (results/group.h) go to one folder each below out_dir.
- * PB_E_ENV when gnuplot or the templates are missing or gnuplot fails (with its first line). */
-pb_status pb_plots_draw(const pb_record *records, int n, const char *out_dir, pb_figure **figures, int *n_figures);
+/* Draws every figure that the records have data for into out_dir (SVG and PNG) and lists them.
+ * figures: malloc'ed. Records need their samples for the curves. Several chapters (results/group.h)
+ * go to one folder each below out_dir. PB_E_ENV when gnuplot or the templates are missing or
+ * gnuplot fails (with its first line). */
+pb_status pb_plots_draw(const pb_record *records, int n, const char *out_dir, pb_figure **figures,
+                        int *n_figures);
 /* The same for one chapter, straight into out_dir. */
-pb_status pb_plots_draw_chapter(const pb_chapter *chapter, const char *out_dir, pb_figure **figures, int *n_figures);
+pb_status pb_plots_draw_chapter(const pb_chapter *chapter, const char *out_dir, pb_figure **figures,
+                                int *n_figures);
 
-/* The colour of a row in every figure, as 0xRRGGBB: one per method, distinct also for colour-blind readers; further rows
- * of a method take free colours. */
+/* The colour of a row in every figure, as 0xRRGGBB: one per method, distinct also for colour-blind
+ * readers; further rows of a method take free colours. */
 unsigned pb_row_colour(const pb_chapter *chapter, int row);
 
 #endif

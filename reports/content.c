@@ -21,7 +21,7 @@ static const char *spread_verdict(pb_stat a, pb_stat b) {
     case 0:
         return "larger than the spread over seeds";
     default:
-        return "with a single seed, so its spread is unknown";
+        return "from a single seed in a row, so its spread is unknown";
     }
 }
 
@@ -61,7 +61,7 @@ static void accuracy_summary(const rp_chapter *m, rp_doc *doc) {
     for (int i = 0; i < m->n_rows; i++) {
         const rp_row *r = &m->rows[i];
         pb_stat s = accuracy ? r->accuracy : r->nll;
-        if (r == best || r->head || !s.n || rp_within_spread(mine, s) != 1) continue;
+        if (r == best || !s.n || rp_within_spread(mine, s) != 1) continue;
         pb_text_add(&said, "%s%s", n++ ? ", " : " Within the spread of the best: ", r->row->label);
     }
     if (n) pb_text_add(&said, ".");
@@ -113,6 +113,28 @@ static void cost_summary(const rp_chapter *m, rp_doc *doc, bool time) {
     pb_text_free(&said);
 }
 
+/* Names the rows that train inside the model and yet stay below the head alone: a sign of bad
+ * settings. */
+static void head_verdict(const rp_chapter *m, rp_doc *doc) {
+    pb_stat head = {0};
+    pb_text t = {0};
+    for (int i = 0; i < m->n_rows; i++)
+        if (m->rows[i].head && m->rows[i].accuracy.n) head = m->rows[i].accuracy;
+    for (int i = 0; head.n && i < m->n_rows; i++) {
+        const rp_row *r = &m->rows[i];
+        if (r->head || !r->accuracy.n || r->accuracy.mean > head.mean) continue;
+        pb_text_add(&t, "%s%s", t.len ? ", " : "", r->row->label);
+    }
+    if (t.len)
+        rp_add(doc, RP_ITEM,
+               "Not above the head alone: %s. Their settings (learning rate, number of steps) do "
+               "not suit this "
+               "model and data; compare their quality with care.",
+               t.data);
+    doc->failed = doc->failed || t.failed;
+    pb_text_free(&t);
+}
+
 static void baseline_summary(const rp_chapter *m, rp_doc *doc) {
     rp_word a;
     for (int i = 0; i < m->n_rows; i++) {
@@ -120,10 +142,11 @@ static void baseline_summary(const rp_chapter *m, rp_doc *doc) {
         if (!r->head || !r->accuracy.n) continue;
         rp_add(doc, RP_ITEM,
                "For orientation: training only the head (%s) reaches %s %%. It changes nothing "
-               "inside the model and "
-               "takes no part in the three comparisons above.",
+               "inside the model, "
+               "so it takes no part in the comparisons of time and memory.",
                r->row->label, rp_percent(a, r->accuracy));
     }
+    head_verdict(m, doc);
     if (isfinite(m->majority))
         rp_add(doc, RP_ITEM,
                "Always answering the most frequent class would reach %.1f %% on the test data.",
@@ -219,7 +242,8 @@ static void main_table(const rp_chapter *m, rp_doc *doc) {
         rp_cell_add(doc, r->unmerged.mean, "%s", rp_number(w, r->unmerged.mean * 1e3));
     }
     rp_add(doc, RP_TEXT,
-           "Bold: the baseline row and the best of each comparison (head only aside). A dash means "
+           "Bold: the baseline row and the best of each comparison (head only aside in time and "
+           "memory). A dash means "
            "that the "
            "number does not exist for this row: methods that cannot be merged, runs that did not "
            "finish.");

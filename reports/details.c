@@ -431,7 +431,8 @@ static pb_status automatic_warnings(const rp_chapter *m, rp_doc *doc, int *said)
     for (int i = 0; i < m->n_rows; i++)
         for (int k = 0; k < environment.n[i]; k++) {
             const rp_flat *f = &environment.flat[i][k];
-            if (strncmp(f->path, "argv", 4) == 0 || is_common(&environment, f->path, f->value))
+            if (strncmp(f->path, "argv", 4) == 0 || strcmp(f->path, "order") == 0 ||
+                is_common(&environment, f->path, f->value))
                 continue;
             if (t.data && strstr(t.data, f->path)) continue;
             pb_text_add(&t, "%s%s", t.len ? ", " : "", f->path);

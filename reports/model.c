@@ -59,13 +59,14 @@ static int find_baseline(const rp_chapter *m, const char *wanted) {
     return -1;
 }
 
-/* The row with the highest (sign 1) or lowest (-1) mean of the stat at `offset`. */
-static int leader(const rp_chapter *m, size_t offset, int sign) {
+/* The row with the highest (sign 1) or lowest (-1) mean of the stat at `offset`. Head only always
+ * costs least, so it competes in quality alone. */
+static int leader(const rp_chapter *m, size_t offset, int sign, bool with_head) {
     int best = -1;
     double value = 0;
     for (int i = 0; i < m->n_rows; i++) {
         const pb_stat *s = (const pb_stat *)(const void *)((const char *)&m->rows[i] + offset);
-        if (m->rows[i].head || !s->n) continue;
+        if ((m->rows[i].head && !with_head) || !s->n) continue;
         if (best >= 0 && !(sign * s->mean > sign * value)) continue;
         best = i;
         value = s->mean;
@@ -96,10 +97,10 @@ static pb_status make(const pb_chapter *c, const char *wanted, rp_chapter *m) {
         r->step_ratio = base && base->step.n ? r->step.mean / base->step.mean : NAN;
         r->peak_ratio = base && base->peak.n ? r->peak.mean / base->peak.mean : NAN;
     }
-    m->best = leader(m, offsetof(rp_row, accuracy), 1);
-    if (m->best < 0) m->best = leader(m, offsetof(rp_row, nll), -1);
-    m->fastest = leader(m, offsetof(rp_row, step), -1);
-    m->least = leader(m, offsetof(rp_row, peak), -1);
+    m->best = leader(m, offsetof(rp_row, accuracy), 1, true);
+    if (m->best < 0) m->best = leader(m, offsetof(rp_row, nll), -1, true);
+    m->fastest = leader(m, offsetof(rp_row, step), -1, false);
+    m->least = leader(m, offsetof(rp_row, peak), -1, false);
     return PB_OK;
 }
 

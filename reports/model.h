@@ -1,4 +1,5 @@
-/* Private to reports/: what the report knows about a chapter, computed from its records and nothing else. */
+/* Private to reports/: what the report knows about a chapter, computed from its records and nothing
+ * else. */
 #ifndef PB_REPORTS_MODEL_H
 #define PB_REPORTS_MODEL_H
 
@@ -10,7 +11,8 @@
 typedef struct rp_row {
     const pb_row *row;
     unsigned colour;
-    pb_stat accuracy, nll, step, forward, backward, optimizer, examples, tokens, total, peak, rss, file, merged, unmerged;
+    pb_stat accuracy, nll, step, forward, backward, optimizer, examples, tokens, total, peak, rss,
+        file, merged, unmerged;
     double step_ratio, peak_ratio; /* to the baseline's means; NaN when unknown */
     double trainable, params;      /* NaN when unknown */
     bool head;
@@ -20,7 +22,8 @@ typedef struct rp_chapter {
     const pb_chapter *c;
     rp_row *rows;
     int n_rows;
-    int baseline, best, fastest, least; /* rows, -1 when there is none; head-only rows compete in none */
+    int baseline, best, fastest,
+        least; /* rows, -1 when there is none; head-only rows compete in quality alone */
     double majority;
     int classes; /* 0 when unknown */
     pb_figure *figures;
@@ -28,12 +31,13 @@ typedef struct rp_chapter {
     char figure_path[96]; /* "plots/" */
 } rp_chapter;
 
-/* baseline: label or method, NULL = the first lora row, else the first ok row. PB_E_INPUT when none of the chapters has
- * what was asked for (rp_models_make). */
+/* baseline: label or method, NULL = the first lora row, else the first ok row. PB_E_INPUT when none
+ * of the chapters has what was asked for (rp_models_make). */
 pb_status rp_models_make(const pb_chapter *chapters, int n, const char *baseline, rp_chapter **out);
 void rp_models_free(rp_chapter *models, int n);
 
-/* Is the difference of the means within the larger standard deviation of the two? -1 when a spread is unknown. */
+/* Is the difference of the means within the larger standard deviation of the two? -1 when a spread
+ * is unknown. */
 int rp_within_spread(pb_stat a, pb_stat b);
 
 /* path = value lines of a JSON tree; free with rp_flat_free. */
@@ -45,8 +49,8 @@ void rp_flat_free(rp_flat *flat, int n);
 const char *rp_flat_find(const rp_flat *flat, int n, const char *path); /* NULL when absent */
 
 /* Everything the report says about the chapters, in order. */
-pb_status rp_compose(const rp_chapter *models, int n, const pb_report_options *options, const char *dir,
-                     const char *plots_missing, rp_doc *doc);
+pb_status rp_compose(const rp_chapter *models, int n, const pb_report_options *options,
+                     const char *dir, const char *plots_missing, rp_doc *doc);
 pb_status rp_compose_details(const rp_chapter *m, rp_doc *doc);
 pb_status rp_render_csv(const pb_record *records, int n, pb_text *out);
 

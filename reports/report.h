@@ -6,12 +6,15 @@
 
 typedef struct pb_report_options {
     const char *out_dir;  /* NULL = the records' folder */
-    const char *baseline; /* label or method of the row others are compared with; NULL = lora when there, else the first */
+    const char *baseline; /* label or method of the row others are compared with; NULL = lora when
+                             there, else the first */
     const char *command;  /* how the reader can make it again */
 } pb_report_options;
 
-/* Writes the report of all records under dir, plots included when gnuplot is there; without it the report says so and
- * *no_plots becomes true. Paths of what was written go to `log`, one per line. */
-pb_status pb_report_write(const char *dir, const pb_report_options *options, FILE *log, bool *no_plots);
+/* Writes the report of all records under dir, plots included when gnuplot is there; without it the
+ * report says so and *no_plots becomes true. Paths of what was written go to `log`, one per line.
+ */
+pb_status pb_report_write(const char *dir, const pb_report_options *options, FILE *log,
+                          bool *no_plots);
 
 #endif
