@@ -127,9 +127,8 @@ static void head_verdict(const rp_chapter *m, rp_doc *doc) {
     }
     if (t.len)
         rp_add(doc, RP_ITEM,
-               "Not above the head alone: %s. Their settings (learning rate, number of steps) do "
-               "not suit this "
-               "model and data; compare their quality with care.",
+               "Not above the head alone: %s. Their settings (learning rate, number of steps) may "
+               "not suit this model and data; compare their quality with care.",
                t.data);
     doc->failed = doc->failed || t.failed;
     pb_text_free(&t);
@@ -142,8 +141,7 @@ static void baseline_summary(const rp_chapter *m, rp_doc *doc) {
         if (!r->head || !r->accuracy.n) continue;
         rp_add(doc, RP_ITEM,
                "For orientation: training only the head (%s) reaches %s %%. It changes nothing "
-               "inside the model, "
-               "so it takes no part in the comparisons of time and memory.",
+               "inside the model, so it takes no part in the comparisons of time and memory.",
                r->row->label, rp_percent(a, r->accuracy));
     }
     head_verdict(m, doc);
