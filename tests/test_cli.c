@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -374,6 +375,54 @@ START_TEST(places_that_cannot_be_written_are_named) {
 }
 END_TEST
 
+/* No file may grow beyond 2 KiB: the stand-in for a full disk. Nothing half-written stays, and
+ * later the same command does everything. */
+START_TEST(a_full_disk_leaves_nothing_behind) {
+    home h = settle("full");
+    struct rlimit before, small;
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = before;
+    small.rlim_cur = 2048;
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+    call c = TINY(h, "--no-report");
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
+    expect(c, 3, NULL, h.out);
+    pb_record *records = NULL;
+    int n = 0;
+    pb_assert_fails(pb_records_load(h.out, true, &records, &n), PB_E_INPUT, "");
+    expect(TINY(h, "--no-report"), 0, "2 ok", "[4/4]");
+    ck_assert_int_eq(records_of(h.out, PB_RUN_OK), 4);
+    leave(&h);
+}
+END_TEST
+
+/* From too little to load anything up to enough: a clear line or a row, never a crash. */
+START_TEST(too_little_address_space_is_said) {
+    struct rlimit before, small;
+    int failed = 0;
+#ifdef PB_SANITIZED
+    return; /* the sanitizers' own shadow needs terabytes */
+#endif
+    home h = settle("narrow");
+    ck_assert_int_eq(getrlimit(RLIMIT_AS, &before), 0);
+    for (int mib = 110; mib <= 230; mib += 20) {
+        small = before;
+        small.rlim_cur = (rlim_t)mib << 20;
+        ck_assert_int_eq(setrlimit(RLIMIT_AS, &small), 0);
+        call c = TINY(h, "--no-report", "--data", "wordnet", "--seeds", "1", "--methods", "full");
+        ck_assert_int_eq(setrlimit(RLIMIT_AS, &before), 0);
+        ck_assert_msg(c.code == 0 || c.code == 1 || c.code == 3, "%d MiB: exit %d: %s", mib, c.code,
+                      c.err);
+        if (c.code) ck_assert_msg(strstr(c.err, "peftbench: ") != NULL, "%s", c.err);
+        failed += c.code != 0;
+        done_with(&c);
+    }
+    ck_assert_int_gt(failed, 0);
+    leave(&h);
+}
+END_TEST
+
 START_TEST(a_signal_ends_a_suite_with_its_code) {
     home h = settle("signal");
     int signal_number = _i ? SIGINT : SIGTERM;
@@ -410,7 +459,7 @@ END_TEST
 START_TEST(eight_programs_share_a_folder) {
     home h = settle("eight");
     pid_t pids[8];
-    char name[8][16];
+    char name[8][24];
     char *const argv[] = {(char *)(uintptr_t) "peftbench",
                           (char *)(uintptr_t) "run",
                           h.file,
@@ -474,6 +523,8 @@ int main(void) {
     tcase_add_test(t, a_budget_that_is_too_small_is_a_row);
     tcase_add_test(t, overrides_have_their_own_folder);
     tcase_add_test(t, places_that_cannot_be_written_are_named);
+    tcase_add_test(t, a_full_disk_leaves_nothing_behind);
+    tcase_add_test(t, too_little_address_space_is_said);
     tcase_add_loop_test(t, a_signal_ends_a_suite_with_its_code, 0, 2);
     tcase_add_test(t, eight_programs_share_a_folder);
     tcase_add_test(t, verify_finds_a_changed_byte);
