@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #define PRIM_ARGS 5           /* a, b, c, bias, scratch */
-#define PRIMS_MAX 4096        /* then the cache starts anew */
+#define PRIMS_MAX 1024        /* then the cache starts anew */
 #define PIECE (8.0 * (1 << 20)) /* multiply-adds worth a piece of their own, */
 #define PIECES_MAX 64           /* up to this many pieces */
 #define K_STEP 256            /* sums over token rows are cut here: few shapes, whatever the batch */

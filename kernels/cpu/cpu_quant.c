@@ -10,6 +10,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define HAVE_X86 1
+#define HAS_AVX512 (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
 #endif
 
 typedef struct lut {
@@ -19,8 +20,28 @@ typedef struct lut {
 
 static int code_at(const uint8_t *codes, int64_t i) { return (i & 1) ? codes[i / 2] & 15 : codes[i / 2] >> 4; }
 
+static void scale_plain(const float *table, float absmax, bool half, lut *t) {
+    for (int c = 0; c < 16; c++) t->f[c] = table[c] * absmax;
+    for (int c = 0; half && c < 16; c++) t->h[c] = t->h[c + 16] = pb_narrow(t->f[c]);
+}
+
 /* n elements from an even element number on; the vector versions return how many they did (a multiple of their width). */
 #ifdef HAVE_X86
+/* pb_narrow of 16 values. */
+__attribute__((target("avx512f,avx512bw,avx512vl"))) static void scale_avx512(const float *table, float absmax, bool half,
+                                                                             lut *t) {
+    __m512 f = _mm512_mul_ps(_mm512_loadu_ps(table), _mm512_set1_ps(absmax));
+    _mm512_storeu_ps(t->f, f);
+    if (!half) return;
+    __m512i u = _mm512_castps_si512(f), high = _mm512_srli_epi32(u, 16);
+    __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd), 16);
+    __mmask16 nan = _mm512_cmp_ps_mask(f, f, _CMP_UNORD_Q);
+    rounded = _mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40));
+    __m256i h = _mm512_cvtepi32_epi16(rounded);
+    _mm512_storeu_si512(t->h, _mm512_inserti64x4(_mm512_castsi256_si512(h), h, 1));
+}
+
 __attribute__((target("avx512f,avx512bw,avx512vl"))) static int64_t f32_avx512(const lut *t, const uint8_t *codes, int64_t n,
                                                                               float *dst) {
     __m512 table = _mm512_loadu_ps(t->f);
@@ -94,7 +115,7 @@ static void decode_run(const lut *t, const uint8_t *codes, int64_t i, int64_t n,
     uint16_t *h = dst;
     int64_t done = 0;
 #ifdef HAVE_X86
-    if (i % 2 == 0 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
+    if (i % 2 == 0 && HAS_AVX512) {
         done = dtype == PB_F32 ? f32_avx512(t, codes + i / 2, n, f) : bf16_avx512(t, codes + i / 2, n, h);
     } else if (i % 2 == 0 && __builtin_cpu_supports("avx2")) {
         done = dtype == PB_F32 ? f32_avx2(t, codes + i / 2, n, f) : bf16_avx2(t, codes + i / 2, n, h);
@@ -121,10 +142,15 @@ void pb_cpu_dequant4(const pb_quant4 *q, int64_t first, int64_t n, pb_dtype dtyp
         int64_t block = i / q->block, stop = pb_min64(end, (block + 1) * q->block);
         float absmax = absmax_of(q, block);
         lut t;
-        for (int c = 0; c < 16; c++) t.f[c] = table[c] * absmax;
-        if (dtype != PB_F32) {
-            for (int c = 0; c < 16; c++) t.h[c] = t.h[c + 16] = pb_narrow(t.f[c]);
+#ifdef HAVE_X86
+        if (HAS_AVX512) {
+            scale_avx512(table, absmax, dtype != PB_F32, &t);
+        } else {
+            scale_plain(table, absmax, dtype != PB_F32, &t);
         }
+#else
+        scale_plain(table, absmax, dtype != PB_F32, &t);
+#endif
         decode_run(&t, q->codes.data, i, stop - i, dtype, (char *)dst + (i - first) * (int64_t)pb_dtype_size(dtype));
         i = stop;
     }

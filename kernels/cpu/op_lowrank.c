@@ -151,9 +151,9 @@ static bwd_sizes bwd_sizes_of(const pb_lowrank_bwd_args *a) {
     return s;
 }
 
-typedef struct bwd_ws { /* of one thread; dq, dx f32, the others T */
+typedef struct bwd_ws { /* of one thread; dq, dx and the dropout factors f32, the others T */
     char *u, *he, *dh;
-    float *dq, *dx;
+    float *dq, *dx, *keep;
     char *scratch;
 } bwd_ws;
 
@@ -162,14 +162,16 @@ static size_t bwd_layout(const pb_lowrank_bwd_args *a, const bwd_sizes *s, int64
     size_t u = s->drop && s->want_a ? pb_align64(rows * (size_t)s->in * size) : 0;
     size_t rank = pb_align64(rows * (size_t)s->r * size), dq = pb_align64(rows * (size_t)s->r * sizeof(float));
     size_t dx = s->drop && s->want_x ? pb_align64(rows * (size_t)s->in * sizeof(float)) : 0;
-    size_t all = u + 2 * rank + dq + dx + PB_CPU_SCRATCH;
+    size_t keep = s->drop ? pb_align64(rows * (size_t)s->in * sizeof(float)) : 0;
+    size_t all = u + 2 * rank + dq + dx + keep + PB_CPU_SCRATCH;
     if (base != NULL) {
         out->u = base + (size_t)thread * all;
         out->he = out->u + u;
         out->dh = out->he + rank;
         out->dq = (float *)(void *)(out->dh + rank);
         out->dx = (float *)(void *)((char *)out->dq + dq);
-        out->scratch = (char *)out->dx + dx;
+        out->keep = (float *)(void *)((char *)out->dx + dx);
+        out->scratch = (char *)out->keep + keep;
     }
     return all;
 }
@@ -225,13 +227,28 @@ PB_CLONES static void de_add(float *de, const float *dq, const float *h, int64_t
     for (int64_t i = 0; i < n; i++) de[i] += dq[i] * h[i];
 }
 
-PB_CLONES static void blend(float *y, const float *x, float beta, int64_t n) {
+PB_CLONES static void blend(float *y, const float *x, const float *keep, float beta, int64_t n) {
     PB_IVDEP
-    for (int64_t i = 0; i < n; i++) y[i] = x[i] + beta * y[i];
+    for (int64_t i = 0; i < n; i++) y[i] = x[i] * keep[i] + beta * y[i];
 }
 
-/* dx = beta dx + mask .* t for the rows of a chunk. */
-static void dx_masked(const pb_lowrank_bwd_args *a, int64_t row, int64_t rows, float *t) {
+/* u = keep .* x for the rows of a chunk, rounded to T. */
+static void u_masked(const pb_lowrank_bwd_args *a, int64_t row, int64_t rows, const float *keep, void *u) {
+    float xb[PB_CPU_BLOCK], ub[PB_CPU_BLOCK];
+    int64_t in = pb_cols(a->x);
+    pb_tensor to = view(u, a->x.dtype, rows, in);
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < in; j += PB_CPU_BLOCK) {
+            int64_t n = pb_min64(PB_CPU_BLOCK, in - j);
+            float *up = pb_cpu_out(to, i * in + j, ub);
+            pb_cpu_mul(up, pb_cpu_in(a->x, (row + i) * a->x.stride + j, n, xb), keep + i * in + j, n);
+            pb_cpu_done(to, i * in + j, n, up);
+        }
+    }
+}
+
+/* dx = beta dx + keep .* t for the rows of a chunk. */
+static void dx_masked(const pb_lowrank_bwd_args *a, int64_t row, int64_t rows, const float *keep, float *t) {
     float xb[PB_CPU_BLOCK];
     int64_t in = pb_cols(a->x);
     float beta = (float)a->beta_dx;
@@ -239,12 +256,11 @@ static void dx_masked(const pb_lowrank_bwd_args *a, int64_t row, int64_t rows, f
         for (int64_t j = 0; j < in; j += PB_CPU_BLOCK) {
             int64_t n = pb_min64(PB_CPU_BLOCK, in - j), at = (row + i) * a->dx.stride + j;
             float *tp = t + i * in + j, *y = pb_cpu_out(a->dx, at, xb);
-            pb_cpu_drop_apply(a->drop, (uint64_t)((row + i) * in + j), n, tp, tp);
             if (beta != 0.0f) {
                 if (a->dx.dtype != PB_F32) (void)pb_cpu_in(a->dx, at, n, xb);
-                blend(y, tp, beta, n);
+                blend(y, tp, keep + i * in + j, beta, n);
             } else {
-                memcpy(y, tp, (size_t)n * sizeof *y);
+                pb_cpu_mul(y, tp, keep + i * in + j, n);
             }
             pb_cpu_done(a->dx, at, n, y);
         }
@@ -274,9 +290,11 @@ static bool bwd_chunk(pb_cpu *cpu, const pb_lowrank_bwd_args *a, const bwd_sizes
         scale_rank(a->h, row, rows, a->e, view(w->he, type, rows, s->r));
         if (!pb_cpu_prim_run(cpu, prims->db[add], t, w->he, dy, NULL, db, w->scratch)) return false;
     }
+    /* One mask for u and for dx. Rows follow each other without gaps in the numbering of elements. */
+    if (s->drop) pb_cpu_drop_factors(a->drop, (uint64_t)(row * s->in), rows * s->in, w->keep);
     if (s->want_a) {
         if (s->drop) {
-            pb_cpu_drop_rows(a->drop, a->x, row, rows, w->u);
+            u_masked(a, row, rows, w->keep, w->u);
             u = w->u;
         }
         if (!pb_cpu_prim_run(cpu, prims->da[add], t, w->dh, u, NULL, da, w->scratch)) return false;
@@ -284,7 +302,7 @@ static bool bwd_chunk(pb_cpu *cpu, const pb_lowrank_bwd_args *a, const bwd_sizes
     if (!s->want_x) return true;
     void *dx = s->drop ? (void *)w->dx : pb_cpu_at(a->dx, row * a->dx.stride);
     if (!pb_cpu_prim_run(cpu, prims->dx, t, w->dh, a->a.data, NULL, dx, w->scratch)) return false;
-    if (s->drop) dx_masked(a, row, rows, w->dx);
+    if (s->drop) dx_masked(a, row, rows, w->keep, w->dx);
     return true;
 }
 

@@ -26,9 +26,18 @@ PB_CLONES static void ranks(const float *x, float inverse, const float *threshol
     }
 }
 
+PB_CLONES static void pack(const int32_t *rank, int64_t n_bytes, uint8_t *out) {
+    for (int64_t i = 0; i < n_bytes; i++) out[i] = (uint8_t)(rank[2 * i] << 4 | rank[2 * i + 1]);
+}
+
+PB_CLONES static void magnitudes(float *y, const float *x, int64_t n) {
+    PB_IVDEP
+    for (int64_t i = 0; i < n; i++) y[i] = x[i] < 0.0f ? -x[i] : x[i];
+}
+
 /* x: up to PB_CPU_BLOCK elements of a block from an even position; codes in element order. */
 static void encode(pb_code code, const float *x, float inverse, int64_t n, uint8_t *out) {
-    int32_t rank[PB_CPU_BLOCK];
+    int32_t rank[PB_CPU_BLOCK + 1];
     int n_thresholds = 0;
     const float *t = pb_code_thresholds(code, &n_thresholds);
     ranks(x, inverse, t, n_thresholds, code == PB_CODE_FP4, n, rank);
@@ -36,10 +45,8 @@ static void encode(pb_code code, const float *x, float inverse, int64_t n, uint8
         static const uint8_t by_size[8] = {0, 1, 6, 7, 4, 5, 2, 3};
         for (int64_t i = 0; i < n; i++) rank[i] = by_size[rank[i]] | (x[i] * inverse < 0.0f ? 8 : 0);
     }
-    for (int64_t i = 0; i < n; i += 2) {
-        int low = i + 1 < n ? rank[i + 1] : 0;
-        out[i / 2] = (uint8_t)(rank[i] << 4 | low);
-    }
+    rank[n] = 0; /* the partner of an odd last element */
+    pack(rank, (n + 1) / 2, out);
 }
 
 /* Element offset in memory of element i of the flattened matrix, and how many follow in its row. */
@@ -65,14 +72,13 @@ static void gather(pb_tensor src, int64_t i, int64_t n, float *buf) {
 static float quantize_block(const pb_quant4 *q, pb_tensor src, int64_t block) {
     int64_t first = block * q->block, n = pb_min64(q->block, q->out * q->in - first);
     uint8_t *codes = (uint8_t *)q->codes.data + first / 2;
-    float x[PB_CPU_BLOCK], absmax = 0.0f;
+    float x[PB_CPU_BLOCK], size[PB_CPU_BLOCK], absmax = 0.0f;
     for (int64_t i = 0; i < n; i += PB_CPU_BLOCK) {
         int64_t m = pb_min64(PB_CPU_BLOCK, n - i);
         gather(src, first + i, m, x);
-        for (int64_t k = 0; k < m; k++) {
-            float v = x[k] < 0.0f ? -x[k] : x[k];
-            absmax = v > absmax ? v : absmax;
-        }
+        magnitudes(size, x, m);
+        float most = pb_cpu_max(size, m);
+        absmax = most > absmax ? most : absmax;
     }
     float inverse = pb_quant_inverse(absmax);
     for (int64_t i = 0; i < n; i += PB_CPU_BLOCK) {

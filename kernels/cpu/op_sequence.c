@@ -78,8 +78,11 @@ static pb_status embed_bwd_run(pb_device *dev, const void *args, void *ws) {
 
 /* --- rotary positions (Su et al. 2021) ------------------------------------------------------------------------------- */
 
-/* Per thread: cos, sin, and both halves of a head in f32. */
-static int64_t rope_floats(const pb_rope_args *a) { return 4 * pb_ceil_div(pb_numel(a->inv_freq), 16) * 16; }
+/* Per thread: cos and sin of one position, one row in f32. */
+static int64_t rope_angles(const pb_rope_args *a) { return pb_ceil_div(pb_numel(a->inv_freq), 16) * 16; }
+static int64_t rope_floats(const pb_rope_args *a) {
+    return 2 * rope_angles(a) + pb_ceil_div(2 * a->heads * pb_numel(a->inv_freq), 16) * 16;
+}
 
 static size_t rope_workspace(const pb_device *dev, const void *args) {
     return (size_t)(pb_device_threads(dev) * rope_floats(args)) * sizeof(float);
@@ -120,24 +123,17 @@ PB_CLONES static void rotate(float *x, float *y, const float *c, const float *s,
 static pb_status rope_run(pb_device *dev, const void *args, void *ws) {
     const pb_rope_args *a = args;
     if (a->x.dtype == PB_F64) return no_f64("rope");
-    int64_t rows = pb_rows(a->x), half = pb_numel(a->inv_freq), per_thread = rope_floats(a);
+    int64_t rows = pb_rows(a->x), half = pb_numel(a->inv_freq), cols = 2 * a->heads * half, per_thread = rope_floats(a);
     int threads = pb_cpu_threads_for(pb_cpu_of(dev), pb_numel(a->x));
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t row = 0; row < rows; row++) {
-        float *c = (float *)ws + pb_cpu_thread() * per_thread, *s = c + per_thread / 4;
-        float *xb = s + per_thread / 4, *yb = xb + per_thread / 4;
+        float *c = (float *)ws + pb_cpu_thread() * per_thread, *s = c + rope_angles(a), *buf = s + rope_angles(a);
         angles(c, s, a->inv_freq.data, (double)int_at(a->positions, row), a->inverse ? -1.0f : 1.0f, half);
-        for (int64_t h = 0; h < a->heads; h++) {
-            int64_t at = row * a->x.stride + 2 * h * half;
-            float *x = pb_cpu_out(a->x, at, xb), *y = pb_cpu_out(a->x, at + half, yb);
-            if (a->x.dtype != PB_F32) {
-                (void)pb_cpu_in(a->x, at, half, xb);
-                (void)pb_cpu_in(a->x, at + half, half, yb);
-            }
-            rotate(x, y, c, s, half);
-            pb_cpu_done(a->x, at, half, x);
-            pb_cpu_done(a->x, at + half, half, y);
-        }
+        int64_t at = row * a->x.stride;
+        float *x = pb_cpu_out(a->x, at, buf);
+        if (a->x.dtype != PB_F32) (void)pb_cpu_in(a->x, at, cols, buf);
+        for (int64_t h = 0; h < a->heads; h++) rotate(x + 2 * h * half, x + (2 * h + 1) * half, c, s, half);
+        pb_cpu_done(a->x, at, cols, x);
     }
     return PB_OK;
 }
