@@ -1,4 +1,5 @@
-/* The cpu backend: host memory, OpenMP threads, oneDNN for matrix products. Enqueued operations have already run. */
+/* The cpu backend: host memory, OpenMP threads, oneDNN for matrix products. Enqueued operations
+ * have already run. */
 #include <cpuid.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -9,7 +10,8 @@ extern const pb_kernel_set *const pb_cpu_kernels_registry[];
 
 static bool has_avx512_bf16(void) {
     unsigned a = 0, b = 0, c = 0, d = 0;
-    return __builtin_cpu_supports("avx512bw") && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 5 & 1u) != 0;
+    return __builtin_cpu_supports("avx512bw") && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 &&
+           (a >> 5 & 1u) != 0;
 }
 
 static void cpu_close(void *ctx) {
@@ -31,18 +33,21 @@ static pb_status cpu_open(const pb_device_options *options, void **ctx) {
     if (cpu == NULL) return PB_ERROR(PB_E_OOM, "no host memory for the cpu device");
     cpu->threads = options->threads > 0 ? options->threads : 1;
     cpu->streams = calloc((size_t)cpu->threads, sizeof *cpu->streams);
-    if (cpu->streams == NULL) PB_FAIL(PB_E_OOM, "no host memory for the streams of %d threads", cpu->threads);
+    if (cpu->streams == NULL)
+        PB_FAIL(PB_E_OOM, "no host memory for the streams of %d threads", cpu->threads);
     if (dnnl_engine_create(&cpu->engine, dnnl_cpu, 0) != dnnl_success) {
         PB_FAIL(PB_E_ENV, "oneDNN has no CPU engine here");
     }
     for (int t = 0; t < cpu->threads; t++) {
-        if (dnnl_stream_create(&cpu->streams[t], cpu->engine, dnnl_stream_default_flags) != dnnl_success) {
+        if (dnnl_stream_create(&cpu->streams[t], cpu->engine, dnnl_stream_default_flags) !=
+            dnnl_success) {
             PB_FAIL(PB_E_ENV, "oneDNN stream %d could not be created", t);
         }
     }
     /* ISA levels are nested bit sets; this one respects ONEDNN_MAX_CPU_ISA too. */
     dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
-    cpu->bf16_products = ((unsigned)isa & (unsigned)dnnl_cpu_isa_avx512_core) == (unsigned)dnnl_cpu_isa_avx512_core;
+    cpu->bf16_products =
+        ((unsigned)isa & (unsigned)dnnl_cpu_isa_avx512_core) == (unsigned)dnnl_cpu_isa_avx512_core;
     cpu->bf16_fast = cpu->bf16_products && has_avx512_bf16();
     *ctx = cpu;
     cpu = NULL;

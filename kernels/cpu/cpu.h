@@ -1,7 +1,8 @@
 /* What the files of the cpu backend share: its context, access to tensors as f32, work splitting.
  *
- * Determinism: work is cut into pieces whose sizes depend on shapes alone; threads take pieces, and sums over pieces are
- * formed in the order of the pieces. So any number of threads gives the same bits. Private to kernels/cpu. */
+ * Determinism: work is cut into pieces whose sizes depend on shapes alone; threads take pieces, and
+ * sums over pieces are formed in the order of the pieces. So any number of threads gives the same
+ * bits. Private to kernels/cpu. */
 #ifndef PB_KERNELS_CPU_CPU_H
 #define PB_KERNELS_CPU_CPU_H
 
@@ -26,29 +27,31 @@ typedef struct pb_cpu {
 
 static inline pb_cpu *pb_cpu_of(const pb_device *dev) { return pb_device_context(dev); }
 
-#define PB_CPU_BLOCK 512       /* elements a thread converts to f32 at once: a few such buffers fit the L1 cache */
-#define PB_CPU_TILE 8192       /* elements of one piece of an elementwise op */
-#define PB_CPU_SERIAL 16384    /* elementwise ops up to this size are not worth waking threads */
+#define PB_CPU_BLOCK \
+    512 /* elements a thread converts to f32 at once: a few such buffers fit the L1 cache */
+#define PB_CPU_TILE 8192    /* elements of one piece of an elementwise op */
+#define PB_CPU_SERIAL 16384 /* elementwise ops up to this size are not worth waking threads */
 
 static inline int64_t pb_min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t pb_max64(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t pb_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline size_t pb_align64(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-/* Takes `bytes` from a workspace cursor. The same calls with *ws NULL at the start add up the size. */
+/* Takes `bytes` from a workspace cursor. The same calls with *ws NULL at the start add up the size.
+ */
 static inline void *pb_cpu_take(char **ws, size_t bytes) {
     char *at = *ws;
     *ws += pb_align64(bytes);
     return at;
 }
 
-/* --- elements as f32 ------------------------------------------------------------------------------------------------- */
+/* --- elements as f32 ------------------------------------------------------------------------- */
 
 void pb_cpu_widen(float *dst, const uint16_t *src, int64_t n);
 void pb_cpu_narrow(uint16_t *dst, const float *src, int64_t n);
 
-/* n elements from element offset `at` (counted in memory, gaps between rows included): the tensor's own memory when it is
- * f32, else converted into buf. */
+/* n elements from element offset `at` (counted in memory, gaps between rows included): the tensor's
+ * own memory when it is f32, else converted into buf. */
 static inline const float *pb_cpu_in(pb_tensor t, int64_t at, int64_t n, float *buf) {
     if (t.dtype == PB_F32) return (const float *)t.data + at;
     pb_cpu_widen(buf, (const uint16_t *)t.data + at, n);
@@ -61,12 +64,15 @@ static inline float *pb_cpu_out(pb_tensor t, int64_t at, float *buf) {
 static inline void pb_cpu_done(pb_tensor t, int64_t at, int64_t n, const float *buf) {
     if (t.dtype != PB_F32) pb_cpu_narrow((uint16_t *)t.data + at, buf, n);
 }
-static inline void *pb_cpu_at(pb_tensor t, int64_t at) { return (char *)t.data + at * (int64_t)pb_dtype_size(t.dtype); }
+static inline void *pb_cpu_at(pb_tensor t, int64_t at) {
+    return (char *)t.data + at * (int64_t)pb_dtype_size(t.dtype);
+}
 static inline float pb_cpu_get1(pb_tensor t, int64_t at) {
-    return t.dtype == PB_F32 ? ((const float *)t.data)[at] : pb_widen(((const uint16_t *)t.data)[at]);
+    return t.dtype == PB_F32 ? ((const float *)t.data)[at]
+                             : pb_widen(((const uint16_t *)t.data)[at]);
 }
 
-/* --- pieces of elementwise work ---------------------------------------------------------------------------------------- */
+/* --- pieces of elementwise work -------------------------------------------------------------- */
 
 typedef struct pb_cpu_grid {
     int64_t rows, cols, per_row, n; /* n pieces, per_row of them in each row */
@@ -93,13 +99,14 @@ static inline int pb_cpu_threads_for(const pb_cpu *cpu, int64_t elements) {
 
 static inline int64_t pb_cpu_thread(void) { return omp_get_thread_num(); }
 
-/* --- dropout ------------------------------------------------------------------------------------------------------------ */
+/* --- dropout --------------------------------------------------------------------------------- */
 
 /* factor[i] = 0 or 1/(1-p) for elements first..first+n-1 of the drop's stream. p = 0: all ones. */
 void pb_cpu_drop_factors(pb_drop drop, uint64_t first, int64_t n, float *factor);
-/* The same for rows of n elements: row r starts at element first + r * pitch and at factor + r * ld. */
-void pb_cpu_drop_factor_rows(pb_drop drop, uint64_t first, uint64_t pitch, int64_t rows, int64_t n, float *factor,
-                             int64_t ld);
+/* The same for rows of n elements: row r starts at element first + r * pitch and at factor + r *
+ * ld. */
+void pb_cpu_drop_factor_rows(pb_drop drop, uint64_t first, uint64_t pitch, int64_t rows, int64_t n,
+                             float *factor, int64_t ld);
 /* out = D(x) for n elements: the mask of elements first.. applied. out may be x. */
 void pb_cpu_drop_apply(pb_drop drop, uint64_t first, int64_t n, const float *x, float *out);
 /* u [rows, cols] (contiguous) := D(rows [row, row+rows) of x), element index = row * cols + col. */
@@ -107,10 +114,10 @@ void pb_cpu_drop_rows(pb_drop drop, pb_tensor x, int64_t row, int64_t rows, void
 /* 32 random bits for elements 4*block .. 4*(block+n)-1 of a stream. */
 void pb_cpu_random(uint64_t key, uint64_t stream, uint64_t block, int64_t n_blocks, uint32_t *out);
 /* ... for elements first + r*pitch .. +n of rows r; out + r*ld. */
-void pb_cpu_random_rows(uint64_t key, uint64_t stream, uint64_t first, uint64_t pitch, int64_t rows, int64_t n,
-                        uint32_t *out, int64_t ld);
+void pb_cpu_random_rows(uint64_t key, uint64_t stream, uint64_t first, uint64_t pitch, int64_t rows,
+                        int64_t n, uint32_t *out, int64_t ld);
 
-/* --- small f32 helpers --------------------------------------------------------------------------------------------------- */
+/* --- small f32 helpers ----------------------------------------------------------------------- */
 
 void pb_cpu_mul(float *y, const float *a, const float *b, int64_t n); /* y = a*b */
 void pb_cpu_add(float *y, const float *a, int64_t n);                 /* y += a */

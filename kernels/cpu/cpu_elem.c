@@ -21,9 +21,10 @@ PB_CLONES void pb_cpu_add(float *y, const float *a, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] += a[i];
 }
 
-/* --- dropout ------------------------------------------------------------------------------------------------------------ */
+/* --- dropout --------------------------------------------------------------------------------- */
 
-PB_CLONES static void factors(float *factor, const uint32_t *r, int64_t n, uint32_t threshold, float keep) {
+PB_CLONES static void factors(float *factor, const uint32_t *r, int64_t n, uint32_t threshold,
+                              float keep) {
     for (int64_t i = 0; i < n; i++) factor[i] = r[i] >= threshold ? keep : 0.0f;
 }
 
@@ -42,19 +43,21 @@ void pb_cpu_drop_factors(pb_drop drop, uint64_t first, int64_t n, float *factor)
     }
 }
 
-void pb_cpu_drop_factor_rows(pb_drop drop, uint64_t first, uint64_t pitch, int64_t rows, int64_t n, float *factor,
-                             int64_t ld) {
+void pb_cpu_drop_factor_rows(pb_drop drop, uint64_t first, uint64_t pitch, int64_t rows, int64_t n,
+                             float *factor, int64_t ld) {
     uint32_t r[PB_CPU_BLOCK], threshold = pb_dropout_threshold(drop.p);
     float keep = 1.0f / (1.0f - drop.p);
     if (n > PB_CPU_BLOCK / 8) {
-        for (int64_t i = 0; i < rows; i++) pb_cpu_drop_factors(drop, first + (uint64_t)i * pitch, n, factor + i * ld);
+        for (int64_t i = 0; i < rows; i++)
+            pb_cpu_drop_factors(drop, first + (uint64_t)i * pitch, n, factor + i * ld);
         return;
     }
     int64_t step = n > 0 ? PB_CPU_BLOCK / n : rows;
     for (int64_t i = 0; i < rows; i += step) {
         int64_t m = pb_min64(step, rows - i);
         pb_cpu_random_rows(drop.key, drop.stream, first + (uint64_t)i * pitch, pitch, m, n, r, n);
-        for (int64_t k = 0; k < m; k++) factors(factor + (i + k) * ld, r + k * n, n, threshold, keep);
+        for (int64_t k = 0; k < m; k++)
+            factors(factor + (i + k) * ld, r + k * n, n, threshold, keep);
     }
 }
 

@@ -4,16 +4,16 @@
 #include <omp.h>
 #include <stdlib.h>
 
-#define PRIM_ARGS 5           /* a, b, c, bias, scratch */
-#define PRIMS_MAX 1024        /* then the cache starts anew */
+#define PRIM_ARGS 5             /* a, b, c, bias, scratch */
+#define PRIMS_MAX 1024          /* then the cache starts anew */
 #define PIECE (8.0 * (1 << 20)) /* multiply-adds worth a piece of their own, */
 #define PIECES_MAX 64           /* up to this many pieces */
-#define K_STEP 256            /* sums over token rows are cut here: few shapes, whatever the batch */
+#define K_STEP 256 /* sums over token rows are cut here: few shapes, whatever the batch */
 
 struct pb_cpu_prim {
     pb_cpu_product key;
-    dnnl_primitive_t prim;   /* NULL: plain loops */
-    int bias_arg;            /* oneDNN's argument number of the bias */
+    dnnl_primitive_t prim;           /* NULL: plain loops */
+    int bias_arg;                    /* oneDNN's argument number of the bias */
     dnnl_memory_t (*mem)[PRIM_ARGS]; /* per thread */
     int threads;
 };
@@ -28,8 +28,8 @@ static uint64_t key_hash(const pb_cpu_product *p) {
         float f[2];
         uint64_t u;
     } s = {{p->alpha, p->beta}};
-    uint64_t flags = (uint64_t)p->ta | (uint64_t)p->tb << 1 | (uint64_t)p->bias << 2 | (uint64_t)p->ab << 8 |
-                     (uint64_t)p->c << 16 | (uint64_t)p->bias_dtype << 24;
+    uint64_t flags = (uint64_t)p->ta | (uint64_t)p->tb << 1 | (uint64_t)p->bias << 2 |
+                     (uint64_t)p->ab << 8 | (uint64_t)p->c << 16 | (uint64_t)p->bias_dtype << 24;
     uint64_t h = mix(flags, s.u);
     h = mix(mix(mix(h, (uint64_t)p->m), (uint64_t)p->n), (uint64_t)p->k);
     h = mix(mix(mix(h, (uint64_t)p->lda), (uint64_t)p->ldb), (uint64_t)p->ldc);
@@ -37,9 +37,10 @@ static uint64_t key_hash(const pb_cpu_product *p) {
 }
 
 static bool key_equal(const pb_cpu_product *a, const pb_cpu_product *b) {
-    return a->m == b->m && a->n == b->n && a->k == b->k && a->lda == b->lda && a->ldb == b->ldb && a->ldc == b->ldc &&
-           !(a->alpha != b->alpha) && !(a->beta != b->beta) && a->ta == b->ta && a->tb == b->tb && a->ab == b->ab &&
-           a->c == b->c && a->bias == b->bias && (!a->bias || a->bias_dtype == b->bias_dtype);
+    return a->m == b->m && a->n == b->n && a->k == b->k && a->lda == b->lda && a->ldb == b->ldb &&
+           a->ldc == b->ldc && !(a->alpha != b->alpha) && !(a->beta != b->beta) && a->ta == b->ta &&
+           a->tb == b->tb && a->ab == b->ab && a->c == b->c && a->bias == b->bias &&
+           (!a->bias || a->bias_dtype == b->bias_dtype);
 }
 
 int pb_cpu_single_enter(void) {
@@ -50,7 +51,7 @@ int pb_cpu_single_enter(void) {
 
 void pb_cpu_single_leave(int saved) { omp_set_num_threads(saved); }
 
-/* --- building -------------------------------------------------------------------------------------------------------- */
+/* --- building -------------------------------------------------------------------------------- */
 
 static void prim_free(pb_cpu_prim *p) {
     if (p == NULL) return;
@@ -73,38 +74,46 @@ void pb_cpu_prims_free(pb_cpu *cpu) {
 
 static dnnl_data_type_t dnnl_type(pb_dtype t) { return t == PB_BF16 ? dnnl_bf16 : dnnl_f32; }
 
-static bool describe(dnnl_memory_desc_t *md, int64_t rows, int64_t cols, pb_dtype type, int64_t ld, bool trans) {
+static bool describe(dnnl_memory_desc_t *md, int64_t rows, int64_t cols, pb_dtype type, int64_t ld,
+                     bool trans) {
     dnnl_dims_t dims = {rows, cols}, strides = {trans ? 1 : ld, trans ? ld : 1};
     return dnnl_memory_desc_init_by_strides(md, 2, dims, dnnl_type(type), strides) == dnnl_success;
 }
 
-/* alpha scales the product with oneDNN's own bias, ours does not: with alpha the bias is added afterwards. */
-static bool attributes(const pb_cpu_product *p, const dnnl_memory_desc_t *bias, dnnl_primitive_attr_t *out,
-                       int *bias_arg) {
+/* alpha scales the product with oneDNN's own bias, ours does not: with alpha the bias is added
+ * afterwards. */
+static bool attributes(const pb_cpu_product *p, const dnnl_memory_desc_t *bias,
+                       dnnl_primitive_attr_t *out, int *bias_arg) {
     dnnl_primitive_attr_t attr = NULL;
     dnnl_post_ops_t ops = NULL;
     bool late_bias = p->bias && p->alpha != 1.0f;
-    bool ok = dnnl_primitive_attr_create(&attr) == dnnl_success && dnnl_post_ops_create(&ops) == dnnl_success &&
-              dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user) == dnnl_success;
-    if (ok && p->alpha != 1.0f) ok = dnnl_primitive_attr_set_output_scales(attr, 1, 0, &p->alpha) == dnnl_success;
+    bool ok =
+        dnnl_primitive_attr_create(&attr) == dnnl_success &&
+        dnnl_post_ops_create(&ops) == dnnl_success &&
+        dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user) == dnnl_success;
+    if (ok && p->alpha != 1.0f)
+        ok = dnnl_primitive_attr_set_output_scales(attr, 1, 0, &p->alpha) == dnnl_success;
     if (ok && p->beta != 0.0f) ok = dnnl_post_ops_append_sum(ops, p->beta) == dnnl_success;
-    if (ok && late_bias) ok = dnnl_post_ops_append_binary(ops, dnnl_binary_add, bias) == dnnl_success;
+    if (ok && late_bias)
+        ok = dnnl_post_ops_append_binary(ops, dnnl_binary_add, bias) == dnnl_success;
     if (ok) ok = dnnl_primitive_attr_set_post_ops(attr, ops) == dnnl_success;
     if (ops != NULL) dnnl_post_ops_destroy(ops);
     if (!ok && attr != NULL) dnnl_primitive_attr_destroy(attr);
-    *bias_arg = late_bias ? DNNL_ARG_ATTR_MULTIPLE_POST_OP(p->beta != 0.0f ? 1 : 0) | DNNL_ARG_SRC_1 : DNNL_ARG_BIAS;
+    *bias_arg = late_bias ? DNNL_ARG_ATTR_MULTIPLE_POST_OP(p->beta != 0.0f ? 1 : 0) | DNNL_ARG_SRC_1
+                          : DNNL_ARG_BIAS;
     *out = ok ? attr : NULL;
     return ok;
 }
 
-static bool make_memories(pb_cpu *cpu, pb_cpu_prim *prim, const dnnl_memory_desc_t *const md[PRIM_ARGS]) {
+static bool make_memories(pb_cpu *cpu, pb_cpu_prim *prim,
+                          const dnnl_memory_desc_t *const md[PRIM_ARGS]) {
     prim->threads = cpu->threads;
     prim->mem = calloc((size_t)cpu->threads, sizeof *prim->mem);
     if (prim->mem == NULL) return false;
     for (int t = 0; t < cpu->threads; t++) {
         for (int i = 0; i < PRIM_ARGS; i++) {
-            if (md[i] != NULL &&
-                dnnl_memory_create(&prim->mem[t][i], md[i], cpu->engine, DNNL_MEMORY_NONE) != dnnl_success) {
+            if (md[i] != NULL && dnnl_memory_create(&prim->mem[t][i], md[i], cpu->engine,
+                                                    DNNL_MEMORY_NONE) != dnnl_success) {
                 return false;
             }
         }
@@ -119,10 +128,11 @@ static bool compile(pb_cpu *cpu, const pb_cpu_product *p, pb_cpu_prim *prim) {
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
     dnnl_matmul_desc_t desc;
-    bool ok = describe(&a, p->m, p->k, p->ab, p->lda, p->ta) && describe(&b, p->k, p->n, p->ab, p->ldb, p->tb) &&
+    bool ok = describe(&a, p->m, p->k, p->ab, p->lda, p->ta) &&
+              describe(&b, p->k, p->n, p->ab, p->ldb, p->tb) &&
               describe(&c, p->m, p->n, p->c, p->ldc, false) &&
-              dnnl_memory_desc_init_by_strides(&bias, 2, bias_dims, dnnl_type(p->bias_dtype), bias_strides) ==
-                  dnnl_success &&
+              dnnl_memory_desc_init_by_strides(&bias, 2, bias_dims, dnnl_type(p->bias_dtype),
+                                               bias_strides) == dnnl_success &&
               attributes(p, &bias, &attr, &prim->bias_arg);
     if (ok) {
         bool early = p->bias && prim->bias_arg == DNNL_ARG_BIAS;
@@ -130,7 +140,8 @@ static bool compile(pb_cpu *cpu, const pb_cpu_product *p, pb_cpu_prim *prim) {
              dnnl_primitive_desc_create(&pd, &desc, attr, cpu->engine, NULL) == dnnl_success;
     }
     if (ok) {
-        const dnnl_memory_desc_t *scratch = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+        const dnnl_memory_desc_t *scratch =
+            dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
         const dnnl_memory_desc_t *md[PRIM_ARGS] = {&a, &b, &c, p->bias ? &bias : NULL, scratch};
         ok = scratch != NULL && dnnl_memory_desc_get_size(scratch) <= PB_CPU_SCRATCH &&
              dnnl_primitive_create(&prim->prim, pd) == dnnl_success && make_memories(cpu, prim, md);
@@ -158,7 +169,7 @@ static pb_cpu_prim *prim_new(pb_cpu *cpu, const pb_cpu_product *p) {
     return prim;
 }
 
-/* --- table ------------------------------------------------------------------------------------------------------------- */
+/* --- table ----------------------------------------------------------------------------------- */
 
 static size_t slot_of(pb_cpu_prim *const *table, size_t cap, const pb_cpu_product *p) {
     size_t i = (size_t)key_hash(p) & (cap - 1);
@@ -191,15 +202,16 @@ pb_status pb_cpu_prim_get(pb_cpu *cpu, const pb_cpu_product *p, pb_cpu_prim **ou
     size_t i = slot_of(cpu->prims, cpu->prims_cap, p);
     if (cpu->prims[i] == NULL) {
         cpu->prims[i] = prim_new(cpu, p);
-        if (cpu->prims[i] == NULL) return PB_ERROR(PB_E_OOM, "no host memory for a compiled product");
+        if (cpu->prims[i] == NULL)
+            return PB_ERROR(PB_E_OOM, "no host memory for a compiled product");
         cpu->prims_n++;
     }
     *out = cpu->prims[i];
     return PB_OK;
 }
 
-bool pb_cpu_prim_run(pb_cpu *cpu, pb_cpu_prim *prim, int thread, const void *a, const void *b, const void *bias, void *c,
-                     void *scratch) {
+bool pb_cpu_prim_run(pb_cpu *cpu, pb_cpu_prim *prim, int thread, const void *a, const void *b,
+                     const void *bias, void *c, void *scratch) {
     if (prim->prim == NULL) {
         pb_cpu_plain_product(&prim->key, a, b, bias, c);
         return true;
@@ -209,7 +221,8 @@ bool pb_cpu_prim_run(pb_cpu *cpu, pb_cpu_prim *prim, int thread, const void *a, 
         const void *in;
         void *out;
     } at[PRIM_ARGS] = {{.in = a}, {.in = b}, {.out = c}, {.in = bias}, {.out = scratch}};
-    const int arg[PRIM_ARGS] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, prim->bias_arg, DNNL_ARG_SCRATCHPAD};
+    const int arg[PRIM_ARGS] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, prim->bias_arg,
+                                DNNL_ARG_SCRATCHPAD};
     dnnl_exec_arg_t args[PRIM_ARGS];
     int n = 0;
     for (int i = 0; i < PRIM_ARGS; i++) {
@@ -221,7 +234,7 @@ bool pb_cpu_prim_run(pb_cpu *cpu, pb_cpu_prim *prim, int thread, const void *a, 
     return dnnl_primitive_execute(prim->prim, cpu->streams[thread], n, args) == dnnl_success;
 }
 
-/* --- splitting ----------------------------------------------------------------------------------------------------------- */
+/* --- splitting ------------------------------------------------------------------------------- */
 
 typedef struct split {
     int64_t m, n, k;    /* size of a full piece */
@@ -230,14 +243,16 @@ typedef struct split {
 
 static int64_t round_up(int64_t x, int64_t to) { return pb_ceil_div(x, to) * to; }
 
-/* From the shape only. Rows in pieces of about 128 (256 for tall products, whose second operand should be read less
- * often); columns too when that gives too few pieces, but not narrower than pays for packing them. K is cut only for sums over token rows, into f32. */
+/* From the shape only. Rows in pieces of about 128 (256 for tall products, whose second operand
+ * should be read less often); columns too when that gives too few pieces, but not narrower than
+ * pays for packing them. K is cut only for sums over token rows, into f32. */
 static split split_of(const pb_cpu_product *p) {
     split s = {p->m, p->n, p->k, 1, 1, 1};
     double work = (double)p->m * (double)p->n * (double)p->k;
     if (p->ta && p->c == PB_F32 && p->k > K_STEP) s.k = K_STEP;
     if (work >= 1 << 20) {
-        int64_t want = pb_max64(2, (int64_t)(work < PIECE * PIECES_MAX ? work / PIECE : PIECES_MAX));
+        int64_t want =
+            pb_max64(2, (int64_t)(work < PIECE * PIECES_MAX ? work / PIECE : PIECES_MAX));
         int64_t rows = p->m > 2048 ? 256 : 128, cols = p->ab == PB_BF16 ? 192 : 128;
         int64_t nm = pb_ceil_div(p->m, rows);
         int64_t nn = nm >= want ? 1 : pb_max64(1, pb_min64(pb_ceil_div(want, nm), p->n / cols));
@@ -262,7 +277,8 @@ static pb_status plan_make(pb_cpu *cpu, const pb_cpu_product *p, plan *out) {
     for (int i = 0; i < 16; i++) {
         bool lm = i & 1, ln = i & 2, lk = i & 4, first = i & 8;
         /* Kinds of pieces that do not occur. */
-        if ((!lm && s.nm == 1) || (!ln && s.nn == 1) || (!lk && s.nk == 1) || (!first && s.nk == 1)) continue;
+        if ((!lm && s.nm == 1) || (!ln && s.nn == 1) || (!lk && s.nk == 1) || (!first && s.nk == 1))
+            continue;
         if (first && lk && s.nk > 1) continue;
         pb_cpu_product q = *p;
         q.m = lm ? p->m - (s.nm - 1) * s.m : s.m;
@@ -281,8 +297,9 @@ static const void *offset(const void *base, int64_t elements, pb_dtype type) {
     return (const char *)base + elements * (int64_t)pb_dtype_size(type);
 }
 
-static bool run_piece(pb_cpu *cpu, const pb_cpu_product *p, const plan *pl, int64_t piece, int thread, const void *a,
-                      const void *b, const void *bias, char *c, void *scratch) {
+static bool run_piece(pb_cpu *cpu, const pb_cpu_product *p, const plan *pl, int64_t piece,
+                      int thread, const void *a, const void *b, const void *bias, char *c,
+                      void *scratch) {
     split s = pl->s;
     int64_t im = piece / s.nn, in = piece % s.nn;
     int64_t row = im * s.m, col = in * s.n;
@@ -298,8 +315,8 @@ static bool run_piece(pb_cpu *cpu, const pb_cpu_product *p, const plan *pl, int6
     return true;
 }
 
-pb_status pb_cpu_gemm(pb_cpu *cpu, const pb_cpu_product *p, const void *a, const void *b, const void *bias, void *c,
-                      void *scratch) {
+pb_status pb_cpu_gemm(pb_cpu *cpu, const pb_cpu_product *p, const void *a, const void *b,
+                      const void *bias, void *c, void *scratch) {
     if (p->m == 0 || p->n == 0) return PB_OK;
     if (p->k == 0) {
         pb_cpu_plain_product(p, a, b, bias, c);
@@ -314,15 +331,16 @@ pb_status pb_cpu_gemm(pb_cpu *cpu, const pb_cpu_product *p, const void *a, const
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
     for (int64_t i = 0; i < pieces; i++) {
         int t = omp_get_thread_num();
-        if (!run_piece(cpu, p, &pl, i, t, a, b, bias, c, (char *)scratch + (size_t)t * PB_CPU_SCRATCH)) {
+        if (!run_piece(cpu, p, &pl, i, t, a, b, bias, c,
+                       (char *)scratch + (size_t)t * PB_CPU_SCRATCH)) {
 #pragma omp atomic write
             failed = 1;
         }
     }
     pb_cpu_single_leave(saved);
     if (failed) {
-        return PB_ERROR(PB_E_ENV, "oneDNN failed in a product of %lld x %lld x %lld", (long long)p->m, (long long)p->n,
-                        (long long)p->k);
+        return PB_ERROR(PB_E_ENV, "oneDNN failed in a product of %lld x %lld x %lld",
+                        (long long)p->m, (long long)p->n, (long long)p->k);
     }
     return PB_OK;
 }

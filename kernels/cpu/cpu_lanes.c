@@ -46,15 +46,19 @@ typedef uint32_t pb_v4u __attribute__((vector_size(16)));
 
 #define HAS_AVX512 (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
 #define HAS_AVX2 (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-#define CALL(name, ...) \
-    (HAS_AVX512 ? name##_avx512(__VA_ARGS__) : HAS_AVX2 ? name##_avx2(__VA_ARGS__) : name##_base(__VA_ARGS__))
+#define CALL(name, ...)                      \
+    (HAS_AVX512 ? name##_avx512(__VA_ARGS__) \
+     : HAS_AVX2 ? name##_avx2(__VA_ARGS__)   \
+                : name##_base(__VA_ARGS__))
 #else
 #define CALL(name, ...) name##_base(__VA_ARGS__)
 #endif
 
 float pb_cpu_sum(const float *x, int64_t n) { return CALL(sum, x, n); }
 float pb_cpu_dot(const float *x, const float *y, int64_t n) { return CALL(dot, x, y, n); }
-float pb_cpu_centred_squares(const float *x, float mean, int64_t n) { return CALL(centred_squares, x, mean, n); }
+float pb_cpu_centred_squares(const float *x, float mean, int64_t n) {
+    return CALL(centred_squares, x, mean, n);
+}
 float pb_cpu_max(const float *x, int64_t n) { return CALL(max, x, n); }
 
 float pb_cpu_softmax_row(float *s, int64_t keys, int64_t padded, float scale, float *max) {
@@ -69,13 +73,13 @@ void pb_cpu_score_gradient_row(float *dp, const float *p, int64_t padded, float 
     CALL(score_gradient_row, dp, p, padded, scale);
 }
 
-void pb_cpu_small_product(int64_t m, int64_t n, int64_t k, const float *a, int64_t row, int64_t col, const float *b,
-                          int64_t ldb, float *c, int64_t ldc, bool add) {
+void pb_cpu_small_product(int64_t m, int64_t n, int64_t k, const float *a, int64_t row, int64_t col,
+                          const float *b, int64_t ldb, float *c, int64_t ldc, bool add) {
     pb_small o = {k, row, col, ldb, ldc, add};
     CALL(small_product, &o, m, n, a, b, c);
 }
 
-/* --- transpose: blocks of 16 x 16 in registers, or of 4 x 4 ------------------------------------------------------------- */
+/* --- transpose: blocks of 16 x 16 in registers, or of 4 x 4 ---------------------------------- */
 
 #define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 
@@ -85,19 +89,23 @@ static void transpose4(float *dst, int64_t ld, const float *src, int64_t ld_src)
     memcpy(&b, src + ld_src, sizeof b);
     memcpy(&c, src + 2 * ld_src, sizeof c);
     memcpy(&d, src + 3 * ld_src, sizeof d);
-    pb_v4 ab = PICK(a, b, 0, 4, 1, 5), ab2 = PICK(a, b, 2, 6, 3, 7), cd = PICK(c, d, 0, 4, 1, 5), cd2 = PICK(c, d, 2, 6, 3, 7);
+    pb_v4 ab = PICK(a, b, 0, 4, 1, 5), ab2 = PICK(a, b, 2, 6, 3, 7), cd = PICK(c, d, 0, 4, 1, 5),
+          cd2 = PICK(c, d, 2, 6, 3, 7);
     pb_v4 out[4] = {PICK(ab, cd, 0, 1, 4, 5), PICK(ab, cd, 2, 3, 6, 7), PICK(ab2, cd2, 0, 1, 4, 5),
-                 PICK(ab2, cd2, 2, 3, 6, 7)};
+                    PICK(ab2, cd2, 2, 3, 6, 7)};
     for (int i = 0; i < 4; i++) memcpy(dst + i * ld, &out[i], sizeof out[i]);
 }
 
 /* rows, cols: at most 16; missing rows are zeros. */
-static void block_base(float *dst, int64_t ld, const float *src, int64_t ld_src, int64_t rows, int64_t cols) {
+static void block_base(float *dst, int64_t ld, const float *src, int64_t ld_src, int64_t rows,
+                       int64_t cols) {
     for (int64_t i = 0; i < PB_LANES; i += 4) {
         int64_t j = 0;
-        for (; i + 4 <= rows && j + 4 <= cols; j += 4) transpose4(dst + j * ld + i, ld, src + i * ld_src + j, ld_src);
+        for (; i + 4 <= rows && j + 4 <= cols; j += 4)
+            transpose4(dst + j * ld + i, ld, src + i * ld_src + j, ld_src);
         for (; j < cols; j++) {
-            for (int64_t r = i; r < i + 4; r++) dst[j * ld + r] = r < rows ? src[r * ld_src + j] : 0.0f;
+            for (int64_t r = i; r < i + 4; r++)
+                dst[j * ld + r] = r < rows ? src[r * ld_src + j] : 0.0f;
         }
     }
 }
@@ -106,9 +114,8 @@ static void block_base(float *dst, int64_t ld, const float *src, int64_t ld_src,
 typedef float v16 __attribute__((vector_size(64)));
 
 /* In four steps rows at distance 8, 4, 2, 1 exchange halves, quarters, pairs, neighbours. */
-__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))) static void block_avx512(float *dst, int64_t ld,
-                                                                                       const float *src, int64_t ld_src,
-                                                                                       int64_t rows) {
+__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))) static void
+block_avx512(float *dst, int64_t ld, const float *src, int64_t ld_src, int64_t rows) {
     v16 v[16], t[16];
     PB_UNROLL
     for (int i = 0; i < 16; i++) {
@@ -118,7 +125,8 @@ __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))) static void block_
     PB_UNROLL
     for (int i = 0; i < 8; i++) {
         t[i] = PICK(v[i], v[i + 8], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
-        t[i + 8] = PICK(v[i], v[i + 8], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+        t[i + 8] =
+            PICK(v[i], v[i + 8], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
     }
     PB_UNROLL
     for (int i = 0; i < 16; i++) {
@@ -142,7 +150,8 @@ __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))) static void block_
 }
 #endif
 
-void pb_cpu_transpose(float *dst, int64_t ld, const float *src, int64_t ld_src, int64_t rows, int64_t cols) {
+void pb_cpu_transpose(float *dst, int64_t ld, const float *src, int64_t ld_src, int64_t rows,
+                      int64_t cols) {
     for (int64_t i = 0; i < rows; i += PB_LANES) {
         int64_t have = rows - i < PB_LANES ? rows - i : PB_LANES;
         for (int64_t j = 0; j < cols; j += PB_LANES) {

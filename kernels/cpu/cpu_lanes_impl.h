@@ -1,5 +1,6 @@
 /* The body of cpu_lanes.c for one instruction set. Set before each inclusion:
- * WIDTH (floats in a register), ROWS (rows of a product block held in registers), TARGET (attribute), FN(name). */
+ * WIDTH (floats in a register), ROWS (rows of a product block held in registers), TARGET
+ * (attribute), FN(name). */
 
 #define PARTS (PB_LANES / WIDTH) /* registers that make up 16 lanes */
 #define vec FN(vec)
@@ -118,9 +119,10 @@ TARGET static float FN(max)(const float *x, int64_t n) {
     return r[0] > r[1] ? r[0] : r[1];
 }
 
-/* --- scores: flat loops, which vectorise ----------------------------------------------------------------------------- */
+/* --- scores: flat loops, which vectorise ----------------------------------------------------- */
 
-TARGET static float FN(softmax_row)(float *s, int64_t keys, int64_t padded, float scale, float *max) {
+TARGET static float FN(softmax_row)(float *s, int64_t keys, int64_t padded, float scale,
+                                    float *max) {
     PB_IVDEP
     for (int64_t j = 0; j < padded; j++) s[j] = j < keys ? scale * s[j] : -INFINITY;
     float most = *max = FN(max)(s, padded);
@@ -129,7 +131,8 @@ TARGET static float FN(softmax_row)(float *s, int64_t keys, int64_t padded, floa
     return FN(sum)(s, padded);
 }
 
-TARGET static void FN(probability_row)(float *s, int64_t keys, int64_t padded, float scale, float lse) {
+TARGET static void FN(probability_row)(float *s, int64_t keys, int64_t padded, float scale,
+                                       float lse) {
     PB_IVDEP
     for (int64_t j = 0; j < padded; j++) s[j] = j < keys ? pb_exp(scale * s[j] - lse) : 0.0f;
 }
@@ -140,16 +143,18 @@ TARGET static void FN(score_gradient_row)(float *dp, const float *p, int64_t pad
     for (int64_t j = 0; j < padded; j++) dp[j] = scale * p[j] * (dp[j] - mean);
 }
 
-/* --- products ------------------------------------------------------------------------------------------------------------- */
+/* --- products -------------------------------------------------------------------------------- */
 
-/* mr rows x nv registers of results: mr, nv are constants at every use, so that the loops over them unroll. Per k: nv loads
- * of b, mr broadcasts of a, mr * nv multiply-adds. */
-HELPER void FN(micro)(const int mr, const int nv, const pb_small *o, const float *a, const float *b, float *c) {
+/* mr rows x nv registers of results: mr, nv are constants at every use, so that the loops over them
+ * unroll. Per k: nv loads of b, mr broadcasts of a, mr * nv multiply-adds. */
+HELPER void FN(micro)(const int mr, const int nv, const pb_small *o, const float *a, const float *b,
+                      float *c) {
     vec acc[8][2];
     PB_UNROLL
     for (int i = 0; i < mr; i++) {
         PB_UNROLL
-        for (int j = 0; j < nv; j++) acc[i][j] = o->add ? FN(load)(c + i * o->ldc + WIDTH * j) : (vec){0};
+        for (int j = 0; j < nv; j++)
+            acc[i][j] = o->add ? FN(load)(c + i * o->ldc + WIDTH * j) : (vec){0};
     }
     for (int64_t k = 0; k < o->k; k++) {
         vec bv[2];
@@ -169,7 +174,8 @@ HELPER void FN(micro)(const int mr, const int nv, const pb_small *o, const float
     }
 }
 
-HELPER void FN(panel)(const int nv, const pb_small *o, int64_t m, const float *a, const float *b, float *c) {
+HELPER void FN(panel)(const int nv, const pb_small *o, int64_t m, const float *a, const float *b,
+                      float *c) {
     int64_t i = 0;
     for (; i + ROWS <= m; i += ROWS) FN(micro)(ROWS, nv, o, a + i * o->row, b, c + i * o->ldc);
     for (; i + 4 <= m; i += 4) FN(micro)(4, nv, o, a + i * o->row, b, c + i * o->ldc);
@@ -177,7 +183,8 @@ HELPER void FN(panel)(const int nv, const pb_small *o, int64_t m, const float *a
     for (; i < m; i++) FN(micro)(1, nv, o, a + i * o->row, b, c + i * o->ldc);
 }
 
-TARGET static void FN(small_product)(const pb_small *o, int64_t m, int64_t n, const float *a, const float *b, float *c) {
+TARGET static void FN(small_product)(const pb_small *o, int64_t m, int64_t n, const float *a,
+                                     const float *b, float *c) {
     int64_t j = 0;
     for (; j + 2 * WIDTH <= n; j += 2 * WIDTH) FN(panel)(2, o, m, a, b + j, c + j);
     for (; j < n; j += WIDTH) FN(panel)(1, o, m, a, b + j, c + j);

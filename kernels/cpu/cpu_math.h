@@ -1,13 +1,16 @@
-/* Scalar arithmetic of the cpu backend, inlined into loops that the compiler vectorises for several instruction sets
- * (PB_CLONES): branch-free, no calls. Sums are in cpu_lanes.h. Private to kernels/cpu. */
+/* Scalar arithmetic of the cpu backend, inlined into loops that the compiler vectorises for several
+ * instruction sets (PB_CLONES): branch-free, no calls. Sums are in cpu_lanes.h. Private to
+ * kernels/cpu. */
 #ifndef PB_KERNELS_CPU_MATH_H
 #define PB_KERNELS_CPU_MATH_H
 
 #include <stdint.h>
 #include <string.h>
 
-/* One function, three instruction sets, chosen when the program is loaded. Sanitizers and old compilers get one. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && !defined(PB_SANITIZED)
+/* One function, three instruction sets, chosen when the program is loaded. Sanitizers and old
+ * compilers get one. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && \
+    !defined(PB_SANITIZED)
 #define PB_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define PB_CLONES
@@ -28,7 +31,7 @@
 #define PB_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-/* --- bf16 ------------------------------------------------------------------------------------------------------------ */
+/* --- bf16 ------------------------------------------------------------------------------------ */
 
 PB_INLINE float pb_widen(uint16_t h) {
     union {
@@ -51,11 +54,12 @@ PB_INLINE uint16_t pb_narrow(float f) {
     return (uint16_t)((v.u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
 }
 
-/* --- functions --------------------------------------------------------------------------------------------------------- */
+/* --- functions ------------------------------------------------------------------------------- */
 
-/* exp(x), error below 2 ulp for |x| < 87.3. Below that 0, above it stays at exp(88.37); NaN stays NaN.
- * x = n ln2 + r, |r| <= ln2/2: n by the rounding of adding 1.5*2^23, ln2 in two parts (the first has 9 bits, so that its
- * product with n is exact), the Taylor polynomial of degree 7 (remainder 5e-9), 2^n by its exponent bits. */
+/* exp(x), error below 2 ulp for |x| < 87.3. Below that 0, above it stays at exp(88.37); NaN stays
+ * NaN. x = n ln2 + r, |r| <= ln2/2: n by the rounding of adding 1.5*2^23, ln2 in two parts (the
+ * first has 9 bits, so that its product with n is exact), the Taylor polynomial of degree 7
+ * (remainder 5e-9), 2^n by its exponent bits. */
 PB_INLINE float pb_exp(float x) {
     union {
         uint32_t u;
@@ -80,9 +84,10 @@ PB_INLINE float pb_exp(float x) {
 
 PB_INLINE float pb_sigmoid(float x) { return 1.0f / (1.0f + pb_exp(-x)); }
 
-/* The normal distribution function of x and its density. With z = |x|/sqrt2: Phi(-|x|) = erfc(z)/2, and
- * erfc(z) = exp(-z^2) t P(t), t = 1/(1+0.35z), P of degree 9 fitted at Chebyshev nodes for z in [0, 10]: relative error
- * 1e-8 in exact arithmetic, about 4 ulp in f32, plus the error of exp for large z. */
+/* The normal distribution function of x and its density. With z = |x|/sqrt2: Phi(-|x|) = erfc(z)/2,
+ * and erfc(z) = exp(-z^2) t P(t), t = 1/(1+0.35z), P of degree 9 fitted at Chebyshev nodes for z in
+ * [0, 10]: relative error 1e-8 in exact arithmetic, about 4 ulp in f32, plus the error of exp for
+ * large z. */
 PB_INLINE float pb_phi(float x, float *density) {
     float e = pb_exp(-0.5f * x * x);
     float z = (x < 0.0f ? -x : x) * 0.70710678f;

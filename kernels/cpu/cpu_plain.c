@@ -1,5 +1,6 @@
-/* Matrix products by plain loops: what remains when oneDNN has no kernel (bf16 on a CPU without AVX-512) or the sum is
- * empty. Blocks of op(a) and op(b) are converted to f32 tiles on the stack; FLOPs 2mnk, one pass over b per 32 rows. */
+/* Matrix products by plain loops: what remains when oneDNN has no kernel (bf16 on a CPU without
+ * AVX-512) or the sum is empty. Blocks of op(a) and op(b) are converted to f32 tiles on the stack;
+ * FLOPs 2mnk, one pass over b per 32 rows. */
 #include "kernels/cpu/cpu_gemm.h"
 
 enum { MB = 32, NB = 64, KB = 64 };
@@ -13,8 +14,9 @@ static float at(const void *p, int64_t i, pb_dtype type) {
 }
 
 /* tile[i][j] = op(x)[row+i][col+j], zero outside of rows x cols. */
-static void load_tile(float *tile, int64_t tile_cols, const void *x, pb_dtype type, int64_t ld, bool trans, int64_t row,
-                      int64_t col, int64_t rows, int64_t cols, int64_t tile_rows) {
+static void load_tile(float *tile, int64_t tile_cols, const void *x, pb_dtype type, int64_t ld,
+                      bool trans, int64_t row, int64_t col, int64_t rows, int64_t cols,
+                      int64_t tile_rows) {
     for (int64_t i = 0; i < tile_rows; i++) {
         for (int64_t j = 0; j < tile_cols; j++) {
             bool in = i < rows && j < cols;
@@ -34,8 +36,8 @@ PB_CLONES static void multiply(tiles *t, int64_t rows, int64_t depth) {
     }
 }
 
-static void store(const pb_cpu_product *p, const tiles *t, int64_t row, int64_t col, int64_t rows, int64_t cols,
-                  const void *bias, void *c) {
+static void store(const pb_cpu_product *p, const tiles *t, int64_t row, int64_t col, int64_t rows,
+                  int64_t cols, const void *bias, void *c) {
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t j = 0; j < cols; j++) {
             int64_t at_c = (row + i) * p->ldc + col + j;
@@ -51,7 +53,8 @@ static void store(const pb_cpu_product *p, const tiles *t, int64_t row, int64_t 
     }
 }
 
-void pb_cpu_plain_product(const pb_cpu_product *p, const void *a, const void *b, const void *bias, void *c) {
+void pb_cpu_plain_product(const pb_cpu_product *p, const void *a, const void *b, const void *bias,
+                          void *c) {
     tiles t;
     for (int64_t row = 0; row < p->m; row += MB) {
         int64_t rows = pb_min64(MB, p->m - row);

@@ -1,8 +1,8 @@
 /* Decoding of 4-bit blocks: value = table[code] * absmax, rounded to the wanted dtype.
  *
- * The 16 values are scaled (and rounded) once for each block of 64 elements; then a code is a lookup in a register: one
- * vpermps for 16 f32, one vpermw for 32 bf16 (AVX-512), vpermps pairs or byte shuffles (AVX2). Bytes: 1/2 read and 4 or 2
- * written per element. */
+ * The 16 values are scaled (and rounded) once for each block of 64 elements; then a code is a
+ * lookup in a register: one vpermps for 16 f32, one vpermw for 32 bf16 (AVX-512), vpermps pairs or
+ * byte shuffles (AVX2). Bytes: 1/2 read and 4 or 2 written per element. */
 #include "kernels/cpu/cpu_quant.h"
 
 #include <stdlib.h>
@@ -18,32 +18,36 @@ typedef struct lut {
     uint16_t h[32]; /* twice, for a 32-entry shuffle */
 } lut;
 
-static int code_at(const uint8_t *codes, int64_t i) { return (i & 1) ? codes[i / 2] & 15 : codes[i / 2] >> 4; }
+static int code_at(const uint8_t *codes, int64_t i) {
+    return (i & 1) ? codes[i / 2] & 15 : codes[i / 2] >> 4;
+}
 
 static void scale_plain(const float *table, float absmax, bool half, lut *t) {
     for (int c = 0; c < 16; c++) t->f[c] = table[c] * absmax;
     for (int c = 0; half && c < 16; c++) t->h[c] = t->h[c + 16] = pb_narrow(t->f[c]);
 }
 
-/* n elements from an even element number on; the vector versions return how many they did (a multiple of their width). */
+/* n elements from an even element number on; the vector versions return how many they did (a
+ * multiple of their width). */
 #ifdef HAVE_X86
 /* pb_narrow of 16 values. */
-__attribute__((target("avx512f,avx512bw,avx512vl"))) static void scale_avx512(const float *table, float absmax, bool half,
-                                                                             lut *t) {
+__attribute__((target("avx512f,avx512bw,avx512vl"))) static void
+scale_avx512(const float *table, float absmax, bool half, lut *t) {
     __m512 f = _mm512_mul_ps(_mm512_loadu_ps(table), _mm512_set1_ps(absmax));
     _mm512_storeu_ps(t->f, f);
     if (!half) return;
     __m512i u = _mm512_castps_si512(f), high = _mm512_srli_epi32(u, 16);
     __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
-    __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd), 16);
+    __m512i rounded = _mm512_srli_epi32(
+        _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd), 16);
     __mmask16 nan = _mm512_cmp_ps_mask(f, f, _CMP_UNORD_Q);
     rounded = _mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40));
     __m256i h = _mm512_cvtepi32_epi16(rounded);
     _mm512_storeu_si512(t->h, _mm512_inserti64x4(_mm512_castsi256_si512(h), h, 1));
 }
 
-__attribute__((target("avx512f,avx512bw,avx512vl"))) static int64_t f32_avx512(const lut *t, const uint8_t *codes, int64_t n,
-                                                                              float *dst) {
+__attribute__((target("avx512f,avx512bw,avx512vl"))) static int64_t
+f32_avx512(const lut *t, const uint8_t *codes, int64_t n, float *dst) {
     __m512 table = _mm512_loadu_ps(t->f);
     const __m128i low = _mm_set1_epi8(15);
     int64_t i = 0;
@@ -56,8 +60,8 @@ __attribute__((target("avx512f,avx512bw,avx512vl"))) static int64_t f32_avx512(c
     return i;
 }
 
-__attribute__((target("avx512f,avx512bw,avx512vl"))) static int64_t bf16_avx512(const lut *t, const uint8_t *codes, int64_t n,
-                                                                               uint16_t *dst) {
+__attribute__((target("avx512f,avx512bw,avx512vl"))) static int64_t
+bf16_avx512(const lut *t, const uint8_t *codes, int64_t n, uint16_t *dst) {
     __m512i table = _mm512_loadu_si512(t->h);
     const __m128i low = _mm_set1_epi8(15);
     int64_t i = 0;
@@ -70,7 +74,8 @@ __attribute__((target("avx512f,avx512bw,avx512vl"))) static int64_t bf16_avx512(
     return i;
 }
 
-__attribute__((target("avx2"))) static int64_t f32_avx2(const lut *t, const uint8_t *codes, int64_t n, float *dst) {
+__attribute__((target("avx2"))) static int64_t f32_avx2(const lut *t, const uint8_t *codes,
+                                                        int64_t n, float *dst) {
     __m256 t0 = _mm256_loadu_ps(t->f), t1 = _mm256_loadu_ps(t->f + 8);
     const __m128i low = _mm_set1_epi8(15);
     int64_t i = 0;
@@ -81,13 +86,15 @@ __attribute__((target("avx2"))) static int64_t f32_avx2(const lut *t, const uint
         __m128i hi = _mm_and_si128(_mm_srli_epi16(b, 4), low), lo = _mm_and_si128(b, low);
         __m256i idx = _mm256_cvtepu8_epi32(_mm_unpacklo_epi8(hi, lo));
         __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(idx, 28)); /* sign bit = code >= 8 */
-        __m256 v = _mm256_blendv_ps(_mm256_permutevar8x32_ps(t0, idx), _mm256_permutevar8x32_ps(t1, idx), upper);
+        __m256 v = _mm256_blendv_ps(_mm256_permutevar8x32_ps(t0, idx),
+                                    _mm256_permutevar8x32_ps(t1, idx), upper);
         _mm256_storeu_ps(dst + i, v);
     }
     return i;
 }
 
-__attribute__((target("avx2"))) static int64_t bf16_avx2(const lut *t, const uint8_t *codes, int64_t n, uint16_t *dst) {
+__attribute__((target("avx2"))) static int64_t bf16_avx2(const lut *t, const uint8_t *codes,
+                                                         int64_t n, uint16_t *dst) {
     uint8_t first[16], second[16];
     for (int i = 0; i < 16; i++) {
         first[i] = (uint8_t)(t->h[i] & 255u);
@@ -110,15 +117,18 @@ __attribute__((target("avx2"))) static int64_t bf16_avx2(const lut *t, const uin
 #endif
 
 /* Elements [i, i+n) of one block. */
-static void decode_run(const lut *t, const uint8_t *codes, int64_t i, int64_t n, pb_dtype dtype, void *dst) {
+static void decode_run(const lut *t, const uint8_t *codes, int64_t i, int64_t n, pb_dtype dtype,
+                       void *dst) {
     float *f = dst;
     uint16_t *h = dst;
     int64_t done = 0;
 #ifdef HAVE_X86
     if (i % 2 == 0 && HAS_AVX512) {
-        done = dtype == PB_F32 ? f32_avx512(t, codes + i / 2, n, f) : bf16_avx512(t, codes + i / 2, n, h);
+        done = dtype == PB_F32 ? f32_avx512(t, codes + i / 2, n, f)
+                               : bf16_avx512(t, codes + i / 2, n, h);
     } else if (i % 2 == 0 && __builtin_cpu_supports("avx2")) {
-        done = dtype == PB_F32 ? f32_avx2(t, codes + i / 2, n, f) : bf16_avx2(t, codes + i / 2, n, h);
+        done =
+            dtype == PB_F32 ? f32_avx2(t, codes + i / 2, n, f) : bf16_avx2(t, codes + i / 2, n, h);
     }
 #endif
     if (dtype == PB_F32) {
@@ -151,7 +161,8 @@ void pb_cpu_dequant4(const pb_quant4 *q, int64_t first, int64_t n, pb_dtype dtyp
 #else
         scale_plain(table, absmax, dtype != PB_F32, &t);
 #endif
-        decode_run(&t, q->codes.data, i, stop - i, dtype, (char *)dst + (i - first) * (int64_t)pb_dtype_size(dtype));
+        decode_run(&t, q->codes.data, i, stop - i, dtype,
+                   (char *)dst + (i - first) * (int64_t)pb_dtype_size(dtype));
         i = stop;
     }
 }

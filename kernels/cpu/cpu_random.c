@@ -1,7 +1,8 @@
 /* Philox4x32-10 (Salmon et al. 2011) for several blocks at a time, equal to pb_philox.
  *
- * A 64-bit lane holds one 32-bit word of one block in its lower half; the upper half is garbage that the 32 x 32 -> 64 bit
- * multiply ignores. A round is then 2 multiplies, 2 shifts and 2 three-way xors for 8 blocks (AVX-512) or 4 (AVX2). */
+ * A 64-bit lane holds one 32-bit word of one block in its lower half; the upper half is garbage
+ * that the 32 x 32 -> 64 bit multiply ignores. A round is then 2 multiplies, 2 shifts and 2
+ * three-way xors for 8 blocks (AVX-512) or 4 (AVX2). */
 #include "kernels/cpu/cpu.h"
 
 #if defined(__x86_64__)
@@ -22,9 +23,10 @@ static long long bits(uint64_t x) {
 }
 
 /* 16 blocks whose numbers are given, as two independent groups of 8. */
-__attribute__((target("avx512f"))) static void draw16_avx512(uint64_t key, uint64_t stream, const uint64_t block[16],
-                                                             uint32_t out[64]) {
-    const __m512i m0 = _mm512_set1_epi64(M0), m1 = _mm512_set1_epi64(M1), low = _mm512_set1_epi64(0xffffffff);
+__attribute__((target("avx512f"))) static void
+draw16_avx512(uint64_t key, uint64_t stream, const uint64_t block[16], uint32_t out[64]) {
+    const __m512i m0 = _mm512_set1_epi64(M0), m1 = _mm512_set1_epi64(M1),
+                  low = _mm512_set1_epi64(0xffffffff);
     const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
     const __m512i second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
     __m512i c0[2], c1[2], c2[2], c3[2];
@@ -58,9 +60,10 @@ __attribute__((target("avx512f"))) static void draw16_avx512(uint64_t key, uint6
 }
 
 /* The same as four groups of 4. */
-__attribute__((target("avx2"))) static void draw16_avx2(uint64_t key, uint64_t stream, const uint64_t block[16],
-                                                        uint32_t out[64]) {
-    const __m256i m0 = _mm256_set1_epi64x(M0), m1 = _mm256_set1_epi64x(M1), low = _mm256_set1_epi64x(0xffffffff);
+__attribute__((target("avx2"))) static void
+draw16_avx2(uint64_t key, uint64_t stream, const uint64_t block[16], uint32_t out[64]) {
+    const __m256i m0 = _mm256_set1_epi64x(M0), m1 = _mm256_set1_epi64x(M1),
+                  low = _mm256_set1_epi64x(0xffffffff);
     for (int half = 0; half < 2; half++) {
         __m256i c0[2], c1[2], c2[2], c3[2];
         for (int g = 0; g < 2; g++) {
@@ -85,7 +88,8 @@ __attribute__((target("avx2"))) static void draw16_avx2(uint64_t key, uint64_t s
         for (int g = 0; g < 2; g++) {
             __m256i a = _mm256_or_si256(_mm256_and_si256(c0[g], low), _mm256_slli_epi64(c1[g], 32));
             __m256i b = _mm256_or_si256(_mm256_and_si256(c2[g], low), _mm256_slli_epi64(c3[g], 32));
-            __m256i even = _mm256_unpacklo_epi64(a, b), odd = _mm256_unpackhi_epi64(a, b); /* blocks 0 2 and 1 3 */
+            __m256i even = _mm256_unpacklo_epi64(a, b),
+                    odd = _mm256_unpackhi_epi64(a, b); /* blocks 0 2 and 1 3 */
             __m256i *to = (__m256i *)(void *)(out + 32 * half + 16 * g);
             _mm256_storeu_si256(to, _mm256_permute2x128_si256(even, odd, 0x20));
             _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(even, odd, 0x31));
@@ -94,14 +98,16 @@ __attribute__((target("avx2"))) static void draw16_avx2(uint64_t key, uint64_t s
 }
 #endif
 
-static void draw16_plain(uint64_t key, uint64_t stream, const uint64_t block[16], uint32_t out[64]) {
+static void draw16_plain(uint64_t key, uint64_t stream, const uint64_t block[16],
+                         uint32_t out[64]) {
     for (int i = 0; i < 16; i++) {
         pb_u32x4 r = pb_philox(key, stream, block[i]);
         memcpy(out + 4 * i, r.v, sizeof r.v);
     }
 }
 
-typedef void (*draw16_fn)(uint64_t key, uint64_t stream, const uint64_t block[16], uint32_t out[64]);
+typedef void (*draw16_fn)(uint64_t key, uint64_t stream, const uint64_t block[16],
+                          uint32_t out[64]);
 
 static draw16_fn draw16(void) {
 #ifdef HAVE_X86
@@ -119,16 +125,18 @@ void pb_cpu_random(uint64_t key, uint64_t stream, uint64_t block, int64_t n_bloc
         for (int k = 0; k < 16; k++) at[k] = block + (uint64_t)(i + k);
         if (n_blocks - i >= 16) {
             draw(key, stream, at, out + 4 * i);
-        } else { /* a full group whose rest is thrown away is cheaper than one block after the other */
+        } else { /* a full group whose rest is thrown away is cheaper than one block after the other
+                  */
             draw(key, stream, at, last);
             memcpy(out + 4 * i, last, (size_t)(n_blocks - i) * 16);
         }
     }
 }
 
-/* Short rows share a group of 16 blocks: row after row is put on the list, and each full group is drawn at once. */
-void pb_cpu_random_rows(uint64_t key, uint64_t stream, uint64_t first, uint64_t pitch, int64_t rows, int64_t n,
-                        uint32_t *out, int64_t ld) {
+/* Short rows share a group of 16 blocks: row after row is put on the list, and each full group is
+ * drawn at once. */
+void pb_cpu_random_rows(uint64_t key, uint64_t stream, uint64_t first, uint64_t pitch, int64_t rows,
+                        int64_t n, uint32_t *out, int64_t ld) {
     draw16_fn draw = draw16();
     uint64_t at[16] = {0};
     uint32_t r[64], *to[16] = {0};

@@ -1,11 +1,12 @@
-/* Activations, SwiGLU (Shazeer 2020) and dropout: one pass over memory, f32 arithmetic, pieces of 8192 elements.
- * Bytes: every operand once. Multiply-adds are fused where the CPU can: GELU is bound by arithmetic, not memory. */
+/* Activations, SwiGLU (Shazeer 2020) and dropout: one pass over memory, f32 arithmetic, pieces of
+ * 8192 elements. Bytes: every operand once. Multiply-adds are fused where the CPU can: GELU is
+ * bound by arithmetic, not memory. */
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("fp-contract=fast")
 #endif
 #include "kernels/cpu/cpu.h"
 
-/* --- arithmetic on blocks; in place is fine ---------------------------------------------------------------------------- */
+/* --- arithmetic on blocks; in place is fine -------------------------------------------------- */
 
 PB_CLONES static void gelu(float *y, const float *x, int64_t n) {
     PB_IVDEP
@@ -72,8 +73,8 @@ PB_CLONES static void swiglu(float *y, const float *gate, const float *up, int64
     for (int64_t i = 0; i < n; i++) y[i] = gate[i] * pb_sigmoid(gate[i]) * up[i];
 }
 
-PB_CLONES static void swiglu_grad(float *dgate, float *dup, const float *gate, const float *up, const float *dy,
-                                  int64_t n) {
+PB_CLONES static void swiglu_grad(float *dgate, float *dup, const float *gate, const float *up,
+                                  const float *dy, int64_t n) {
     PB_IVDEP
     for (int64_t i = 0; i < n; i++) {
         float s = pb_sigmoid(gate[i]), g = dy[i];
@@ -112,9 +113,11 @@ static bwd_fn bwd_of(pb_act act) {
     return NULL;
 }
 
-/* --- ops ------------------------------------------------------------------------------------------------------------------ */
+/* --- ops ------------------------------------------------------------------------------------- */
 
-static pb_status no_f64(const char *op) { return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op); }
+static pb_status no_f64(const char *op) {
+    return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op);
+}
 
 static pb_status act_fwd_run(pb_device *dev, const void *args, void *ws) {
     const pb_act_fwd_args *a = args;
@@ -144,14 +147,16 @@ static pb_status act_bwd_run(pb_device *dev, const void *args, void *ws) {
     (void)ws;
     if (a->x.dtype == PB_F64) return no_f64("act_bwd");
     bwd_fn fn = bwd_of(a->act);
-    pb_cpu_grid g = pb_cpu_grid_of(a->x, pb_contiguous(a->x) && pb_contiguous(a->dy) && pb_contiguous(a->dx));
+    pb_cpu_grid g =
+        pb_cpu_grid_of(a->x, pb_contiguous(a->x) && pb_contiguous(a->dy) && pb_contiguous(a->dx));
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->x));
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < g.n; i++) {
         pb_cpu_piece p = pb_cpu_piece_of(g, i);
         float xb[PB_CPU_BLOCK], gb[PB_CPU_BLOCK], ob[PB_CPU_BLOCK];
         for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
-            int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j, at = p.row * a->dx.stride + col;
+            int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j,
+                    at = p.row * a->dx.stride + col;
             const float *x = pb_cpu_in(a->x, p.row * a->x.stride + col, n, xb);
             const float *dy = pb_cpu_in(a->dy, p.row * a->dy.stride + col, n, gb);
             float *dx = pb_cpu_out(a->dx, at, ob);
@@ -167,14 +172,16 @@ static pb_status swiglu_fwd_run(pb_device *dev, const void *args, void *ws) {
     pb_cpu *cpu = pb_cpu_of(dev);
     (void)ws;
     if (a->y.dtype == PB_F64) return no_f64("swiglu_fwd");
-    pb_cpu_grid g = pb_cpu_grid_of(a->y, pb_contiguous(a->gate) && pb_contiguous(a->up) && pb_contiguous(a->y));
+    pb_cpu_grid g =
+        pb_cpu_grid_of(a->y, pb_contiguous(a->gate) && pb_contiguous(a->up) && pb_contiguous(a->y));
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->y));
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < g.n; i++) {
         pb_cpu_piece p = pb_cpu_piece_of(g, i);
         float gb[PB_CPU_BLOCK], ub[PB_CPU_BLOCK], yb[PB_CPU_BLOCK];
         for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
-            int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j, at = p.row * a->y.stride + col;
+            int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j,
+                    at = p.row * a->y.stride + col;
             const float *gate = pb_cpu_in(a->gate, p.row * a->gate.stride + col, n, gb);
             const float *up = pb_cpu_in(a->up, p.row * a->up.stride + col, n, ub);
             float *y = pb_cpu_out(a->y, at, yb);
@@ -205,8 +212,8 @@ static pb_status swiglu_bwd_run(pb_device *dev, const void *args, void *ws) {
     pb_cpu *cpu = pb_cpu_of(dev);
     (void)ws;
     if (a->dy.dtype == PB_F64) return no_f64("swiglu_bwd");
-    bool flat = pb_contiguous(a->gate) && pb_contiguous(a->up) && pb_contiguous(a->dy) && pb_contiguous(a->dgate) &&
-                pb_contiguous(a->dup);
+    bool flat = pb_contiguous(a->gate) && pb_contiguous(a->up) && pb_contiguous(a->dy) &&
+                pb_contiguous(a->dgate) && pb_contiguous(a->dup);
     pb_cpu_grid g = pb_cpu_grid_of(a->dy, flat);
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->dy));
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -217,7 +224,8 @@ static pb_status swiglu_bwd_run(pb_device *dev, const void *args, void *ws) {
 static void dropout_piece(const pb_dropout_args *a, pb_cpu_piece p, int64_t cols) {
     float xb[PB_CPU_BLOCK], yb[PB_CPU_BLOCK], t[PB_CPU_BLOCK], beta = (float)a->beta;
     for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
-        int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j, at = p.row * a->y.stride + col;
+        int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j,
+                at = p.row * a->y.stride + col;
         const float *x = pb_cpu_in(a->x, p.row * a->x.stride + col, n, xb);
         float *y = pb_cpu_out(a->y, at, yb);
         uint64_t first = (uint64_t)(p.row * cols + col);
@@ -245,8 +253,10 @@ static pb_status dropout_run(pb_device *dev, const void *args, void *ws) {
 }
 
 static const pb_kernel kernels[] = {
-    {PB_OP_act_fwd, "vector", NULL, act_fwd_run},       {PB_OP_act_bwd, "vector", NULL, act_bwd_run},
-    {PB_OP_swiglu_fwd, "vector", NULL, swiglu_fwd_run}, {PB_OP_swiglu_bwd, "vector", NULL, swiglu_bwd_run},
+    {PB_OP_act_fwd, "vector", NULL, act_fwd_run},
+    {PB_OP_act_bwd, "vector", NULL, act_bwd_run},
+    {PB_OP_swiglu_fwd, "vector", NULL, swiglu_fwd_run},
+    {PB_OP_swiglu_bwd, "vector", NULL, swiglu_bwd_run},
     {PB_OP_dropout, "vector", NULL, dropout_run},
 };
 const pb_kernel_set pb_kernels_cpu_act = {kernels, sizeof kernels / sizeof *kernels};

@@ -1,7 +1,8 @@
-/* DoRA (Liu et al. 2024): row norms of W + s B A without forming it, and the exact gradient of the ablation.
+/* DoRA (Liu et al. 2024): row norms of W + s B A without forming it, and the exact gradient of the
+ * ablation.
  *
- * ||W_j + s b_j A||^2 = w2_j + 2 s b_j . (W A^T)_j + s^2 b_j (A A^T) b_j^T: two products of FLOPs 2 r out in and 2 r^2 in,
- * then r^2 per row, in double because the terms may nearly cancel. */
+ * ||W_j + s b_j A||^2 = w2_j + 2 s b_j . (W A^T)_j + s^2 b_j (A A^T) b_j^T: two products of FLOPs 2
+ * r out in and 2 r^2 in, then r^2 per row, in double because the terms may nearly cancel. */
 #include <math.h>
 
 #include "kernels/cpu/cpu_gemm.h"
@@ -9,7 +10,9 @@
 
 #define SLAB_BYTES ((int64_t)2 << 20)
 
-static pb_status no_f64(const char *op) { return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op); }
+static pb_status no_f64(const char *op) {
+    return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op);
+}
 
 typedef struct dora_ws {
     float *wa, *aa; /* [out,r], [r,r] */
@@ -26,7 +29,8 @@ static dora_ws dora_layout(const pb_device *dev, const pb_dora_norm_args *a, cha
     if (a->w.quant != NULL) {
         w.slab_rows = pb_min64(out, pb_max64(16, SLAB_BYTES / pb_max64(1, in * size) / 16 * 16));
     }
-    size_t wa = pb_align64((size_t)(out * r) * sizeof(float)), aa = pb_align64((size_t)(r * r) * sizeof(float));
+    size_t wa = pb_align64((size_t)(out * r) * sizeof(float)),
+           aa = pb_align64((size_t)(r * r) * sizeof(float));
     size_t slab = pb_align64((size_t)(w.slab_rows * in * size));
     w.bytes = wa + aa + slab + pb_cpu_gemm_workspace(dev);
     if (base != NULL) {
@@ -38,10 +42,13 @@ static dora_ws dora_layout(const pb_device *dev, const pb_dora_norm_args *a, cha
     return w;
 }
 
-static size_t dora_norm_workspace(const pb_device *dev, const void *args) { return dora_layout(dev, args, NULL).bytes; }
+static size_t dora_norm_workspace(const pb_device *dev, const void *args) {
+    return dora_layout(dev, args, NULL).bytes;
+}
 
 static pb_cpu_product times_at(const pb_dora_norm_args *a, int64_t rows, int64_t lda) {
-    pb_cpu_product p = {.m = rows, .n = pb_rows(a->a), .k = pb_cols(a->a), .lda = lda, .ldb = a->a.stride};
+    pb_cpu_product p = {
+        .m = rows, .n = pb_rows(a->a), .k = pb_cols(a->a), .lda = lda, .ldb = a->a.stride};
     p.ldc = p.n;
     p.tb = true;
     p.alpha = 1.0f;
@@ -64,7 +71,8 @@ static pb_status weight_times_at(pb_cpu *cpu, const pb_dora_norm_args *a, const 
         int threads = pb_cpu_threads_for(cpu, rows * in);
 #pragma omp parallel for num_threads(threads) schedule(static)
         for (int64_t j = 0; j < rows; j++) {
-            pb_cpu_dequant4(a->w.quant, (from + j) * in, in, a->a.dtype, (char *)w->slab + j * in * size);
+            pb_cpu_dequant4(a->w.quant, (from + j) * in, in, a->a.dtype,
+                            (char *)w->slab + j * in * size);
         }
         pb_cpu_product p = times_at(a, rows, in);
         PB_RETURN(pb_cpu_gemm(cpu, &p, w->slab, a->a.data, NULL, w->wa + from * p.n, w->scratch));
@@ -76,7 +84,8 @@ static void dora_row(const pb_dora_norm_args *a, const dora_ws *w, int64_t j, in
     double s = a->scale, cross = 0.0, square = 0.0;
     for (int64_t k = 0; k < r; k++) {
         double b = (double)pb_cpu_get1(a->b, j * a->b.stride + k), row = 0.0;
-        for (int64_t i = 0; i < r; i++) row += (double)pb_cpu_get1(a->b, j * a->b.stride + i) * (double)w->aa[k * r + i];
+        for (int64_t i = 0; i < r; i++)
+            row += (double)pb_cpu_get1(a->b, j * a->b.stride + i) * (double)w->aa[k * r + i];
         cross += b * (double)w->wa[j * r + k];
         square += b * row;
     }

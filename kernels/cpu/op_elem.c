@@ -1,4 +1,5 @@
-/* Sums, scales and casts: axpby, scale_cols, coldot, reduce, fill_uniform. One pass over memory each. */
+/* Sums, scales and casts: axpby, scale_cols, coldot, reduce, fill_uniform. One pass over memory
+ * each. */
 #include "kernels/cpu/cpu.h"
 
 PB_CLONES static void axpby(float *y, const float *x, float alpha, float beta, int64_t n) {
@@ -11,12 +12,15 @@ PB_CLONES static void scaled(float *y, const float *x, float alpha, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = alpha * x[i];
 }
 
-static pb_status no_f64(const char *op) { return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op); }
+static pb_status no_f64(const char *op) {
+    return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op);
+}
 
 static void axpby_piece(const pb_axpby_args *a, pb_cpu_piece p) {
     float xb[PB_CPU_BLOCK], yb[PB_CPU_BLOCK], alpha = (float)a->alpha, beta = (float)a->beta;
     for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
-        int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j, at = p.row * a->y.stride + col;
+        int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j,
+                at = p.row * a->y.stride + col;
         const float *x = pb_cpu_in(a->x, p.row * a->x.stride + col, n, xb);
         float *y = pb_cpu_out(a->y, at, yb);
         if (beta != 0.0f) {
@@ -43,22 +47,24 @@ static pb_status axpby_run(pb_device *dev, const void *args, void *ws) {
     return PB_OK;
 }
 
-/* --- y = x .* c + bias + beta y ----------------------------------------------------------------------------------------- */
+/* --- y = x .* c + bias + beta y -------------------------------------------------------------- */
 
-PB_CLONES static void scale_add(float *y, const float *x, const float *c, const float *bias, int64_t n) {
+PB_CLONES static void scale_add(float *y, const float *x, const float *c, const float *bias,
+                                int64_t n) {
     PB_IVDEP
     for (int64_t i = 0; i < n; i++) y[i] = x[i] * c[i] + bias[i];
 }
 
-PB_CLONES static void scale_add_blend(float *y, const float *x, const float *c, const float *bias, float beta,
-                                      int64_t n) {
+PB_CLONES static void scale_add_blend(float *y, const float *x, const float *c, const float *bias,
+                                      float beta, int64_t n) {
     PB_IVDEP
     for (int64_t i = 0; i < n; i++) y[i] = (x[i] * c[i] + bias[i]) + beta * y[i];
 }
 
 /* Rows [row, row+rows), columns in blocks whose scale and bias stay in f32 on the stack. */
 static void scale_cols_rows(const pb_scale_cols_args *a, int64_t row, int64_t rows) {
-    float cb[PB_CPU_BLOCK], bb[PB_CPU_BLOCK], xb[PB_CPU_BLOCK], yb[PB_CPU_BLOCK], beta = (float)a->beta;
+    float cb[PB_CPU_BLOCK], bb[PB_CPU_BLOCK], xb[PB_CPU_BLOCK], yb[PB_CPU_BLOCK],
+        beta = (float)a->beta;
     int64_t cols = pb_cols(a->x);
     for (int64_t j = 0; j < cols; j += PB_CPU_BLOCK) {
         int64_t n = pb_min64(PB_CPU_BLOCK, cols - j);
@@ -91,14 +97,16 @@ static pb_status scale_cols_run(pb_device *dev, const void *args, void *ws) {
     int64_t rows = pb_rows(a->x), step = 16, pieces = pb_ceil_div(rows, step);
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->x));
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < pieces; i++) scale_cols_rows(a, i * step, pb_min64(step, rows - i * step));
+    for (int64_t i = 0; i < pieces; i++)
+        scale_cols_rows(a, i * step, pb_min64(step, rows - i * step));
     return PB_OK;
 }
 
-/* --- y[j] += sum_n a b / div ---------------------------------------------------------------------------------------------- */
+/* --- y[j] += sum_n a b / div ----------------------------------------------------------------- */
 
 #define DOT_COLS 64 /* columns of one task: rows are read in segments of 128 or 256 bytes */
-#define DOT_ROWS 32 /* rows summed before their sum joins the total: keeps rounding errors apart */
+#define DOT_ROWS 32 /* rows summed before their sum joins the total: keeps rounding errors apart \
+                     */
 
 PB_CLONES static void add_products(float *s, const float *a, const float *b, int64_t n) {
     PB_IVDEP
@@ -133,11 +141,12 @@ static pb_status coldot_run(pb_device *dev, const void *args, void *ws) {
     int64_t cols = pb_cols(a->a), pieces = pb_ceil_div(cols, DOT_COLS);
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->a));
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < pieces; i++) coldot_cols(a, i * DOT_COLS, pb_min64(DOT_COLS, cols - i * DOT_COLS));
+    for (int64_t i = 0; i < pieces; i++)
+        coldot_cols(a, i * DOT_COLS, pb_min64(DOT_COLS, cols - i * DOT_COLS));
     return PB_OK;
 }
 
-/* --- sum of all elements ---------------------------------------------------------------------------------------------------- */
+/* --- sum of all elements --------------------------------------------------------------------- */
 
 static size_t reduce_workspace(const pb_device *dev, const void *args) {
     const pb_reduce_args *a = args;
@@ -171,10 +180,11 @@ static pb_status reduce_run(pb_device *dev, const void *args, void *ws) {
     return PB_OK;
 }
 
-/* --- random numbers ----------------------------------------------------------------------------------------------------------- */
+/* --- random numbers -------------------------------------------------------------------------- */
 
 PB_CLONES static void uniform(float *x, const uint32_t *r, float lo, float span, int64_t n) {
-    for (int64_t i = 0; i < n; i++) x[i] = lo + span * ((float)(int32_t)(r[i] >> 8) * (1.0f / 16777216.0f));
+    for (int64_t i = 0; i < n; i++)
+        x[i] = lo + span * ((float)(int32_t)(r[i] >> 8) * (1.0f / 16777216.0f));
 }
 
 static void fill_piece(const pb_fill_uniform_args *a, pb_cpu_piece p, int64_t cols) {

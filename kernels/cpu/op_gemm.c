@@ -1,13 +1,16 @@
 /* Products of dense matrices, and linear layers whose weight is dense or 4-bit.
  *
- * A 4-bit weight is decoded into workspace in slabs and multiplied from there: for y = x W^T a slab is a block of rows of W
- * (columns of y), for dx = dy W a block of columns of W, so that every element of the result is summed in one product. */
+ * A 4-bit weight is decoded into workspace in slabs and multiplied from there: for y = x W^T a slab
+ * is a block of rows of W (columns of y), for dx = dy W a block of columns of W, so that every
+ * element of the result is summed in one product. */
 #include "kernels/cpu/cpu_gemm.h"
 #include "kernels/cpu/cpu_quant.h"
 
 #define SLAB_BYTES ((int64_t)8 << 20)
 
-static pb_status no_f64(const char *op) { return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op); }
+static pb_status no_f64(const char *op) {
+    return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op);
+}
 
 static size_t gemm_workspace(const pb_device *dev, const void *args) {
     (void)args;
@@ -17,7 +20,8 @@ static size_t gemm_workspace(const pb_device *dev, const void *args) {
 static pb_status gemm_run(pb_device *dev, const void *args, void *ws) {
     const pb_gemm_args *g = args;
     if (g->a.dtype == PB_F64) return no_f64("gemm");
-    pb_cpu_product p = {.m = pb_rows(g->c), .n = pb_cols(g->c), .k = g->trans_a ? pb_rows(g->a) : pb_cols(g->a)};
+    pb_cpu_product p = {
+        .m = pb_rows(g->c), .n = pb_cols(g->c), .k = g->trans_a ? pb_rows(g->a) : pb_cols(g->a)};
     p.lda = g->a.stride;
     p.ldb = g->b.stride;
     p.ldc = g->c.stride;
@@ -32,7 +36,7 @@ static pb_status gemm_run(pb_device *dev, const void *args, void *ws) {
     return pb_cpu_gemm(pb_cpu_of(dev), &p, g->a.data, g->b.data, g->bias.data, g->c.data, ws);
 }
 
-/* --- linear ------------------------------------------------------------------------------------------------------------ */
+/* --- linear ---------------------------------------------------------------------------------- */
 
 /* Rows (or columns) of W in a slab: all when they fit, else a multiple of 64. */
 static int64_t slab_of(const pb_linear_args *l) {
@@ -65,7 +69,8 @@ static pb_cpu_product linear_product(const pb_linear_args *l) {
 }
 
 /* w := rows [from, from+n) of W, or columns, which become the n columns of w. */
-static void decode_slab(const pb_cpu *cpu, const pb_linear_args *l, int64_t from, int64_t n, void *w) {
+static void decode_slab(const pb_cpu *cpu, const pb_linear_args *l, int64_t from, int64_t n,
+                        void *w) {
     const pb_quant4 *q = l->w.quant;
     int64_t rows = l->transpose ? q->out : n, cols = l->transpose ? n : q->in;
     int64_t size = (int64_t)pb_dtype_size(l->x.dtype);
@@ -85,7 +90,8 @@ static pb_status linear_quant(pb_cpu *cpu, const pb_linear_args *l, char *ws, si
         p.n = pb_min64(slab, along - at);
         p.ldb = l->transpose ? p.n : p.k;
         decode_slab(cpu, l, at, p.n, w);
-        const char *bias = p.bias ? (const char *)l->bias.data + at * (int64_t)pb_dtype_size(l->bias.dtype) : NULL;
+        const char *bias =
+            p.bias ? (const char *)l->bias.data + at * (int64_t)pb_dtype_size(l->bias.dtype) : NULL;
         PB_RETURN(pb_cpu_gemm(cpu, &p, l->x.data, w, bias, (char *)l->y.data + at * size, ws));
     }
     return PB_OK;

@@ -1,4 +1,5 @@
-/* Softmax cross-entropy. Three passes over a row that stays in cache: maximum, sum of exponentials, gradient. */
+/* Softmax cross-entropy. Three passes over a row that stays in cache: maximum, sum of exponentials,
+ * gradient. */
 #include <math.h>
 
 #include "kernels/cpu/cpu.h"
@@ -48,8 +49,8 @@ static double row_sum(pb_tensor t, int64_t row, int64_t cols, float most) {
     return sum;
 }
 
-static void row_gradient(const pb_cross_entropy_args *a, int64_t row, int64_t cols, int64_t target, float most,
-                         double sum) {
+static void row_gradient(const pb_cross_entropy_args *a, int64_t row, int64_t cols, int64_t target,
+                         float most, double sum) {
     float xb[PB_CPU_BLOCK], e[PB_CPU_BLOCK];
     for (int64_t j = 0; j < cols; j += PB_CPU_BLOCK) {
         int64_t n = pb_min64(PB_CPU_BLOCK, cols - j), at = row * a->dlogits.stride + j;
@@ -72,7 +73,8 @@ static void row_gradient(const pb_cross_entropy_args *a, int64_t row, int64_t co
 static pb_status cross_entropy_run(pb_device *dev, const void *args, void *ws) {
     const pb_cross_entropy_args *a = args;
     (void)ws;
-    if (a->logits.dtype == PB_F64) return PB_ERROR(PB_E_UNSUPPORTED, "cpu: cross_entropy has no f64 kernel");
+    if (a->logits.dtype == PB_F64)
+        return PB_ERROR(PB_E_UNSUPPORTED, "cpu: cross_entropy has no f64 kernel");
     int64_t rows = pb_rows(a->logits), cols = pb_cols(a->logits);
     int threads = pb_cpu_threads_for(pb_cpu_of(dev), rows * cols);
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -81,7 +83,9 @@ static pb_status cross_entropy_run(pb_device *dev, const void *args, void *ws) {
         float most = row_max(a->logits, r, cols, &index);
         double sum = row_sum(a->logits, r, cols, most);
         double loss = 0.0;
-        if (target >= 0) loss = log(sum) + (double)most - (double)pb_cpu_get1(a->logits, r * a->logits.stride + target);
+        if (target >= 0)
+            loss = log(sum) + (double)most -
+                   (double)pb_cpu_get1(a->logits, r * a->logits.stride + target);
         ((float *)a->loss.data)[r] = (float)loss;
         ((int32_t *)a->pred.data)[r] = (int32_t)index;
         if (pb_has(a->dlogits)) row_gradient(a, r, cols, target, most, sum);

@@ -1,9 +1,10 @@
 /* The low-rank branch y += scale ((D(x) A^T) .* e) B^T and its gradients (Hu et al. 2021).
  *
- * Token rows are cut into chunks of 64. All steps of a chunk run in one task, so that x, h and y of the chunk stay in the
- * L2 cache: x, dy and dx cross memory once. Products are oneDNN's; accumulation into y and dx is part of the product.
- * Sums over tokens (dA, dB, de) go to at most 16 partial results, one per run of chunks, which are then added in order.
- * FLOPs: forward 2 N r (in + out), backward 4 N r (in + out). */
+ * Token rows are cut into chunks of 64. All steps of a chunk run in one task, so that x, h and y of
+ * the chunk stay in the L2 cache: x, dy and dx cross memory once. Products are oneDNN's;
+ * accumulation into y and dx is part of the product. Sums over tokens (dA, dB, de) go to at most 16
+ * partial results, one per run of chunks, which are then added in order. FLOPs: forward 2 N r (in +
+ * out), backward 4 N r (in + out). */
 #include "kernels/cpu/cpu_gemm.h"
 
 #define CHUNK 64
@@ -11,7 +12,8 @@
 #define SLOT_BYTES ((int64_t)16 << 20) /* all partial results together, as far as 4 slots allow */
 
 static pb_cpu_product product(int64_t m, int64_t n, int64_t k, pb_dtype ab, pb_dtype c) {
-    return (pb_cpu_product){.m = m, .n = n, .k = k, .ab = ab, .c = c, .alpha = 1.0f, .bias_dtype = PB_F32};
+    return (pb_cpu_product){
+        .m = m, .n = n, .k = k, .ab = ab, .c = c, .alpha = 1.0f, .bias_dtype = PB_F32};
 }
 
 static int64_t chunk_rows(int64_t n, int64_t chunk) { return pb_min64(CHUNK, n - chunk * CHUNK); }
@@ -37,10 +39,11 @@ static void scale_rank(pb_tensor a, int64_t row, int64_t rows, pb_tensor e, pb_t
 }
 
 static pb_tensor view(void *data, pb_dtype dtype, int64_t rows, int64_t cols) {
-    return (pb_tensor){.data = data, .dtype = dtype, .ndim = 2, .dim = {rows, cols}, .stride = cols};
+    return (pb_tensor){
+        .data = data, .dtype = dtype, .ndim = 2, .dim = {rows, cols}, .stride = cols};
 }
 
-/* --- forward -------------------------------------------------------------------------------------------------------------- */
+/* --- forward --------------------------------------------------------------------------------- */
 
 typedef struct fwd_ws { /* of one thread */
     char *u, *he, *scratch;
@@ -86,7 +89,8 @@ static pb_status fwd_compile(pb_cpu *cpu, const pb_lowrank_args *a, int64_t rows
     return pb_cpu_prim_get(cpu, &y, &out->y);
 }
 
-static bool fwd_chunk(pb_cpu *cpu, const pb_lowrank_args *a, const fwd_prims *prims, int64_t chunk, char *ws) {
+static bool fwd_chunk(pb_cpu *cpu, const pb_lowrank_args *a, const fwd_prims *prims, int64_t chunk,
+                      char *ws) {
     int64_t row = chunk * CHUNK, rows = chunk_rows(pb_rows(a->x), chunk);
     int t = (int)pb_cpu_thread();
     fwd_ws w = {0};
@@ -102,10 +106,13 @@ static bool fwd_chunk(pb_cpu *cpu, const pb_lowrank_args *a, const fwd_prims *pr
         scale_rank(a->h, row, rows, a->e, view(w.he, a->h.dtype, rows, pb_cols(a->h)));
         h = w.he;
     }
-    return pb_cpu_prim_run(cpu, prims->y, t, h, a->b.data, NULL, pb_cpu_at(a->y, row * a->y.stride), w.scratch);
+    return pb_cpu_prim_run(cpu, prims->y, t, h, a->b.data, NULL, pb_cpu_at(a->y, row * a->y.stride),
+                           w.scratch);
 }
 
-static pb_status failed_product(void) { return PB_ERROR(PB_E_ENV, "oneDNN failed in a low-rank product"); }
+static pb_status failed_product(void) {
+    return PB_ERROR(PB_E_ENV, "oneDNN failed in a low-rank product");
+}
 
 static pb_status lowrank_run(pb_device *dev, const void *args, void *ws) {
     const pb_lowrank_args *a = args;
@@ -129,7 +136,7 @@ static pb_status lowrank_run(pb_device *dev, const void *args, void *ws) {
     return failed ? failed_product() : PB_OK;
 }
 
-/* --- backward -------------------------------------------------------------------------------------------------------------- */
+/* --- backward -------------------------------------------------------------------------------- */
 
 typedef struct bwd_sizes {
     int64_t n, in, out, r, chunks, slots, slot_floats;
@@ -137,14 +144,16 @@ typedef struct bwd_sizes {
 } bwd_sizes;
 
 static bwd_sizes bwd_sizes_of(const pb_lowrank_bwd_args *a) {
-    bwd_sizes s = {.n = pb_rows(a->x), .in = pb_cols(a->x), .out = pb_cols(a->dy), .r = pb_cols(a->h)};
+    bwd_sizes s = {
+        .n = pb_rows(a->x), .in = pb_cols(a->x), .out = pb_cols(a->dy), .r = pb_cols(a->h)};
     s.drop = a->drop.p > 0.0f;
     s.want_a = pb_has(a->da);
     s.want_b = pb_has(a->db);
     s.want_e = pb_has(a->de);
     s.want_x = pb_has(a->dx);
     s.chunks = pb_ceil_div(s.n, CHUNK);
-    int64_t floats = (s.want_a ? s.r * s.in : 0) + (s.want_b ? s.r * s.out : 0) + (s.want_e ? s.r : 0);
+    int64_t floats =
+        (s.want_a ? s.r * s.in : 0) + (s.want_b ? s.r * s.out : 0) + (s.want_e ? s.r : 0);
     s.slot_floats = (int64_t)(pb_align64((size_t)floats * sizeof(float)) / sizeof(float));
     int64_t fit = floats == 0 ? SLOTS_MAX : SLOT_BYTES / (floats * (int64_t)sizeof(float));
     s.slots = pb_min64(s.chunks, pb_min64(SLOTS_MAX, pb_max64(4, fit)));
@@ -157,10 +166,12 @@ typedef struct bwd_ws { /* of one thread; dq, dx and the dropout factors f32, th
     char *scratch;
 } bwd_ws;
 
-static size_t bwd_layout(const pb_lowrank_bwd_args *a, const bwd_sizes *s, int64_t thread, char *base, bwd_ws *out) {
+static size_t bwd_layout(const pb_lowrank_bwd_args *a, const bwd_sizes *s, int64_t thread,
+                         char *base, bwd_ws *out) {
     size_t size = pb_dtype_size(a->x.dtype), rows = (size_t)pb_min64(CHUNK, s->n);
     size_t u = s->drop && s->want_a ? pb_align64(rows * (size_t)s->in * size) : 0;
-    size_t rank = pb_align64(rows * (size_t)s->r * size), dq = pb_align64(rows * (size_t)s->r * sizeof(float));
+    size_t rank = pb_align64(rows * (size_t)s->r * size),
+           dq = pb_align64(rows * (size_t)s->r * sizeof(float));
     size_t dx = s->drop && s->want_x ? pb_align64(rows * (size_t)s->in * sizeof(float)) : 0;
     size_t keep = s->drop ? pb_align64(rows * (size_t)s->in * sizeof(float)) : 0;
     size_t all = u + 2 * rank + dq + dx + keep + PB_CPU_SCRATCH;
@@ -176,7 +187,9 @@ static size_t bwd_layout(const pb_lowrank_bwd_args *a, const bwd_sizes *s, int64
     return all;
 }
 
-static size_t slots_bytes(const bwd_sizes *s) { return (size_t)(s->slots * s->slot_floats) * sizeof(float); }
+static size_t slots_bytes(const bwd_sizes *s) {
+    return (size_t)(s->slots * s->slot_floats) * sizeof(float);
+}
 
 static size_t lowrank_bwd_workspace(const pb_device *dev, const void *args) {
     bwd_sizes s = bwd_sizes_of(args);
@@ -187,8 +200,8 @@ typedef struct bwd_prims {
     pb_cpu_prim *dq, *dx, *da[2], *db[2]; /* [1]: adds to the slot */
 } bwd_prims;
 
-static pb_status bwd_compile(pb_cpu *cpu, const pb_lowrank_bwd_args *a, const bwd_sizes *s, int64_t rows,
-                             bwd_prims *out) {
+static pb_status bwd_compile(pb_cpu *cpu, const pb_lowrank_bwd_args *a, const bwd_sizes *s,
+                             int64_t rows, bwd_prims *out) {
     pb_dtype type = a->x.dtype;
     pb_cpu_product p = product(rows, s->r, s->out, type, PB_F32); /* dq = scale dy B */
     p.lda = a->dy.stride;
@@ -233,7 +246,8 @@ PB_CLONES static void blend(float *y, const float *x, const float *keep, float b
 }
 
 /* u = keep .* x for the rows of a chunk, rounded to T. */
-static void u_masked(const pb_lowrank_bwd_args *a, int64_t row, int64_t rows, const float *keep, void *u) {
+static void u_masked(const pb_lowrank_bwd_args *a, int64_t row, int64_t rows, const float *keep,
+                     void *u) {
     float xb[PB_CPU_BLOCK], ub[PB_CPU_BLOCK];
     int64_t in = pb_cols(a->x);
     pb_tensor to = view(u, a->x.dtype, rows, in);
@@ -241,14 +255,16 @@ static void u_masked(const pb_lowrank_bwd_args *a, int64_t row, int64_t rows, co
         for (int64_t j = 0; j < in; j += PB_CPU_BLOCK) {
             int64_t n = pb_min64(PB_CPU_BLOCK, in - j);
             float *up = pb_cpu_out(to, i * in + j, ub);
-            pb_cpu_mul(up, pb_cpu_in(a->x, (row + i) * a->x.stride + j, n, xb), keep + i * in + j, n);
+            pb_cpu_mul(up, pb_cpu_in(a->x, (row + i) * a->x.stride + j, n, xb), keep + i * in + j,
+                       n);
             pb_cpu_done(to, i * in + j, n, up);
         }
     }
 }
 
 /* dx = beta dx + keep .* t for the rows of a chunk. */
-static void dx_masked(const pb_lowrank_bwd_args *a, int64_t row, int64_t rows, const float *keep, float *t) {
+static void dx_masked(const pb_lowrank_bwd_args *a, int64_t row, int64_t rows, const float *keep,
+                      float *t) {
     float xb[PB_CPU_BLOCK];
     int64_t in = pb_cols(a->x);
     float beta = (float)a->beta_dx;
@@ -267,13 +283,15 @@ static void dx_masked(const pb_lowrank_bwd_args *a, int64_t row, int64_t rows, c
     }
 }
 
-static bool bwd_chunk(pb_cpu *cpu, const pb_lowrank_bwd_args *a, const bwd_sizes *s, const bwd_prims *prims,
-                      int64_t chunk, bool add, float *slot, const bwd_ws *w) {
+static bool bwd_chunk(pb_cpu *cpu, const pb_lowrank_bwd_args *a, const bwd_sizes *s,
+                      const bwd_prims *prims, int64_t chunk, bool add, float *slot,
+                      const bwd_ws *w) {
     int64_t row = chunk * CHUNK, rows = chunk_rows(s->n, chunk);
     int t = (int)pb_cpu_thread();
     const void *dy = pb_cpu_at(a->dy, row * a->dy.stride), *u = pb_cpu_at(a->x, row * a->x.stride);
     pb_dtype type = a->x.dtype;
-    float *da = slot, *db = da + (s->want_a ? s->r * s->in : 0), *de = db + (s->want_b ? s->r * s->out : 0);
+    float *da = slot, *db = da + (s->want_a ? s->r * s->in : 0),
+          *de = db + (s->want_b ? s->r * s->out : 0);
     if (!pb_cpu_prim_run(cpu, prims->dq, t, dy, a->b.data, NULL, w->dq, w->scratch)) return false;
     if (s->want_e) {
         float hb[PB_CPU_BLOCK];
@@ -281,7 +299,8 @@ static bool bwd_chunk(pb_cpu *cpu, const pb_lowrank_bwd_args *a, const bwd_sizes
         for (int64_t i = 0; i < rows; i++) {
             for (int64_t j = 0; j < s->r; j += PB_CPU_BLOCK) {
                 int64_t n = pb_min64(PB_CPU_BLOCK, s->r - j);
-                de_add(de + j, w->dq + i * s->r + j, pb_cpu_in(a->h, (row + i) * a->h.stride + j, n, hb), n);
+                de_add(de + j, w->dq + i * s->r + j,
+                       pb_cpu_in(a->h, (row + i) * a->h.stride + j, n, hb), n);
             }
         }
     }
@@ -290,7 +309,8 @@ static bool bwd_chunk(pb_cpu *cpu, const pb_lowrank_bwd_args *a, const bwd_sizes
         scale_rank(a->h, row, rows, a->e, view(w->he, type, rows, s->r));
         if (!pb_cpu_prim_run(cpu, prims->db[add], t, w->he, dy, NULL, db, w->scratch)) return false;
     }
-    /* One mask for u and for dx. Rows follow each other without gaps in the numbering of elements. */
+    /* One mask for u and for dx. Rows follow each other without gaps in the numbering of elements.
+     */
     if (s->drop) pb_cpu_drop_factors(a->drop, (uint64_t)(row * s->in), rows * s->in, w->keep);
     if (s->want_a) {
         if (s->drop) {
@@ -307,7 +327,8 @@ static bool bwd_chunk(pb_cpu *cpu, const pb_lowrank_bwd_args *a, const bwd_sizes
 }
 
 /* Row k of the partial results of all slots, added in slot order. */
-static void bwd_reduce_row(const pb_lowrank_bwd_args *a, const bwd_sizes *s, const float *slots, int64_t k) {
+static void bwd_reduce_row(const pb_lowrank_bwd_args *a, const bwd_sizes *s, const float *slots,
+                           int64_t k) {
     int64_t db_at = s->want_a ? s->r * s->in : 0, de_at = db_at + (s->want_b ? s->r * s->out : 0);
     for (int64_t i = 0; i < s->slots; i++) {
         const float *slot = slots + i * s->slot_floats;
@@ -324,7 +345,8 @@ static void bwd_reduce_row(const pb_lowrank_bwd_args *a, const bwd_sizes *s, con
 static pb_status lowrank_bwd_run(pb_device *dev, const void *args, void *ws) {
     const pb_lowrank_bwd_args *a = args;
     pb_cpu *cpu = pb_cpu_of(dev);
-    if (a->x.dtype == PB_F64) return PB_ERROR(PB_E_UNSUPPORTED, "cpu: lowrank_bwd has no f64 kernel");
+    if (a->x.dtype == PB_F64)
+        return PB_ERROR(PB_E_UNSUPPORTED, "cpu: lowrank_bwd has no f64 kernel");
     bwd_sizes s = bwd_sizes_of(a);
     if (s.n == 0) return PB_OK;
     bwd_prims full = {0}, last = {0};

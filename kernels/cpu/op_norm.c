@@ -1,8 +1,9 @@
-/* LayerNorm (Ba et al. 2016) and RMSNorm (Zhang & Sennrich 2019) with the residual sum and dropout in front.
+/* LayerNorm (Ba et al. 2016) and RMSNorm (Zhang & Sennrich 2019) with the residual sum and dropout
+ * in front.
  *
- * Forward: a row goes through an f32 buffer that stays in the L1 cache: sum, mean, centred squares, output; memory is
- * crossed once. Backward: two dot products and one output pass per row; dgamma and dbeta are summed over runs of rows,
- * then over the runs in order. */
+ * Forward: a row goes through an f32 buffer that stays in the L1 cache: sum, mean, centred squares,
+ * output; memory is crossed once. Backward: two dot products and one output pass per row; dgamma
+ * and dbeta are summed over runs of rows, then over the runs in order. */
 #include <math.h>
 
 #include "kernels/cpu/cpu.h"
@@ -10,10 +11,12 @@
 #define ROWS 16     /* rows of a piece */
 #define RUNS_MAX 32 /* partial sums of dgamma, dbeta */
 
-static pb_status no_f64(const char *op) { return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op); }
+static pb_status no_f64(const char *op) {
+    return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op);
+}
 
-PB_CLONES static void apply(float *y, const float *x, float mean, float rstd, const float *gamma, const float *beta,
-                            int64_t n) {
+PB_CLONES static void apply(float *y, const float *x, float mean, float rstd, const float *gamma,
+                            const float *beta, int64_t n) {
     PB_IVDEP
     for (int64_t i = 0; i < n; i++) y[i] = (x[i] - mean) * rstd * gamma[i] + beta[i];
 }
@@ -23,9 +26,11 @@ PB_CLONES static void add_to(float *y, const float *a, const float *b, int64_t n
     for (int64_t i = 0; i < n; i++) y[i] = a[i] + b[i];
 }
 
-static int64_t row_floats(int64_t cols) { return (int64_t)(pb_align64((size_t)cols * sizeof(float)) / sizeof(float)); }
+static int64_t row_floats(int64_t cols) {
+    return (int64_t)(pb_align64((size_t)cols * sizeof(float)) / sizeof(float));
+}
 
-/* --- forward -------------------------------------------------------------------------------------------------------------- */
+/* --- forward --------------------------------------------------------------------------------- */
 
 /* Shared: gamma, beta in f32. Per thread: one row. */
 static size_t norm_fwd_workspace(const pb_device *dev, const void *args) {
@@ -40,7 +45,8 @@ static void sum_row(const pb_norm_fwd_args *a, int64_t row, float *s) {
     for (int64_t j = 0; j < cols; j += PB_CPU_BLOCK) {
         int64_t n = pb_min64(PB_CPU_BLOCK, cols - j);
         const float *x = pb_cpu_in(a->x, row * a->x.stride + j, n, xb);
-        const float *res = pb_has(a->res) ? pb_cpu_in(a->res, row * a->res.stride + j, n, rb) : NULL;
+        const float *res =
+            pb_has(a->res) ? pb_cpu_in(a->res, row * a->res.stride + j, n, rb) : NULL;
         if (a->drop.p > 0.0f) {
             pb_cpu_drop_apply(a->drop, (uint64_t)(row * cols + j), n, x, s + j);
             x = s + j;
@@ -61,7 +67,8 @@ static void sum_row(const pb_norm_fwd_args *a, int64_t row, float *s) {
     }
 }
 
-static void norm_row(const pb_norm_fwd_args *a, int64_t row, float *s, const float *gamma, const float *beta) {
+static void norm_row(const pb_norm_fwd_args *a, int64_t row, float *s, const float *gamma,
+                     const float *beta) {
     float yb[PB_CPU_BLOCK], mean = 0.0f;
     int64_t cols = pb_cols(a->x);
     sum_row(a, row, s);
@@ -104,12 +111,13 @@ static pb_status norm_fwd_run(pb_device *dev, const void *args, void *ws) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < pieces; i++) {
         float *s = buffers + pb_cpu_thread() * row_size;
-        for (int64_t r = i * ROWS; r < pb_min64(rows, (i + 1) * ROWS); r++) norm_row(a, r, s, gamma, beta);
+        for (int64_t r = i * ROWS; r < pb_min64(rows, (i + 1) * ROWS); r++)
+            norm_row(a, r, s, gamma, beta);
     }
     return PB_OK;
 }
 
-/* --- backward --------------------------------------------------------------------------------------------------------------- */
+/* --- backward -------------------------------------------------------------------------------- */
 
 typedef struct bwd_split {
     int64_t rows, cols, row_size, runs, run_rows;
@@ -133,8 +141,8 @@ static size_t norm_bwd_workspace(const pb_device *dev, const void *args) {
 }
 
 /* xhat = (x - mean) rstd, g = dy gamma; adds to dgamma, dbeta (or NULL). */
-PB_CLONES static void bwd_terms(float *xhat, float *g, const float *x, const float *dy, const float *gamma, float mean,
-                                float rstd, int64_t n) {
+PB_CLONES static void bwd_terms(float *xhat, float *g, const float *x, const float *dy,
+                                const float *gamma, float mean, float rstd, int64_t n) {
     PB_IVDEP
     for (int64_t i = 0; i < n; i++) {
         xhat[i] = (x[i] - mean) * rstd;
@@ -142,7 +150,8 @@ PB_CLONES static void bwd_terms(float *xhat, float *g, const float *x, const flo
     }
 }
 
-PB_CLONES static void bwd_params(float *dgamma, float *dbeta, const float *dy, const float *xhat, int64_t n) {
+PB_CLONES static void bwd_params(float *dgamma, float *dbeta, const float *dy, const float *xhat,
+                                 int64_t n) {
     PB_IVDEP
     for (int64_t i = 0; i < n; i++) {
         dgamma[i] += dy[i] * xhat[i];
@@ -150,22 +159,24 @@ PB_CLONES static void bwd_params(float *dgamma, float *dbeta, const float *dy, c
     }
 }
 
-PB_CLONES static void bwd_apply(float *dx, const float *g, const float *xhat, float mean_g, float mean_gx, float rstd,
-                                float beta, int64_t n) {
+PB_CLONES static void bwd_apply(float *dx, const float *g, const float *xhat, float mean_g,
+                                float mean_gx, float rstd, float beta, int64_t n) {
     if (beta != 0.0f) {
         PB_IVDEP
-        for (int64_t i = 0; i < n; i++) dx[i] = rstd * (g[i] - mean_g - xhat[i] * mean_gx) + beta * dx[i];
+        for (int64_t i = 0; i < n; i++)
+            dx[i] = rstd * (g[i] - mean_g - xhat[i] * mean_gx) + beta * dx[i];
     } else {
         PB_IVDEP
         for (int64_t i = 0; i < n; i++) dx[i] = rstd * (g[i] - mean_g - xhat[i] * mean_gx);
     }
 }
 
-static void norm_bwd_row(const pb_norm_bwd_args *a, int64_t row, int64_t cols, const float *gamma, float *g, float *xhat,
-                         float *dgamma, float *dbeta) {
+static void norm_bwd_row(const pb_norm_bwd_args *a, int64_t row, int64_t cols, const float *gamma,
+                         float *g, float *xhat, float *dgamma, float *dbeta) {
     float xb[PB_CPU_BLOCK], db[PB_CPU_BLOCK], beta = (float)a->beta_dx;
     bool layer = a->norm == PB_NORM_LAYER;
-    float mean = layer ? ((const float *)a->mean.data)[row] : 0.0f, rstd = ((const float *)a->rstd.data)[row];
+    float mean = layer ? ((const float *)a->mean.data)[row] : 0.0f,
+          rstd = ((const float *)a->rstd.data)[row];
     for (int64_t j = 0; j < cols; j += PB_CPU_BLOCK) {
         int64_t n = pb_min64(PB_CPU_BLOCK, cols - j);
         const float *x = pb_cpu_in(a->sum, row * a->sum.stride + j, n, xb);
@@ -189,13 +200,15 @@ static pb_status norm_bwd_run(pb_device *dev, const void *args, void *ws) {
     pb_cpu *cpu = pb_cpu_of(dev);
     if (a->dy.dtype == PB_F64) return no_f64("norm_bwd");
     bwd_split s = bwd_split_of(a);
-    float *gamma = ws, *sums = gamma + s.row_size, *buffers = sums + (s.sums ? 2 * s.runs * s.row_size : 0);
+    float *gamma = ws, *sums = gamma + s.row_size,
+          *buffers = sums + (s.sums ? 2 * s.runs * s.row_size : 0);
     vector_f32(a->gamma, s.cols, gamma);
     int threads = pb_cpu_threads_for(cpu, s.rows * s.cols);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < s.runs; i++) {
         float *g = buffers + 2 * pb_cpu_thread() * s.row_size, *xhat = g + s.row_size;
-        float *dgamma = s.sums ? sums + 2 * i * s.row_size : NULL, *dbeta = s.sums ? dgamma + s.row_size : NULL;
+        float *dgamma = s.sums ? sums + 2 * i * s.row_size : NULL,
+              *dbeta = s.sums ? dgamma + s.row_size : NULL;
         if (s.sums) memset(dgamma, 0, (size_t)(2 * s.row_size) * sizeof *dgamma);
         for (int64_t r = i * s.run_rows; r < pb_min64(s.rows, (i + 1) * s.run_rows); r++) {
             norm_bwd_row(a, r, s.cols, gamma, g, xhat, dgamma, dbeta);

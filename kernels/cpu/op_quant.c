@@ -12,9 +12,10 @@ static size_t quantize4_workspace(const pb_device *dev, const void *args) {
     return a->q.double_quant ? pb_align64((size_t)block_count(&a->q) * sizeof(float)) : 0;
 }
 
-/* rank[i] = how many thresholds x exceeds; |x| for FP4. Auto-vectorised: one compare and subtract per threshold. */
-PB_CLONES static void ranks(const float *x, float inverse, const float *threshold, int n_thresholds, bool magnitude,
-                            int64_t n, int32_t *rank) {
+/* rank[i] = how many thresholds x exceeds; |x| for FP4. Auto-vectorised: one compare and subtract
+ * per threshold. */
+PB_CLONES static void ranks(const float *x, float inverse, const float *threshold, int n_thresholds,
+                            bool magnitude, int64_t n, int32_t *rank) {
     for (int64_t i = 0; i < n; i++) rank[i] = 0;
     for (int k = 0; k < n_thresholds; k++) {
         float t = threshold[k];
@@ -43,7 +44,8 @@ static void encode(pb_code code, const float *x, float inverse, int64_t n, uint8
     ranks(x, inverse, t, n_thresholds, code == PB_CODE_FP4, n, rank);
     if (code == PB_CODE_FP4) {
         static const uint8_t by_size[8] = {0, 1, 6, 7, 4, 5, 2, 3};
-        for (int64_t i = 0; i < n; i++) rank[i] = by_size[rank[i]] | (x[i] * inverse < 0.0f ? 8 : 0);
+        for (int64_t i = 0; i < n; i++)
+            rank[i] = by_size[rank[i]] | (x[i] * inverse < 0.0f ? 8 : 0);
     }
     rank[n] = 0; /* the partner of an odd last element */
     pack(rank, (n + 1) / 2, out);
@@ -111,14 +113,16 @@ static void quantize_constants(pb_cpu *cpu, const pb_quant4 *q, const float *abs
         }
         scale[g] = most;
         float inverse = pb_quant_inverse(most);
-        for (int64_t i = from; i < to; i++) codes[i] = (uint8_t)pb_dynamic_encode(map, (absmax[i] - mean) * inverse);
+        for (int64_t i = from; i < to; i++)
+            codes[i] = (uint8_t)pb_dynamic_encode(map, (absmax[i] - mean) * inverse);
     }
 }
 
 static pb_status quantize4_run(pb_device *dev, const void *args, void *ws) {
     const pb_quantize4_args *a = args;
     pb_cpu *cpu = pb_cpu_of(dev);
-    if (a->src.dtype == PB_F64) return PB_ERROR(PB_E_UNSUPPORTED, "cpu: quantize4 has no f64 kernel");
+    if (a->src.dtype == PB_F64)
+        return PB_ERROR(PB_E_UNSUPPORTED, "cpu: quantize4 has no f64 kernel");
     float *absmax = a->q.double_quant ? ws : a->q.absmax.data;
     int64_t blocks = block_count(&a->q);
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->src));
@@ -132,16 +136,18 @@ static pb_status dequantize4_run(pb_device *dev, const void *args, void *ws) {
     const pb_dequantize4_args *a = args;
     pb_cpu *cpu = pb_cpu_of(dev);
     (void)ws;
-    if (a->dst.dtype == PB_F64) return PB_ERROR(PB_E_UNSUPPORTED, "cpu: dequantize4 has no f64 kernel");
+    if (a->dst.dtype == PB_F64)
+        return PB_ERROR(PB_E_UNSUPPORTED, "cpu: dequantize4 has no f64 kernel");
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->dst));
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t j = 0; j < a->q.out; j++) {
-        pb_cpu_dequant4(&a->q, j * a->q.in, a->q.in, a->dst.dtype, pb_cpu_at(a->dst, j * a->dst.stride));
+        pb_cpu_dequant4(&a->q, j * a->q.in, a->q.in, a->dst.dtype,
+                        pb_cpu_at(a->dst, j * a->dst.stride));
     }
     return PB_OK;
 }
 
-/* --- y[j] = sum of squares of row j ------------------------------------------------------------------------------------- */
+/* --- y[j] = sum of squares of row j ---------------------------------------------------------- */
 
 static size_t weight_norm2_workspace(const pb_device *dev, const void *args) {
     const pb_weight_norm2_args *a = args;
@@ -152,7 +158,8 @@ static size_t weight_norm2_workspace(const pb_device *dev, const void *args) {
 static pb_status weight_norm2_run(pb_device *dev, const void *args, void *ws) {
     const pb_weight_norm2_args *a = args;
     pb_cpu *cpu = pb_cpu_of(dev);
-    if (a->y.dtype == PB_F64) return PB_ERROR(PB_E_UNSUPPORTED, "cpu: weight_norm2 has no f64 kernel");
+    if (a->y.dtype == PB_F64)
+        return PB_ERROR(PB_E_UNSUPPORTED, "cpu: weight_norm2 has no f64 kernel");
     int64_t out = pb_weight_out(a->w), in = pb_weight_in(a->w);
     int threads = pb_cpu_threads_for(cpu, out * in);
     int64_t row_floats = (int64_t)(pb_align64((size_t)in * sizeof(float)) / sizeof(float));

@@ -1,7 +1,9 @@
 /* Embeddings, rotary positions, pooling and row moves: copies and short sums, bound by memory. */
 #include "kernels/cpu/cpu.h"
 
-static pb_status no_f64(const char *op) { return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op); }
+static pb_status no_f64(const char *op) {
+    return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op);
+}
 
 static int32_t int_at(pb_tensor t, int64_t i) { return ((const int32_t *)t.data)[i]; }
 
@@ -9,7 +11,7 @@ static void zero_row(pb_tensor t, int64_t row) {
     memset(pb_cpu_at(t, row * t.stride), 0, (size_t)pb_cols(t) * pb_dtype_size(t.dtype));
 }
 
-/* --- embedding -------------------------------------------------------------------------------------------------------- */
+/* --- embedding ------------------------------------------------------------------------------- */
 
 PB_CLONES static void add_two(float *y, const float *a, const float *b, int64_t n) {
     PB_IVDEP
@@ -24,7 +26,8 @@ static void embed_row(const pb_embed_fwd_args *a, int64_t row) {
         float *y = pb_cpu_out(a->y, at, sum);
         const float *x = pb_cpu_in(a->word, int_at(a->ids, row) * a->word.stride + j, n, wb);
         if (pb_has(a->pos)) {
-            add_two(y, x, pb_cpu_in(a->pos, int_at(a->positions, row) * a->pos.stride + j, n, pb), n);
+            add_two(y, x, pb_cpu_in(a->pos, int_at(a->positions, row) * a->pos.stride + j, n, pb),
+                    n);
             x = y;
         }
         if (pb_has(a->type)) {
@@ -47,7 +50,8 @@ static pb_status embed_fwd_run(pb_device *dev, const void *args, void *ws) {
     return PB_OK;
 }
 
-/* A task owns a range of columns of all three tables and adds every token's segment in token order. */
+/* A task owns a range of columns of all three tables and adds every token's segment in token order.
+ */
 #define EMBED_COLS 64
 
 static void embed_bwd_cols(const pb_embed_bwd_args *a, int64_t col, int64_t n) {
@@ -59,9 +63,11 @@ static void embed_bwd_cols(const pb_embed_bwd_args *a, int64_t col, int64_t n) {
             pb_cpu_add((float *)a->dword.data + int_at(a->ids, row) * a->dword.stride + col, g, n);
         }
         if (pb_has(a->dpos)) {
-            pb_cpu_add((float *)a->dpos.data + int_at(a->positions, row) * a->dpos.stride + col, g, n);
+            pb_cpu_add((float *)a->dpos.data + int_at(a->positions, row) * a->dpos.stride + col, g,
+                       n);
         }
-        if (pb_has(a->dtype)) pb_cpu_add((float *)a->dtype.data + type * a->dtype.stride + col, g, n);
+        if (pb_has(a->dtype))
+            pb_cpu_add((float *)a->dtype.data + type * a->dtype.stride + col, g, n);
     }
 }
 
@@ -72,14 +78,17 @@ static pb_status embed_bwd_run(pb_device *dev, const void *args, void *ws) {
     int64_t cols = pb_cols(a->dy), pieces = pb_ceil_div(cols, EMBED_COLS);
     int threads = pb_cpu_threads_for(pb_cpu_of(dev), pb_numel(a->dy));
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < pieces; i++) embed_bwd_cols(a, i * EMBED_COLS, pb_min64(EMBED_COLS, cols - i * EMBED_COLS));
+    for (int64_t i = 0; i < pieces; i++)
+        embed_bwd_cols(a, i * EMBED_COLS, pb_min64(EMBED_COLS, cols - i * EMBED_COLS));
     return PB_OK;
 }
 
-/* --- rotary positions (Su et al. 2021) ------------------------------------------------------------------------------- */
+/* --- rotary positions (Su et al. 2021) ------------------------------------------------------- */
 
 /* Per thread: cos and sin of one position, one row in f32. */
-static int64_t rope_angles(const pb_rope_args *a) { return pb_ceil_div(pb_numel(a->inv_freq), 16) * 16; }
+static int64_t rope_angles(const pb_rope_args *a) {
+    return pb_ceil_div(pb_numel(a->inv_freq), 16) * 16;
+}
 static int64_t rope_floats(const pb_rope_args *a) {
     return 2 * rope_angles(a) + pb_ceil_div(2 * a->heads * pb_numel(a->inv_freq), 16) * 16;
 }
@@ -88,9 +97,11 @@ static size_t rope_workspace(const pb_device *dev, const void *args) {
     return (size_t)(pb_device_threads(dev) * rope_floats(args)) * sizeof(float);
 }
 
-/* cos and sin of position * freq. The angle is reduced in double: angle = n pi/2 + r, |r| <= pi/4, n by adding 1.5*2^52;
- * then Taylor polynomials in f32 (remainders below 1e-8) and the quadrant by sign changes. Valid below 1e9. */
-PB_CLONES static void angles(float *c, float *s, const float *freq, double position, float sign, int64_t n) {
+/* cos and sin of position * freq. The angle is reduced in double: angle = n pi/2 + r, |r| <= pi/4,
+ * n by adding 1.5*2^52; then Taylor polynomials in f32 (remainders below 1e-8) and the quadrant by
+ * sign changes. Valid below 1e9. */
+PB_CLONES static void angles(float *c, float *s, const float *freq, double position, float sign,
+                             int64_t n) {
     PB_IVDEP
     for (int64_t i = 0; i < n; i++) {
         double angle = position * (double)freq[i];
@@ -100,10 +111,16 @@ PB_CLONES static void angles(float *c, float *s, const float *freq, double posit
         } k;
         k.d = angle * 0.63661977236758134308 + 6755399441055744.0;
         double turns = k.d - 6755399441055744.0;
-        float r = (float)((angle - turns * 1.57079632679489655800) - turns * 6.12323399573676603587e-17);
+        float r =
+            (float)((angle - turns * 1.57079632679489655800) - turns * 6.12323399573676603587e-17);
         float r2 = r * r;
-        float sine = r + r * r2 * (-1.0f / 6.0f + r2 * (1.0f / 120.0f + r2 * (-1.0f / 5040.0f + r2 * (1.0f / 362880.0f))));
-        float cosine = 1.0f + r2 * (-0.5f + r2 * (1.0f / 24.0f + r2 * (-1.0f / 720.0f + r2 * (1.0f / 40320.0f))));
+        float sine =
+            r + r * r2 *
+                    (-1.0f / 6.0f +
+                     r2 * (1.0f / 120.0f + r2 * (-1.0f / 5040.0f + r2 * (1.0f / 362880.0f))));
+        float cosine =
+            1.0f +
+            r2 * (-0.5f + r2 * (1.0f / 24.0f + r2 * (-1.0f / 720.0f + r2 * (1.0f / 40320.0f))));
         uint32_t quadrant = (uint32_t)k.u & 3u;
         float a = (quadrant & 1u) ? sine : cosine, b = (quadrant & 1u) ? cosine : sine;
         c[i] = (quadrant == 1u || quadrant == 2u) ? -a : a;
@@ -123,22 +140,26 @@ PB_CLONES static void rotate(float *x, float *y, const float *c, const float *s,
 static pb_status rope_run(pb_device *dev, const void *args, void *ws) {
     const pb_rope_args *a = args;
     if (a->x.dtype == PB_F64) return no_f64("rope");
-    int64_t rows = pb_rows(a->x), half = pb_numel(a->inv_freq), cols = 2 * a->heads * half, per_thread = rope_floats(a);
+    int64_t rows = pb_rows(a->x), half = pb_numel(a->inv_freq), cols = 2 * a->heads * half,
+            per_thread = rope_floats(a);
     int threads = pb_cpu_threads_for(pb_cpu_of(dev), pb_numel(a->x));
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t row = 0; row < rows; row++) {
-        float *c = (float *)ws + pb_cpu_thread() * per_thread, *s = c + rope_angles(a), *buf = s + rope_angles(a);
-        angles(c, s, a->inv_freq.data, (double)int_at(a->positions, row), a->inverse ? -1.0f : 1.0f, half);
+        float *c = (float *)ws + pb_cpu_thread() * per_thread, *s = c + rope_angles(a),
+              *buf = s + rope_angles(a);
+        angles(c, s, a->inv_freq.data, (double)int_at(a->positions, row), a->inverse ? -1.0f : 1.0f,
+               half);
         int64_t at = row * a->x.stride;
         float *x = pb_cpu_out(a->x, at, buf);
         if (a->x.dtype != PB_F32) (void)pb_cpu_in(a->x, at, cols, buf);
-        for (int64_t h = 0; h < a->heads; h++) rotate(x + 2 * h * half, x + (2 * h + 1) * half, c, s, half);
+        for (int64_t h = 0; h < a->heads; h++)
+            rotate(x + 2 * h * half, x + (2 * h + 1) * half, c, s, half);
         pb_cpu_done(a->x, at, cols, x);
     }
     return PB_OK;
 }
 
-/* --- pooling ------------------------------------------------------------------------------------------------------------- */
+/* --- pooling --------------------------------------------------------------------------------- */
 
 PB_CLONES static void scale_to(float *y, const float *x, float factor, int64_t n) {
     PB_IVDEP
@@ -146,7 +167,8 @@ PB_CLONES static void scale_to(float *y, const float *x, float factor, int64_t n
 }
 
 static void copy_row(pb_tensor y, int64_t to, pb_tensor x, int64_t from) {
-    memcpy(pb_cpu_at(y, to * y.stride), pb_cpu_at(x, from * x.stride), (size_t)pb_cols(x) * pb_dtype_size(x.dtype));
+    memcpy(pb_cpu_at(y, to * y.stride), pb_cpu_at(x, from * x.stride),
+           (size_t)pb_cols(x) * pb_dtype_size(x.dtype));
 }
 
 static void mean_row(const pb_pool_fwd_args *a, int64_t s, int64_t from, int64_t to) {
@@ -155,7 +177,8 @@ static void mean_row(const pb_pool_fwd_args *a, int64_t s, int64_t from, int64_t
     for (int64_t j = 0; j < cols; j += PB_CPU_BLOCK) {
         int64_t n = pb_min64(PB_CPU_BLOCK, cols - j), at = s * a->y.stride + j;
         memset(sum, 0, sizeof sum);
-        for (int64_t r = from; r < to; r++) pb_cpu_add(sum, pb_cpu_in(a->x, r * a->x.stride + j, n, xb), n);
+        for (int64_t r = from; r < to; r++)
+            pb_cpu_add(sum, pb_cpu_in(a->x, r * a->x.stride + j, n, xb), n);
         float *y = pb_cpu_out(a->y, at, yb);
         scale_to(y, sum, 1.0f / (float)(to - from), n);
         pb_cpu_done(a->y, at, n, y);
@@ -212,13 +235,14 @@ static pb_status pool_bwd_run(pb_device *dev, const void *args, void *ws) {
     int64_t sequences = pb_rows(a->dy), rows = pb_rows(a->dx);
     int threads = pb_cpu_threads_for(pb_cpu_of(dev), pb_numel(a->dx));
     for (int64_t r = 0; sequences > 0 && r < int_at(a->cu, 0); r++) zero_row(a->dx, r);
-    for (int64_t r = sequences > 0 ? int_at(a->cu, sequences) : 0; r < rows; r++) zero_row(a->dx, r);
+    for (int64_t r = sequences > 0 ? int_at(a->cu, sequences) : 0; r < rows; r++)
+        zero_row(a->dx, r);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t s = 0; s < sequences; s++) pool_bwd_sequence(a, s);
     return PB_OK;
 }
 
-/* --- rows by index ----------------------------------------------------------------------------------------------------------- */
+/* --- rows by index --------------------------------------------------------------------------- */
 
 static pb_status gather_rows_run(pb_device *dev, const void *args, void *ws) {
     const pb_gather_rows_args *a = args;
@@ -248,9 +272,12 @@ static pb_status scatter_rows_run(pb_device *dev, const void *args, void *ws) {
 }
 
 static const pb_kernel kernels[] = {
-    {PB_OP_embed_fwd, "vector", NULL, embed_fwd_run},       {PB_OP_embed_bwd, "vector", NULL, embed_bwd_run},
-    {PB_OP_rope, "vector", rope_workspace, rope_run},       {PB_OP_pool_fwd, "vector", NULL, pool_fwd_run},
-    {PB_OP_pool_bwd, "vector", NULL, pool_bwd_run},         {PB_OP_gather_rows, "plain", NULL, gather_rows_run},
+    {PB_OP_embed_fwd, "vector", NULL, embed_fwd_run},
+    {PB_OP_embed_bwd, "vector", NULL, embed_bwd_run},
+    {PB_OP_rope, "vector", rope_workspace, rope_run},
+    {PB_OP_pool_fwd, "vector", NULL, pool_fwd_run},
+    {PB_OP_pool_bwd, "vector", NULL, pool_bwd_run},
+    {PB_OP_gather_rows, "plain", NULL, gather_rows_run},
     {PB_OP_scatter_rows, "plain", NULL, scatter_rows_run},
 };
 const pb_kernel_set pb_kernels_cpu_sequence = {kernels, sizeof kernels / sizeof *kernels};

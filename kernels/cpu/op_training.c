@@ -1,13 +1,17 @@
-/* AdamW with full and with 8-bit moments, the global gradient norm, AdaLoRA's importance and orthogonality.
+/* AdamW with full and with 8-bit moments, the global gradient norm, AdaLoRA's importance and
+ * orthogonality.
  *
- * All tensors of a call are one list of pieces, so that a hundred small LoRA factors cost one parallel region. AdamW reads
- * w, g, m, v and writes w, m, v (and the bf16 copy) in one pass: 28 bytes an element, 30 with the copy. */
+ * All tensors of a call are one list of pieces, so that a hundred small LoRA factors cost one
+ * parallel region. AdamW reads w, g, m, v and writes w, m, v (and the bf16 copy) in one pass: 28
+ * bytes an element, 30 with the copy. */
 #include <math.h>
 
 #include "kernels/core/quant.h"
 #include "kernels/cpu/cpu_quant.h"
 
-static pb_status no_f64(const char *op) { return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op); }
+static pb_status no_f64(const char *op) {
+    return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op);
+}
 
 typedef struct rule {
     float beta1, rest1, beta2, rest2, eps, grad_scale;
@@ -25,8 +29,8 @@ static rule rule_of(double beta1, double beta2, double eps, int64_t step, pb_ten
 }
 
 /* Loshchilov & Hutter 2019, as torch.optim.AdamW. */
-PB_CLONES static void adam_block(const rule *r, float *w, const float *g, float *m, float *v, float decay, float lr,
-                                 int64_t n) {
+PB_CLONES static void adam_block(const rule *r, float *w, const float *g, float *m, float *v,
+                                 float decay, float lr, int64_t n) {
     const rule k = *r;
     PB_IVDEP
     for (int64_t i = 0; i < n; i++) {
@@ -42,8 +46,8 @@ PB_CLONES static void adam_block(const rule *r, float *w, const float *g, float 
 static void adamw_piece(const rule *r, const pb_adamw_item *it, int64_t from, int64_t n) {
     float *w = (float *)it->w.data + from;
     float decay = (float)(1.0 - it->lr * it->weight_decay);
-    adam_block(r, w, (const float *)it->g.data + from, (float *)it->m.data + from, (float *)it->v.data + from, decay,
-               (float)it->lr, n);
+    adam_block(r, w, (const float *)it->g.data + from, (float *)it->m.data + from,
+               (float *)it->v.data + from, decay, (float)it->lr, n);
     if (!pb_has(it->copy)) return;
     if (it->copy.dtype == PB_F32) {
         memcpy((float *)it->copy.data + from, w, (size_t)n * sizeof *w);
@@ -52,11 +56,12 @@ static void adamw_piece(const rule *r, const pb_adamw_item *it, int64_t from, in
     }
 }
 
-/* Walks the pieces of a list of tensors: piece i lies in tensor *t, which starts at piece *first. i never decreases. */
-#define WALK(i, t, first, pieces_of_t)               \
-    while ((i) >= (first) + (pieces_of_t)) {         \
-        (first) += (pieces_of_t);                    \
-        (t)++;                                       \
+/* Walks the pieces of a list of tensors: piece i lies in tensor *t, which starts at piece *first. i
+ * never decreases. */
+#define WALK(i, t, first, pieces_of_t)       \
+    while ((i) >= (first) + (pieces_of_t)) { \
+        (first) += (pieces_of_t);            \
+        (t)++;                               \
     }
 
 static pb_status adamw_run(pb_device *dev, const void *args, void *ws) {
@@ -78,20 +83,22 @@ static pb_status adamw_run(pb_device *dev, const void *args, void *ws) {
         for (int64_t i = 0; i < pieces; i++) {
             WALK(i, t, first, pb_ceil_div(pb_numel(a->items[t].w), PB_CPU_TILE))
             int64_t from = (i - first) * PB_CPU_TILE;
-            adamw_piece(&r, &a->items[t], from, pb_min64(PB_CPU_TILE, pb_numel(a->items[t].w) - from));
+            adamw_piece(&r, &a->items[t], from,
+                        pb_min64(PB_CPU_TILE, pb_numel(a->items[t].w) - from));
         }
     }
     return PB_OK;
 }
 
-/* --- 8-bit moments (Dettmers et al. 2022) ------------------------------------------------------------------------------ */
+/* --- 8-bit moments (Dettmers et al. 2022) ---------------------------------------------------- */
 
 typedef struct rule8 {
     double beta1, beta2, eps, correct1, correct2, grad_scale, lr, decay;
 } rule8;
 
 /* In double, so that moments, and with them their codes, are the exactly rounded ones. */
-PB_CLONES static void adam8_block(const rule8 *r, float *w, const float *g, float *m, float *v, int64_t n) {
+PB_CLONES static void adam8_block(const rule8 *r, float *w, const float *g, float *m, float *v,
+                                  int64_t n) {
     const rule8 k = *r;
     PB_IVDEP
     for (int64_t i = 0; i < n; i++) {
@@ -116,7 +123,8 @@ static float largest(const float *x, int64_t n) {
     return pb_cpu_max(y, n);
 }
 
-PB_CLONES static void decode8(const float *map, const uint8_t *code, float absmax, float *x, int64_t n) {
+PB_CLONES static void decode8(const float *map, const uint8_t *code, float absmax, float *x,
+                              int64_t n) {
     for (int64_t i = 0; i < n; i++) x[i] = map[code[i]] * absmax;
 }
 
@@ -125,7 +133,8 @@ static void adamw8_piece(rule8 r, const pb_adamw8_item *it, int64_t block) {
     float m[PB_QUANT8_BLOCK], v[PB_QUANT8_BLOCK];
     int64_t from = block * PB_QUANT8_BLOCK, n = pb_min64(PB_QUANT8_BLOCK, pb_numel(it->w) - from);
     uint8_t *mc = (uint8_t *)it->m.data + from, *vc = (uint8_t *)it->v.data + from;
-    float *m_absmax = (float *)it->m_absmax.data + block, *v_absmax = (float *)it->v_absmax.data + block;
+    float *m_absmax = (float *)it->m_absmax.data + block,
+          *v_absmax = (float *)it->v_absmax.data + block;
     float *w = (float *)it->w.data + from;
     r.lr = it->lr;
     r.decay = 1.0 - it->lr * it->weight_decay;
@@ -171,13 +180,14 @@ static pb_status adamw8_run(pb_device *dev, const void *args, void *ws) {
     return PB_OK;
 }
 
-/* --- gradient norm ---------------------------------------------------------------------------------------------------------- */
+/* --- gradient norm --------------------------------------------------------------------------- */
 
 static size_t grad_norm_workspace(const pb_device *dev, const void *args) {
     const pb_grad_norm_args *a = args;
     (void)dev;
     int64_t pieces = 0;
-    for (int t = 0; t < a->n; t++) pieces += pb_cpu_grid_of(a->grads[t], pb_contiguous(a->grads[t])).n;
+    for (int t = 0; t < a->n; t++)
+        pieces += pb_cpu_grid_of(a->grads[t], pb_contiguous(a->grads[t])).n;
     return (size_t)pieces * sizeof(double);
 }
 
@@ -221,11 +231,11 @@ static pb_status grad_norm_run(pb_device *dev, const void *args, void *ws) {
     return PB_OK;
 }
 
-/* --- AdaLoRA (Zhang et al. 2023) ---------------------------------------------------------------------------------------------- */
+/* --- AdaLoRA (Zhang et al. 2023) ------------------------------------------------------------- */
 
 /* s = ibar .* ubar after their update, eq. 8-10. */
-PB_CLONES static void importance_row(const float *w, const float *g, float *ibar, float *ubar, float *s, float grad_scale,
-                                     const float beta[4], int64_t n) {
+PB_CLONES static void importance_row(const float *w, const float *g, float *ibar, float *ubar,
+                                     float *s, float grad_scale, const float beta[4], int64_t n) {
     PB_IVDEP
     for (int64_t i = 0; i < n; i++) {
         float x = w[i] * g[i] * grad_scale;
@@ -250,8 +260,10 @@ static pb_status importance_run(pb_device *dev, const void *args, void *ws) {
     (void)dev;
     if (a->w.dtype == PB_F64) return no_f64("importance");
     int64_t rows = pb_rows(a->w), cols = pb_cols(a->w);
-    float grad_scale = pb_has(a->grad_scale) ? *(const float *)a->grad_scale.data : 1.0f, *score = a->score.data;
-    const float beta[4] = {(float)a->beta1, (float)(1.0 - a->beta1), (float)a->beta2, (float)(1.0 - a->beta2)};
+    float grad_scale = pb_has(a->grad_scale) ? *(const float *)a->grad_scale.data : 1.0f,
+          *score = a->score.data;
+    const float beta[4] = {(float)a->beta1, (float)(1.0 - a->beta1), (float)a->beta2,
+                           (float)(1.0 - a->beta2)};
     double *sums = ws;
     for (int64_t c = 0; a->by_col && c < cols; c++) sums[c] = 0.0;
     for (int64_t r = 0; r < rows; r++) {
@@ -259,7 +271,8 @@ static pb_status importance_run(pb_device *dev, const void *args, void *ws) {
         for (int64_t j = 0; j < cols; j += PB_CPU_BLOCK) {
             float s[PB_CPU_BLOCK];
             int64_t n = pb_min64(PB_CPU_BLOCK, cols - j);
-            importance_row((const float *)a->w.data + r * a->w.stride + j, (const float *)a->g.data + r * a->g.stride + j,
+            importance_row((const float *)a->w.data + r * a->w.stride + j,
+                           (const float *)a->g.data + r * a->g.stride + j,
                            (float *)a->ibar.data + r * a->ibar.stride + j,
                            (float *)a->ubar.data + r * a->ubar.stride + j, s, grad_scale, beta, n);
             if (!a->by_col) row += (double)pb_cpu_sum(s, n);
@@ -267,7 +280,8 @@ static pb_status importance_run(pb_device *dev, const void *args, void *ws) {
         }
         if (!a->by_col && cols > 0) score[r] += (float)(row / (double)cols);
     }
-    for (int64_t c = 0; a->by_col && rows > 0 && c < cols; c++) score[c] += (float)(sums[c] / (double)rows);
+    for (int64_t c = 0; a->by_col && rows > 0 && c < cols; c++)
+        score[c] += (float)(sums[c] / (double)rows);
     return PB_OK;
 }
 
