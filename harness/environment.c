@@ -158,7 +158,7 @@ static bool add_variables(pb_json *root) {
         const char *eq = strchr(*e, '=');
         char key[64];
         if (eq == NULL || (size_t)(eq - *e) >= sizeof key) continue;
-        if (strncmp(*e, "OMP_", 4) != 0 && strncmp(*e, "PB_", 3) != 0) continue;
+        if (strncmp(*e, "OMP_", 4) != 0 && strncmp(*e, "GOMP_", 5) != 0 && strncmp(*e, "PB_", 3) != 0) continue;
         memcpy(key, *e, (size_t)(eq - *e));
         key[eq - *e] = 0;
         if (pb_json_get(o, key) == NULL) ok = pb_json_add_str(o, key, eq + 1);
