@@ -2,17 +2,21 @@
 """Makes the golden files that the C tests compare with: tiny BERT and Llama models, every method, in f32.
 
     python3 -m venv .venv && .venv/bin/pip install -r tests/goldens/requirements.txt
-    .venv/bin/python tests/goldens/make_goldens.py tests/goldens
+    .venv/bin/python tests/goldens/make_goldens.py tests/goldens [FOLDER ...]
 
-For each family a folder with a Hugging Face model (config.json, model.safetensors) and one <case>.safetensors per case:
+All of it, or only the folders named. For each family a folder with a Hugging Face model (config.json, model.safetensors) and
+one <case>.safetensors per case:
     batch.ids, batch.lengths, batch.labels | batch.loss_from      the packed batch
     init.<parameter>        what the C side must load before the first step (adapters, task head)
     logits, loss            of the first forward (loss without AdaLoRA's term; loss_term is that term)
     grad.<parameter>        of the first backward, AdaLoRA's term included
     after.<parameter>       every trainable parameter after 10 AdamW steps on the same batch
 Metadata: method, its parameters as a suite would give them, learning rate, weight decay, steps.
-LoRA, rsLoRA, AdaLoRA, DoRA come from HF PEFT, 4-bit codes from bitsandbytes, BERT and Llama from transformers; DyLoRA and
-the Houlsby and Pfeiffer adapters are direct transcriptions of the papers' formulas, written here.
+LoRA, rsLoRA, AdaLoRA, DoRA come from HF PEFT, 4-bit codes and 8-bit AdamW from bitsandbytes, the models from transformers;
+DyLoRA and the Houlsby and Pfeiffer adapters are direct transcriptions of the papers' formulas, written here.
+BERT and Llama have every method; the other families, all parameters trained: their configurations differ where their code
+does (RoBERTa: first-token pooling; Qwen2: tied head, biases on q, k, v; Mistral: heads wider than the stream; Llama 3: tied
+head, scaled rotary frequencies; GPT-2: fused and transposed weights).
 """
 import json
 import math
@@ -48,7 +52,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from peft import AdaLoraConfig, LoraConfig, get_peft_model
 from safetensors.torch import save_file
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+from transformers import (BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MistralConfig,
+                          MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, RobertaConfig, RobertaModel)
 
 torch.set_num_threads(1)
 LR, WD, STEPS = 5e-3, 0.01, 10
@@ -60,6 +65,27 @@ BERT = dict(vocab_size=61, hidden_size=32, num_hidden_layers=2, num_attention_he
 LLAMA = dict(vocab_size=61, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
              intermediate_size=48, max_position_embeddings=64, rms_norm_eps=1e-5, rope_theta=10000.0,
              tie_word_embeddings=False, attention_bias=False, bos_token_id=1, eos_token_id=2)
+SMALL = dict(vocab_size=61, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24)
+SMALL_LLAMA = dict(SMALL, num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2,
+                   pad_token_id=None)
+ROBERTA = dict(SMALL, max_position_embeddings=18, type_vocab_size=1, pad_token_id=1, hidden_act="gelu", layer_norm_eps=1e-5,
+               hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+GPT2 = dict(vocab_size=61, n_embd=16, n_layer=2, n_head=4, n_inner=24, n_positions=16, activation_function="gelu_new",
+            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=1, eos_token_id=2)
+QWEN2 = dict(SMALL_LLAMA, rope_theta=1000.0, tie_word_embeddings=True)
+MISTRAL = dict(SMALL_LLAMA, head_dim=8, tie_word_embeddings=False, sliding_window=32)
+# Wavelengths of 6.3, 20, 63 and 199 positions: kept, blended (twice), divided.
+LLAMA3 = dict(SMALL_LLAMA, max_position_embeddings=256, head_dim=8, tie_word_embeddings=True,
+              rope_parameters=dict(rope_type="llama3", rope_theta=100.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=8.0,
+                                   original_max_position_embeddings=128))
+FAMILIES = {"bert": lambda: BertModel(BertConfig(**BERT, attn_implementation="eager"), add_pooling_layer=False),
+            "llama": lambda: LlamaForCausalLM(LlamaConfig(**LLAMA, attn_implementation="eager")),
+            "roberta": lambda: RobertaModel(RobertaConfig(**ROBERTA, attn_implementation="eager"), add_pooling_layer=False),
+            "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**GPT2, attn_implementation="eager")),
+            "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**QWEN2, attn_implementation="eager")),
+            "mistral": lambda: MistralForCausalLM(MistralConfig(**MISTRAL, attn_implementation="eager")),
+            "llama3": lambda: LlamaForCausalLM(LlamaConfig(**LLAMA3, attn_implementation="eager"))}
+ENCODERS = {"bert": "mean", "roberta": "cls"}  # and how they pool
 CLASSES = 5
 LENGTHS = [5, 9, 3, 7]
 
@@ -70,36 +96,36 @@ def randomize(module, seed):
     with torch.no_grad():
         for name, p in module.named_parameters():
             noise = torch.randn(p.shape, generator=g)
-            if p.ndim == 1 and ("norm" in name.lower()) and name.endswith("weight"):
+            if p.ndim == 1 and name.endswith("weight"):
                 p.copy_(1.0 + 0.1 * noise)
             elif p.ndim == 1:
                 p.copy_(0.1 * noise)
             else:
-                p.copy_(noise * (0.5 if "embed" in name else 0.2))
+                p.copy_(noise * (0.5 if "embed" in name or ".wte." in name or ".wpe." in name else 0.2))
 
 
-class BertClassifier(nn.Module):
-    """Encoder, mean pooling over real tokens, linear head; sequences padded, the padding masked."""
+class Classifier(nn.Module):
+    """Encoder, mean pooling over real tokens or the first one, linear head; sequences padded, the padding masked."""
 
-    def __init__(self):
+    def __init__(self, family):
         super().__init__()
-        self.base = BertModel(BertConfig(**BERT, attn_implementation="eager"), add_pooling_layer=False)
-        self.head = nn.Linear(BERT["hidden_size"], CLASSES)
+        self.base, self.pool = FAMILIES[family](), ENCODERS[family]
+        self.head = nn.Linear(self.base.config.hidden_size, CLASSES)
 
     def forward(self, ids, mask, labels):
         h = self.base(input_ids=ids, attention_mask=mask).last_hidden_state
         m = mask.unsqueeze(-1).float()
-        pooled = (h * m).sum(1) / m.sum(1)
+        pooled = (h * m).sum(1) / m.sum(1) if self.pool == "mean" else h[:, 0]
         logits = self.head(pooled)
         return SimpleNamespace(loss=F.cross_entropy(logits, labels), logits=logits)
 
 
-class LlamaCompletion(nn.Module):
+class Completion(nn.Module):
     """Causal model; loss on the tokens from loss_from on, mean over all of them."""
 
-    def __init__(self):
+    def __init__(self, family):
         super().__init__()
-        self.base = LlamaForCausalLM(LlamaConfig(**LLAMA, attn_implementation="eager"))
+        self.base = FAMILIES[family]()
 
     def forward(self, ids, mask, loss_from):
         logits = self.base(input_ids=ids, attention_mask=mask).logits
@@ -111,6 +137,12 @@ class LlamaCompletion(nn.Module):
             targets.append(ids[s, start:n])
         loss = F.cross_entropy(torch.cat(rows), torch.cat(targets))
         return SimpleNamespace(loss=loss, logits=torch.cat(packed))
+
+
+def new_model(family):
+    model = Classifier(family) if family in ENCODERS else Completion(family)
+    randomize(model, 7)
+    return model
 
 
 def batch(seed):
@@ -244,7 +276,7 @@ def fill_adapters(model):
 
 
 def peft_lora(family, model, names, **kw):
-    config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=targets(family, names), lora_dropout=0.0, bias="none", **kw)
+    config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=targets(family, names), lora_dropout=0.0, **kw)
     peft = get_peft_model(model.base, config)
     return peft
 
@@ -268,8 +300,7 @@ def train_head(model):
 def build(family, case):
     """-> (model, method, params, hooks) with trainables marked and filled."""
     torch.manual_seed(0)
-    model = BertClassifier() if family == "bert" else LlamaCompletion()
-    randomize(model, 7)
+    model = new_model(family)
     all_names = sorted(set((LLAMA_SITES if family == "llama" else BERT_SITES).values()))
     hooks = SimpleNamespace(before=None, after=None)
     if case == "full":
@@ -278,14 +309,17 @@ def build(family, case):
         freeze(model)
         train_head(model)
         return model, "head", {}, hooks
-    if case in ("lora", "rslora", "dora", "lora_qv"):
-        names = ["attn.q", "attn.v"] if case == "lora_qv" else all_names
-        model.base = peft_lora(family, model, names, use_rslora=case == "rslora", use_dora=case == "dora")
+    if case in ("lora", "rslora", "dora", "lora_qv", "lora_bias", "lora_bias_all"):
+        names = all_names if case in ("lora", "rslora", "dora") else ["attn.q", "attn.v"]
+        bias = {"lora_bias": "lora_only", "lora_bias_all": "all"}.get(case, "none")
+        model.base = peft_lora(family, model, names, use_rslora=case == "rslora", use_dora=case == "dora", bias=bias)
         fill_adapters(model)
         train_head(model)
         params = {"rank": RANK, "alpha": ALPHA, "targets": target_globs(names)}
         if case == "rslora":
             params["rslora"] = True
+        if bias != "none":
+            params["bias"] = bias
         return model, "dora" if case == "dora" else "lora", params, hooks
     if case == "qlora":
         quantise_linears(model)
@@ -380,29 +414,48 @@ def shape_for_c(name, t):
     return t.reshape(-1) if name.endswith(".lora_E") or name.endswith(".dora_m") else t
 
 
-def decays(name):
-    """The C side's rule: matrices decay; biases, norms and other vectors do not."""
-    return name.endswith("weight") and "norm" not in name.lower() or name.endswith((".lora_A", ".lora_B", ".lora_E"))
+def named_for_c(family, name, t):
+    """A tensor of the model under the C side's names and shapes: GPT-2's fused [in, 3 out] as three [out, in], RoBERTa's
+    position table without the two rows that no position uses."""
+    if family == "gpt2":
+        name = name.replace("transformer.", "")
+        if ".c_attn." in name:
+            stem, leaf = name.rsplit(".", 1)
+            return {f"{stem}.{which}.{leaf}": part.t() for which, part in zip("qkv", t.chunk(3, dim=-1))}
+        if name.startswith("h.") and t.ndim == 2:
+            return {name: t.t()}
+    if family == "roberta" and "position_embeddings" in name:
+        return {name: t[2:]}
+    return {name: shape_for_c(name, t)}
+
+
+def decays(p):
+    """The C side's rule: matrices decay (AdaLoRA's E, [r,1] here, is one); biases, norms and other vectors do not."""
+    return p.ndim >= 2
 
 
 def run_case(out_dir, family, case):
     model, method, params, hooks = build(family, case)
     model.eval()
     ids, mask, labels, loss_from = batch(11)
-    third = labels if family == "bert" else loss_from
+    third = labels if family in ENCODERS else loss_from
     trainables = named_trainables(family, model)
     tensors = {"batch.ids": torch.cat([ids[i, :n] for i, n in enumerate(LENGTHS)]).int(),
                "batch.lengths": torch.tensor(LENGTHS, dtype=torch.int32)}
-    tensors["batch.labels" if family == "bert" else "batch.loss_from"] = third.int()
+    tensors["batch.labels" if family in ENCODERS else "batch.loss_from"] = third.int()
+
+    def keep(kind, name, t):
+        tensors.update({f"{kind}.{n}": v for n, v in named_for_c(family, name, t).items()})
     if hooks.before:
         tensors["dylora.ranks"] = torch.tensor(hooks.ranks, dtype=torch.int32)
     for name, p in trainables.items():
-        tensors["init." + name] = shape_for_c(name, p.detach().clone())
+        if case != "full":  # otherwise the model's own file has them
+            keep("init", name, p.detach().clone())
     if hasattr(model, "head"):  # the head is new: its initial values always travel with the case
         tensors["init.head.weight"] = model.head.weight.detach().clone()
         tensors["init.head.bias"] = model.head.bias.detach().clone()
-    groups = [{"params": [p for n, p in trainables.items() if decays(n)], "weight_decay": WD},
-              {"params": [p for n, p in trainables.items() if not decays(n)], "weight_decay": 0.0}]
+    groups = [{"params": [p for p in trainables.values() if decays(p)], "weight_decay": WD},
+              {"params": [p for p in trainables.values() if not decays(p)], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=LR, betas=(0.9, 0.999), eps=1e-8)
     reg = 0.0
     for step in range(STEPS):
@@ -430,12 +483,12 @@ def run_case(out_dir, family, case):
                 tensors["loss_term"] = reg.detach().reshape(1)
             for name, p in trainables.items():
                 g = p.grad if p.grad is not None else torch.zeros_like(p)
-                tensors["grad." + name] = shape_for_c(name, g.clone())
+                keep("grad", name, g.clone())
         optimizer.step()
         if hooks.after:
             hooks.after(step)
     for name, p in trainables.items():
-        tensors["after." + name] = shape_for_c(name, p.detach().clone())
+        keep("after", name, p.detach().clone())
     tensors["loss_last"] = loss.detach().reshape(1)
     meta = {"method": method, "params": json.dumps(params), "lr": repr(LR), "weight_decay": repr(WD), "steps": str(STEPS),
             "torch": torch.__version__}
@@ -445,9 +498,12 @@ def run_case(out_dir, family, case):
 
 
 def save_base(out_dir, family):
-    model = BertClassifier() if family == "bert" else LlamaCompletion()
-    randomize(model, 7)
-    model.base.save_pretrained(out_dir)
+    new_model(family).base.save_pretrained(out_dir)
+    if ENCODERS.get(family) == "cls":
+        os.makedirs(f"{out_dir}/1_Pooling", exist_ok=True)
+        with open(f"{out_dir}/1_Pooling/config.json", "w", encoding="utf-8") as f:
+            json.dump({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, f)
+            f.write("\n")
     for extra in ("generation_config.json",):
         if os.path.exists(f"{out_dir}/{extra}"):
             os.remove(f"{out_dir}/{extra}")
@@ -483,18 +539,52 @@ def quant_cases(out_dir):
     print(f"quant: {len(tensors)} tensors")
 
 
+def adamw8_case(out_dir):
+    """bitsandbytes' 8-bit block-wise AdamW: weights, codes and absmax after each of a few steps. 600 weights: two whole blocks
+    of 256 and a short one; gradients of very different sizes, and some zeros."""
+    import bitsandbytes.backends.cpu.ops as cpu
+    n, steps = 600, 6
+    g = torch.Generator().manual_seed(9)
+    w = torch.randn(n, generator=g)
+    signed, unsigned = BF.create_dynamic_map(signed=True).float(), BF.create_dynamic_map(signed=False).float()
+    m, v = torch.zeros(n, dtype=torch.uint8), torch.zeros(n, dtype=torch.uint8)
+    m_absmax, v_absmax = torch.zeros(3), torch.zeros(3)
+    size = 10.0 ** (-4 * torch.rand(n, generator=g))
+    size[::17] = 0
+    tensors = {"map.signed": signed, "map.unsigned": unsigned, "w.0": w.clone()}
+    for step in range(1, steps + 1):
+        grad = size * torch.randn(n, generator=g)
+        cpu._optimizer_update_8bit_blockwise_cpu("adam", grad, w, m, v, 0.9, 0.999, 0.0, 0.0, 1e-8, step, LR, signed, unsigned,
+                                                 m_absmax, v_absmax, WD, 1.0)
+        for name, t in (("g", grad), ("w", w), ("m", m), ("v", v), ("m_absmax", m_absmax), ("v_absmax", v_absmax)):
+            tensors[f"{name}.{step}"] = t.clone()
+    save_file(tensors, f"{out_dir}/adamw8.safetensors",
+              metadata={"lr": repr(LR), "weight_decay": repr(WD), "steps": str(steps), "bitsandbytes": bnb.__version__})
+    print(f"adamw8: {steps} steps of {n} weights")
+
+
+CASES = {"bert": ("full", "head", "lora", "lora_qv", "lora_bias", "lora_bias_all", "rslora", "dora", "qlora", "adalora", "dylora",
+                  "dylora_free", "houlsby", "pfeiffer"),
+         # the language-model head is a base parameter: head-only has nothing to train
+         "llama": ("full", "lora", "lora_qv", "rslora", "dora", "qlora", "adalora", "dylora", "dylora_free", "houlsby",
+                   "pfeiffer")}
+
+
 def main():
     root = sys.argv[1] if len(sys.argv) > 1 else "tests/goldens"
-    for family in ("bert", "llama"):
+    wanted = sys.argv[2:] or [*FAMILIES, "quant", "adamw8"]
+    for family in FAMILIES:
+        if family not in wanted:
+            continue
         out_dir = f"{root}/{family}"
         os.makedirs(out_dir, exist_ok=True)
         save_base(out_dir, family)
-        for case in ("full", "head", "lora", "lora_qv", "rslora", "dora", "qlora", "adalora", "dylora", "dylora_free", "houlsby",
-                     "pfeiffer"):
-            if family == "llama" and case == "head":
-                continue  # the language-model head is a base parameter: nothing is new
+        for case in CASES.get(family, ("full",)):
             run_case(out_dir, family, case)
-    quant_cases(root)
+    if "quant" in wanted:
+        quant_cases(root)
+    if "adamw8" in wanted:
+        adamw8_case(root)
 
 
 if __name__ == "__main__":
