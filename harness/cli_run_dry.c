@@ -233,6 +233,7 @@ pb_status pb_run_dry(const pb_suite *suite, const pb_run_request *q) {
     forecast *f = calloc((size_t)suite->n_runs + 1, sizeof *f);
     if (!f) PB_FAIL(PB_E_OOM, "no memory for %d runs", suite->n_runs);
     PB_TRY(pb_asset_cache_load(suite, &cache));
+    PB_TRY(pb_suite_rehearse(suite, &cache, (int)q->threads));
     for (int i = 0; i < suite->n_runs; i++) {
         const pb_run_config *r = &suite->runs[i];
         PB_TRY(predict(r, pb_asset_cache_find(&cache, r), (int)q->threads, known, &f[i]));

@@ -39,7 +39,6 @@ pb_status pb_run_predict(const pb_run_config *run, const pb_assets *assets, int 
     PB_TRY(pb_run_spec(run, assets, threads, &spec, &loader));
     snprintf(device, sizeof device, "plan:%s", run->device);
     spec.device = device;
-    spec.weights = NULL;
     PB_TRY(pb_session_open(&session, &spec));
     PB_TRY(one_step(&session, out));
     for (int m = 0; m < PB_MEM_COUNT; m++)

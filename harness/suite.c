@@ -284,6 +284,7 @@ pb_status pb_suite_load(const char *name, const pb_suite_overrides *overrides, p
     if (!source) PB_FAIL(PB_E_OOM, "no memory to read a suite");
     PB_TRY(locate(name, &path, &where, &source->dir, out->name));
     source->where = where;
+    pb_copy(out->file, sizeof out->file, where);
     PB_TRY(pb_file_read(path, MAX_SUITE_BYTES, &text, &len));
     PB_TRY(pb_json_parse(where, text, len, &root));
     out->storage = root; /* method parameters point into it */

@@ -54,6 +54,7 @@ typedef struct pb_suite {
     char name[64]; /* the results folder: overrides that change settings are part of it
                       ("quick-steps8") */
     char title[256];
+    char file[512]; /* where it was read, for messages */
     pb_run_config *runs;
     int n_runs;
     void *storage;

@@ -91,9 +91,9 @@ static pb_status build_model(pb_session *s) {
     m->seed = spec->seed;
     if (m->max_len > spec->config->P) {
         return PB_ERROR(PB_E_INPUT,
-                        "%s: a sequence has %" PRId64 " tokens, the model has %" PRId64
+                        "a sequence has %" PRId64 " tokens, the model has %" PRId64
                         " positions; set max_len",
-                        spec->where, m->max_len, spec->config->P);
+                        m->max_len, spec->config->P);
     }
     if (spec->method != NULL) {
         PB_RETURN(spec->method->create(spec->method_params, spec->where, &s->self));

@@ -5,12 +5,12 @@
 
 #include "harness/trainer_impl.h"
 
-static pb_status check_task(const pb_run_config *run, const pb_assets *assets) {
+static pb_status check_task(const pb_assets *assets) {
     pb_task task = pb_dataset_task(assets->data);
     if (assets->config.causal == (task != PB_TASK_CLASSIFY)) return PB_OK;
     return PB_ERROR(
-        PB_E_INPUT, "%s: %s is %s and cannot learn the task '%s' of %s; choose %s", run->label,
-        assets->model_name, assets->config.causal ? "a decoder" : "an encoder", pb_task_name(task),
+        PB_E_INPUT, "%s is %s and cannot learn the task '%s' of %s; choose %s", assets->model_name,
+        assets->config.causal ? "a decoder" : "an encoder", pb_task_name(task),
         pb_dataset_name(assets->data),
         assets->config.causal ? "prompts with completions or plain texts" : "texts with labels");
 }
@@ -24,9 +24,9 @@ static pb_status resolve_steps(const pb_run_config *run, const pb_loader *loader
     }
     if (*steps >= 1 && run->batch >= 1 && run->accumulate >= 1) return PB_OK;
     return PB_ERROR(PB_E_INPUT,
-                    "%s: steps %" PRId64 ", batch %" PRId64 " and accumulate %" PRId64
+                    "steps %" PRId64 ", batch %" PRId64 " and accumulate %" PRId64
                     " must be at least 1",
-                    run->label, *steps, run->batch, run->accumulate);
+                    *steps, run->batch, run->accumulate);
 }
 
 static void widen(pb_loader_bounds *a, const pb_loader_bounds *b) {
@@ -97,7 +97,7 @@ pb_status pb_run_spec(const pb_run_config *run, const pb_assets *assets, int thr
         .accumulate = run->accumulate,
     };
     if (has_data) {
-        PB_RETURN(check_task(run, assets));
+        PB_RETURN(check_task(assets));
         pb_loader_options options = {
             .batch = run->batch, .shuffle = true, .seed = run->seed, .row_round = PB_ROW_ROUND};
         PB_RETURN(pb_loader_new(assets->data, PB_TRAIN, &options, loader));

@@ -183,6 +183,7 @@ pb_status pb_part_load(pb_model *m, const pb_safetensors *weights, const pb_part
     const pb_stored_tensor *t = NULL;
     if (!weights) return pb_device_computes(m->dev) ? fill_random(m, ref, dst) : PB_OK;
     PB_RETURN(locate(m, weights, ref, &t));
-    if (!pb_device_computes(m->dev)) return PB_OK;
+    /* A plan checks what a run would refuse: a read of nothing checks the dtype. */
+    if (!pb_device_computes(m->dev)) return pb_stored_tensor_f32(t, 0, 0, NULL);
     return copy_stored(m, t, ref, dst);
 }

@@ -315,6 +315,61 @@ START_TEST(a_report_and_plots_follow) {
 }
 END_TEST
 
+/* Replaces the first `from` in a file of the suite's folder, which may be binary. */
+static void edit(const home *h, const char *file, const char *from, const char *to) {
+    char *path = pb_path_join(h->dir, file), *text = NULL;
+    size_t len = 0, at = 0, n = strlen(from), m = strlen(to);
+    pb_assert_ok(pb_file_read(path, 1 << 24, &text, &len));
+    while (at + n <= len && memcmp(text + at, from, n) != 0) at++;
+    ck_assert_msg(at + n <= len, "%s holds no %s", file, from);
+    char *edited = malloc(len + m + 1);
+    ck_assert_ptr_nonnull(edited);
+    memcpy(edited, text, at);
+    memcpy(edited + at, to, m);
+    memcpy(edited + at + m, text + at + n, len - at - n);
+    pb_assert_ok(pb_file_write_atomic(path, edited, len - n + m));
+    free(edited);
+    free(text);
+    free(path);
+}
+
+/* What every run of a row would refuse is refused once, before any run starts. */
+START_TEST(what_a_run_would_refuse_is_refused_before) {
+    static const struct {
+        const char *file, *from, *to, *said;
+    } cases[] = {
+        {"tiny.json", "\"rank\": 2", "\"rank\": 999",
+         "tiny.json: 'LoRA r2': lora: rank 999 at 'layers.0.attn.q' is above its limit 32"},
+        {"tiny.json", "\"rank\": 2", "\"targets\": [\"*.nope\"]",
+         "tiny.json: 'LoRA r2': lora: target '*.nope' matches no linear layer"},
+        {"model/config.json", "\"max_position_embeddings\": 40", "\"max_position_embeddings\": 4",
+         "tokens, the model has 4 positions; set max_len"},
+        {"model/config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3",
+         "model: tensor encoder.layer.2.attention.self.query.weight is missing"},
+        {"model/config.json", "\"intermediate_size\": 64", "\"intermediate_size\": 65",
+         "weight has shape [64,32], expected [65,32]"},
+        {"model/model.safetensors", "F32", "I32", "dtype I32, expected F32, F16, BF16 or F64"},
+        {"texts/train.jsonl", "\"label\"", "\"lable\"",
+         "train.jsonl:1: unknown key \"lable\": did you mean \"label\"?"},
+        {"texts/train.jsonl", "\"label\"", "\"label", "train.jsonl:1:"},
+        {"texts/test.jsonl", "\"blue\"", "\"pink\"",
+         "test.jsonl:1: label \"pink\" is in no training example"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "refused%zu", i);
+        home h = settle(name);
+        edit(&h, cases[i].file, cases[i].from, cases[i].to);
+        call c = TINY(h, "--no-report");
+        ck_assert_msg(*c.err && strchr(c.err, '\n') == c.err + strlen(c.err) - 1, "%s", c.err);
+        expect(c, 2, NULL, cases[i].said);
+        ck_assert_msg(!pb_is_dir(h.out), "%s left something behind", cases[i].said);
+        expect(TINY(h, "--dry-run"), 2, NULL, cases[i].said);
+        leave(&h);
+    }
+}
+END_TEST
+
 START_TEST(dry_run_predicts_and_trains_nothing) {
     home h = settle("dry");
     expect(TINY(h, "--dry-run"), 0, "optimizer", NULL);
@@ -519,6 +574,7 @@ int main(void) {
     tcase_add_test(t, a_suite_runs_resumes_verifies_and_reports);
     tcase_add_test(t, equal_seeds_give_equal_samples);
     tcase_add_test(t, a_report_and_plots_follow);
+    tcase_add_test(t, what_a_run_would_refuse_is_refused_before);
     tcase_add_test(t, dry_run_predicts_and_trains_nothing);
     tcase_add_test(t, a_budget_that_is_too_small_is_a_row);
     tcase_add_test(t, overrides_have_their_own_folder);
