@@ -214,9 +214,16 @@ static size_t find_key(const char *text, size_t len, size_t nth) {
     return 0;
 }
 
-/* PB_E_INPUT with "where:line:column". Columns count characters. */
-static pb_status fail_at(const char *where, const char *text, size_t len, size_t offset, const char *reason) {
-    size_t line = 1, column = 1;
+/* The text and what messages call it: "where:line:column", its first line being number `line`. */
+typedef struct source {
+    const char *where, *text;
+    size_t len, line;
+} source;
+
+/* PB_E_INPUT with the place of an offset. Columns count characters. */
+static pb_status fail_at(const source *s, size_t offset, const char *reason) {
+    const char *text = s->text;
+    size_t len = s->len, line = s->line, column = 1;
     for (size_t i = 0; i < offset && i < len; i++) {
         if (text[i] == '\n') {
             line++;
@@ -233,7 +240,7 @@ static pb_status fail_at(const char *where, const char *text, size_t len, size_t
         snprintf(found, sizeof found, "'%c'", c);
     else
         snprintf(found, sizeof found, "byte 0x%02x", c);
-    return PB_ERROR(PB_E_INPUT, "%s:%zu:%zu: %s, found %s", where, line, column, reason, found);
+    return PB_ERROR(PB_E_INPUT, "%s:%zu:%zu: %s, found %s", s->where, line, column, reason, found);
 }
 
 /* ---- duplicate keys ---- */
@@ -288,7 +295,9 @@ static bool count_keys_until(const cJSON *json, const cJSON *node, size_t *n) {
 
 /* ---- parsing ---- */
 
-pb_status pb_json_parse(const char *where, const char *text, size_t len, pb_json **out) {
+static pb_status parse(const source *s, pb_json **out) {
+    const char *text = s->text;
+    size_t len = s->len;
     pb_status status = PB_OK;
     cJSON *json = NULL;
     const cJSON *dup = NULL;
@@ -296,14 +305,14 @@ pb_status pb_json_parse(const char *where, const char *text, size_t len, pb_json
     scan p = {.s = text, .len = len};
     *out = NULL;
     if (!scan_text(&p)) {
-        status = fail_at(where, text, len, p.at, p.reason);
+        status = fail_at(s, p.at, p.reason);
         goto done;
     }
     errno = 0; /* cJSON says NULL and no more: malloc's errno tells an empty heap from a refusal */
     json = cJSON_ParseWithLengthOpts(text, len, &end, 0);
-    if (!json && errno == ENOMEM) PB_FAIL(PB_E_OOM, "%s: no memory for its JSON tree", where);
+    if (!json && errno == ENOMEM) PB_FAIL(PB_E_OOM, "%s: no memory for its JSON tree", s->where);
     if (!json) {
-        status = fail_at(where, text, len, end ? (size_t)(end - text) : 0, "cJSON refuses the text here");
+        status = fail_at(s, end ? (size_t)(end - text) : 0, "cJSON refuses the text here");
         goto done;
     }
     p.pos = (size_t)(end - text);
@@ -315,7 +324,7 @@ pb_status pb_json_parse(const char *where, const char *text, size_t len, pb_json
         char reason[128];
         PB_ASSERT(count_keys_until(json, dup, &nth));
         snprintf(reason, sizeof reason, "the key \"%.80s\" stands twice in one object", dup->string);
-        status = fail_at(where, text, len, find_key(text, len, nth), reason);
+        status = fail_at(s, find_key(text, len, nth), reason);
         goto done;
     }
     *out = json;
@@ -323,6 +332,14 @@ pb_status pb_json_parse(const char *where, const char *text, size_t len, pb_json
 done:
     cJSON_Delete(json);
     return status;
+}
+
+pb_status pb_json_parse(const char *where, const char *text, size_t len, pb_json **out) {
+    return parse(&(source){where, text, len, 1}, out);
+}
+
+pb_status pb_json_parse_line(const char *where, size_t number, const char *text, size_t len, pb_json **out) {
+    return parse(&(source){where, text, len, number}, out);
 }
 
 pb_status pb_json_load(const char *path, size_t max_bytes, pb_json **out) {

@@ -17,6 +17,8 @@ typedef cJSON pb_json;
  * the grammar: duplicate keys, \u0000 (it would cut the C string), more than 256 levels, numbers that overflow a double or
  * are longer than 63 characters. Free with pb_json_free. */
 pb_status pb_json_parse(const char *where, const char *text, size_t len, pb_json **out);
+/* The same for line `number` of JSON Lines: messages say where:number:column. */
+pb_status pb_json_parse_line(const char *where, size_t number, const char *text, size_t len, pb_json **out);
 pb_status pb_json_load(const char *path, size_t max_bytes, pb_json **out);
 void pb_json_free(pb_json *json);
 

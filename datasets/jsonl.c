@@ -58,13 +58,14 @@ static pb_status read_text(const pb_json *o, const char *where, const char *key,
     return PB_OK;
 }
 
-static pb_status read_line(const char *where, const char *line, size_t len, pb_split_id split,
-                           uint64_t number, pb_texts *texts) {
+/* where: file:number */
+static pb_status read_line(const char *file, const char *where, const char *line, size_t len,
+                           pb_split_id split, uint64_t number, pb_texts *texts) {
     pb_status status = PB_OK;
     pb_json *o = NULL;
     pb_task task = PB_TASK_LM;
     pb_text_example e = {.label = -1, .id = number};
-    PB_TRY(pb_json_parse(where, line, len, &o));
+    PB_TRY(pb_json_parse_line(file, number, line, len, &o));
     if (!cJSON_IsObject(o))
         PB_FAIL(PB_E_INPUT, "%s: expected an object: %s, %s or %s", where, kinds[0], kinds[1],
                 kinds[2]);
@@ -107,7 +108,7 @@ pb_status pb_texts_parse_jsonl(const char *where, const char *data, size_t len, 
             return PB_ERROR(PB_E_INPUT, "%s: a NUL byte at column %zu", place,
                             (size_t)(nul - data) - i + 1);
         if (!blank(data + i, n)) {
-            PB_RETURN(read_line(place, data + i, n, split, number, texts));
+            PB_RETURN(read_line(where, place, data + i, n, split, number, texts));
             found++;
         }
         i = end + 1;

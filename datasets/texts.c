@@ -208,8 +208,8 @@ pb_status pb_texts_split_off(pb_texts *texts, pb_split_id to, int64_t target) {
     }
     if (taken == 0)
         PB_FAIL(PB_E_INPUT,
-                "%s: no %s split can be taken from %lld training examples: add %s.jsonl",
-                texts->name, pb_split_name(to), (long long)n, pb_split_name(to));
+                "no %s split can be taken from %lld training examples: add %s.jsonl",
+                pb_split_name(to), (long long)n, pb_split_name(to));
     free(texts->split[to].examples);
     texts->split[to].examples = NULL;
     PB_TRY(move_marked(texts, to, marked, taken));
@@ -260,7 +260,12 @@ static pb_status load_folder(const char *dir, pb_texts *out) {
     if (target < 1) target = 1;
     if (target > 2000) target = 2000;
     for (int i = PB_TEST; i > PB_TRAIN; i--)
-        if (!there[i]) PB_TRY(pb_texts_split_off(out, (pb_split_id)i, target));
+        if (!there[i]) {
+            status = pb_texts_split_off(out, (pb_split_id)i, target);
+            if (status == PB_E_INPUT)
+                PB_FAIL(status, "%s: %s", path[PB_TRAIN], pb_error_message());
+            PB_TRY(status);
+        }
     pb_sha256_end(sha, out->sha256);
     sha = NULL;
 done:

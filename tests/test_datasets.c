@@ -338,9 +338,10 @@ static const struct {
     {"{\"prompt\":\"p\",\"completion\":\"\"}\n", NULL, "completion: expected a text"},
     {"{\"text\":\"a\\u0000b\"}\n", NULL, "\\u0000"},
     {GOOD "{\"text\":\"a\xff\",\"label\":\"x\"}\n", NULL,
-     "train.jsonl:2:1:11: the text is not valid UTF-8"},
+     "train.jsonl:2:11: the text is not valid UTF-8"},
     {"\xef\xbb\xbf" GOOD, NULL, "byte order mark"},
-    {GOOD, NULL, "1 training examples: add test.jsonl"},
+    {GOOD, NULL,
+     "train.jsonl: no test split can be taken from 1 training examples: add test.jsonl"},
 };
 
 START_TEST(bad_lines_are_refused_with_file_and_line)
