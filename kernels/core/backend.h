@@ -34,11 +34,19 @@ typedef struct pb_backend {
     void (*mem_free)(void *ctx, void *p, size_t bytes);
     pb_status (*open)(const pb_device_options *options, void **ctx);
     void (*close)(void *ctx);
+    /* Transfers go through the queue too. put has read the host's bytes when it returns; get waits. */
     pb_status (*put)(void *ctx, void *dst, const void *host, size_t bytes);
     pb_status (*get)(void *ctx, void *host, const void *src, size_t bytes);
     pb_status (*zero)(void *ctx, void *dst, size_t bytes);
     pb_status (*copy)(void *ctx, void *dst, const void *src, size_t bytes);
     pb_status (*sync)(void *ctx);
+    /* (optional, all four or none) Marks in the backend's own queue. `record` enqueues one and does not wait; `elapsed` waits
+     * for both and gives nanoseconds of the device's clock. Without them a record waits for the queue and reads the host's
+     * clock, which is right where an enqueued operation has already run. */
+    pb_status (*event_new)(void *ctx, void **event);
+    void (*event_free)(void *ctx, void *event);
+    pb_status (*event_record)(void *ctx, void *event);
+    pb_status (*event_elapsed)(void *ctx, void *a, void *b, double *ns);
     bool (*fast_dtype)(void *ctx, pb_dtype dtype);
     const pb_kernel_set *const *kernels; /* generated table, NULL-terminated */
 } pb_backend;

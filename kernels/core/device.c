@@ -95,6 +95,7 @@ done:
 void pb_device_close(pb_device *dev) {
     if (dev == NULL) return;
     if (dev->ctx != NULL) {
+        (void)dev->backend->sync(dev->ctx); /* what is queued still uses the arenas */
         pb_arenas_free(dev);
         if (dev->kernels_ctx != NULL && dev->kernels_ctx != dev->ctx)
             dev->kernels->close(dev->kernels_ctx);

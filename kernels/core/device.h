@@ -46,7 +46,7 @@ typedef struct pb_device_options {
 /* Opens "ref", "cpu" or "plan:cpu". options NULL = defaults. PB_E_INPUT for an unknown name (names the known ones),
  * PB_E_ENV when the backend cannot run here. */
 pb_status pb_device_open(const char *backend, const pb_device_options *options, pb_device **out);
-void pb_device_close(pb_device *dev); /* frees every arena; NULL is fine */
+void pb_device_close(pb_device *dev); /* waits, then frees every arena; NULL is fine */
 
 const char *pb_device_name(const pb_device *dev); /* as given to open */
 bool pb_device_computes(const pb_device *dev);    /* false on plan devices: values read back are zeros */
@@ -82,7 +82,8 @@ uint64_t pb_device_growths(const pb_device *dev);
 
 /* --- data and time ----------------------------------------------------------------------------------------------- */
 
-/* Host to device and back; `bytes` must be pb_bytes of the (contiguous) tensor. get waits for the queue. */
+/* Host to device and back; `bytes` must be pb_bytes of the (contiguous) tensor. put has read the
+ * host's bytes when it returns; get waits for the queue. */
 pb_status pb_device_put(pb_device *dev, pb_tensor dst, const void *host, size_t bytes);
 pb_status pb_device_get(pb_device *dev, void *host, pb_tensor src, size_t bytes);
 /* From/to float or double arrays on the host whatever the tensor's floating dtype. Temporary host buffer only. */
@@ -93,6 +94,7 @@ pb_status pb_device_zero(pb_device *dev, pb_tensor t);
 pb_status pb_device_copy(pb_device *dev, pb_tensor dst, pb_tensor src); /* same dtype and element count */
 pb_status pb_device_sync(pb_device *dev);
 
+/* Recording enqueues a mark and does not wait; elapsed does. Freed before the device is closed. */
 typedef struct pb_event pb_event;
 pb_status pb_event_new(pb_device *dev, pb_event **out);
 void pb_event_free(pb_event *event);

@@ -133,26 +133,43 @@ pb_status pb_device_copy(pb_device *dev, pb_tensor dst, pb_tensor src) {
 
 pb_status pb_device_sync(pb_device *dev) { return dev->backend->sync(dev->ctx); }
 
-/* --- events: a host clock behind an empty queue; on a plan the predicted time ----------------- */
+/* --- events: the backend's; else a host clock behind an empty queue; on a plan, predicted time - */
 
 struct pb_event {
     pb_device *dev;
+    void *mark; /* the backend's */
     double ns;
     bool recorded;
 };
 
 pb_status pb_event_new(pb_device *dev, pb_event **out) {
-    *out = calloc(1, sizeof **out);
-    if (*out == NULL) return PB_ERROR(PB_E_OOM, "no host memory for an event");
-    (*out)->dev = dev;
-    return PB_OK;
+    pb_status status = PB_OK;
+    *out = NULL;
+    pb_event *event = calloc(1, sizeof *event);
+    if (event == NULL) return PB_ERROR(PB_E_OOM, "no host memory for an event");
+    event->dev = dev;
+    if (dev->backend->event_new != NULL) PB_TRY(dev->backend->event_new(dev->ctx, &event->mark));
+    *out = event;
+    event = NULL;
+done:
+    free(event);
+    return status;
 }
 
-void pb_event_free(pb_event *event) { free(event); }
+void pb_event_free(pb_event *event) {
+    if (event == NULL) return;
+    if (event->mark != NULL) event->dev->backend->event_free(event->dev->ctx, event->mark);
+    free(event);
+}
 
 pb_status pb_event_record(pb_event *event) {
-    PB_RETURN(pb_device_sync(event->dev));
-    event->ns = event->dev->backend->computes ? (double)pb_now_ns() : event->dev->planned_ns;
+    pb_device *dev = event->dev;
+    if (event->mark != NULL) {
+        PB_RETURN(dev->backend->event_record(dev->ctx, event->mark));
+    } else {
+        PB_RETURN(pb_device_sync(dev));
+        event->ns = dev->backend->computes ? (double)pb_now_ns() : dev->planned_ns;
+    }
     event->recorded = true;
     return PB_OK;
 }
@@ -161,6 +178,7 @@ pb_status pb_event_elapsed(const pb_event *a, const pb_event *b, double *ns) {
     if (!a->recorded || !b->recorded || a->dev != b->dev) {
         return PB_ERROR(PB_E_BUG, "elapsed: both events must be recorded on one device");
     }
+    if (a->mark != NULL) return a->dev->backend->event_elapsed(a->dev->ctx, a->mark, b->mark, ns);
     *ns = b->ns - a->ns;
     return PB_OK;
 }
