@@ -3,8 +3,8 @@ set border 0
 set grid noxtics noytics
 set xrange [0.5:NSITES+0.5]
 set yrange [-0.5:NLAYERS-0.5]
-unset xtics
-set for [i=1:NSITES] xtics add (SITE[i] i)
+set xtics (SITE[1] 1)
+set for [i=2:NSITES] xtics add (SITE[i] i)
 set xtics scale 0 textcolor rgb INK
 if (WIDEST * NSITES * 11 > 480) set xtics rotate by 30 right
 set ytics scale 0 textcolor rgb INK

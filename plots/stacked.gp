@@ -2,8 +2,8 @@
 set lmargin at screen (WIDEST * 9.5 + 20) / W
 set rmargin at screen 0.98
 set border 1
-unset ytics
-set for [i=1:N] ytics add (LABEL[i] i)
+set ytics (LABEL[1] 1)
+set for [i=2:N] ytics add (LABEL[i] i)
 set ytics scale 0 textcolor rgb INK
 set yrange [N+0.6:0.4]
 set xrange [0:XHIGH]

@@ -245,6 +245,11 @@ static void main_table(const rp_chapter *m, rp_doc *doc) {
            "that the "
            "number does not exist for this row: methods that cannot be merged, runs that did not "
            "finish.");
+    if (m->tokens)
+        rp_add(doc, RP_TEXT,
+               "This is text completion, not classification: accuracy is the share of target "
+               "tokens whose most likely token is the right one, and NLL is a mean over target "
+               "tokens.");
 }
 
 /* ---- notes ---- */

@@ -370,6 +370,8 @@ done:
 
 /* ---- warnings ---- */
 
+#define MANY_CUT 0.02 /* share of the examples from which a reader must know */
+
 /* Paths in which the runs of a row differ from its first one, the seed apart. */
 static pb_status row_drift(const pb_row *row, pb_text *out) {
     pb_status status = PB_OK;
@@ -443,6 +445,13 @@ static pb_status automatic_warnings(const rp_chapter *m, rp_doc *doc, int *said)
                "care. They "
                "differ in: %s.",
                t.data);
+        ++*said;
+    }
+    if (m->cut > MANY_CUT * m->examples) {
+        rp_add(doc, RP_ITEM,
+               "%.0f of %.0f examples (%.0f %%) were longer than the length limit and were cut; a "
+               "larger max_len keeps more of them.",
+               m->cut, m->examples, 100 * m->cut / m->examples);
         ++*said;
     }
     if (m->c->n_duplicates) {

@@ -74,6 +74,23 @@ static int leader(const rp_chapter *m, size_t offset, int sign, bool with_head) 
     return best;
 }
 
+static void read_data(rp_chapter *m, const pb_json *data) {
+    static const char *const splits[] = {"train", "valid", "test"};
+    double share = number_at(data, "majority"), classes = number_at(data, "classes");
+    const pb_json *task = pb_json_get(data, "task");
+    if (share > 0 && share <= 1) m->majority = share;
+    if (classes > 0 && classes < 1e6) m->classes = (int)classes;
+    if (cJSON_IsString(task)) m->tokens = strcmp(task->valuestring, "classify") != 0;
+    m->cut = m->examples = 0;
+    for (int i = 0; i < 3; i++) {
+        double cut = number_at(pb_json_get(data, "truncated"), splits[i]),
+               all = number_at(pb_json_get(data, "splits"), splits[i]);
+        if (!(cut >= 0 && cut <= all)) continue;
+        m->cut += cut;
+        m->examples += all;
+    }
+}
+
 static pb_status make(const pb_chapter *c, const char *wanted, rp_chapter *m) {
     m->c = c;
     m->majority = NAN;
@@ -83,12 +100,9 @@ static pb_status make(const pb_chapter *c, const char *wanted, rp_chapter *m) {
     for (int k = 0, next = 0; k < 2 * c->n_rows; k++) { /* rows with results first */
         int i = k % c->n_rows;
         if ((c->rows[i].n_ok > 0) != (k < c->n_rows)) continue;
-        const pb_json *data = pb_row_example(&c->rows[i])->dataset;
-        double share = number_at(data, "majority"), classes = number_at(data, "classes");
+        read_data(m, pb_row_example(&c->rows[i])->dataset);
         fill_row(&m->rows[next], &c->rows[i]);
         m->rows[next++].colour = pb_row_colour(c, i);
-        if (share > 0 && share <= 1) m->majority = share;
-        if (classes > 0 && classes < 1e6) m->classes = (int)classes;
     }
     m->baseline = find_baseline(m, wanted);
     for (int i = 0; i < m->n_rows; i++) {

@@ -25,7 +25,9 @@ typedef struct rp_chapter {
     int baseline, best, fastest,
         least; /* rows, -1 when there is none; head-only rows compete in quality alone */
     double majority;
-    int classes; /* 0 when unknown */
+    int classes;          /* 0 when unknown */
+    bool tokens;          /* no classification: quality is counted over target tokens */
+    double cut, examples; /* examples cut to the length limit, of how many; 0 when unknown */
     pb_figure *figures;
     int n_figures;
     char figure_path[96]; /* "plots/" */

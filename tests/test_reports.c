@@ -112,6 +112,17 @@ static bool gnuplot_is_here(void) {
     return here;
 }
 
+/* The axis of a bar figure names its rows and shows no numbers between them: labels of that axis,
+ * and no others, end at their place. */
+static void assert_rows_alone(const char *out, const char *figure, int rows) {
+    char name[96];
+    snprintf(name, sizeof name, "plots/%s.svg", figure);
+    char *svg = read_text(out, name);
+    assert_has(svg, ">LoRA r8<");
+    ck_assert_msg(count(svg, "text-anchor=\"end\"") == rows, "%s has stray tics", figure);
+    free(svg);
+}
+
 /* ---- whole reports ---- */
 
 START_TEST(report_of_every_kind_of_run_is_whole) {
@@ -270,6 +281,50 @@ START_TEST(missing_metrics_leave_dashes) {
     assert_lacks(csv, "nan");
     free(html);
     free(csv);
+    free(root);
+}
+END_TEST
+
+/* A decoder's task: what accuracy means there is said, and that most texts did not fit. */
+START_TEST(completion_is_told_from_classification) {
+    char *root = pb_test_dir();
+    bool no_plots;
+    pb_record r;
+    pb_synthetic run = {.suite = "quick",
+                        .method = "lora",
+                        .label = "LoRA r8",
+                        .seed = 1,
+                        .accuracy = 0.3,
+                        .nll = 3,
+                        .step_s = 0.1,
+                        .peak_mb = 300,
+                        .trainable = 1000,
+                        .steps = 8,
+                        .examples = 50};
+    pb_assert_ok(pb_synthetic_suite(root, "quick", 1));
+    report(root, root, &no_plots);
+    char *html = read_text(root, "report.html");
+    assert_lacks(html, "target tokens");
+    assert_lacks(html, "longer than the length limit");
+    free(html);
+    free(root);
+    root = pb_test_dir();
+    pb_assert_ok(pb_synthetic_record(&run, &r));
+    cJSON_DeleteItemFromObjectCaseSensitive(r.dataset, "majority");
+    cJSON_DeleteItemFromObjectCaseSensitive(r.dataset, "classes");
+    pb_json_add_str(r.dataset, "task", "complete");
+    pb_json *cut = pb_json_add_object(r.dataset, "truncated");
+    pb_json_add_i64(cut, "train", 4070);
+    pb_json_add_i64(cut, "valid", 994);
+    pb_json_add_i64(cut, "test", 1989);
+    write_record(root, &r);
+    report(root, root, &no_plots);
+    html = read_text(root, "report.html");
+    assert_has(html, "accuracy is the share of target tokens");
+    assert_has(html, "7053 of 7096 examples (99 %) were longer than the length limit");
+    if (!no_plots) assert_rows_alone(root, "memory_by_purpose", 1);
+    if (!no_plots) assert_rows_alone(root, "time_by_phase", 1);
+    free(html);
     free(root);
 }
 END_TEST
@@ -527,6 +582,7 @@ int main(void) {
     tcase_add_test(t, nothing_to_report_is_an_error);
     tcase_add_test(t, only_failed_runs_make_a_report_too);
     tcase_add_test(t, missing_metrics_leave_dashes);
+    tcase_add_test(t, completion_is_told_from_classification);
     tcase_add_test(t, chapters_are_kept_apart);
     tcase_add_test(t, hostile_text_stays_text);
     t = pb_test_case(s, "surroundings");
