@@ -154,6 +154,7 @@ static pb_status open_session(pb_lab *lab) {
                   .beta2 = 0.999,
                   .eps = 1e-8,
                   .weight_decay = 0.01,
+                  .clip = o->clip,
                   .steps = o->steps > 0 ? o->steps : 4},
         .seed = o->seed > 0 ? o->seed : 1,
         .accumulate = o->accumulate > 0 ? o->accumulate : 1,

@@ -23,6 +23,7 @@ typedef struct pb_lab_options {
     uint64_t seed;      /* 0 = 1 */
     int64_t steps;      /* 0 = 4 */
     double lr, dropout; /* lr 0 = 5e-3 */
+    double clip;        /* 0 = none */
     pb_optimizer optimizer;
     int64_t accumulate; /* 0 = 1 */
     int64_t fail_alloc;

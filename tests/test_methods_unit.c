@@ -1088,6 +1088,25 @@ START_TEST(the_seed_decides_the_initial_values) {
 }
 END_TEST
 
+/* N(0, 1/r^2): the same draws, scaled by the rank. */
+START_TEST(gaussian_factors_have_the_deviation_of_one_over_the_rank) {
+    enum { DRAWS = 2 * IN };
+    double a[2][4 * IN], sum = 0;
+    for (int k = 0; k < 2; k++) {
+        bench b;
+        bench_open(&b, PB_F64, "lora",
+                   k ? "{'rank': 4, 'init': 'gaussian'}" : "{'rank': 2, 'init': 'gaussian'}", 0);
+        host_of(&b, "layers.0.attn.q.lora_A", a[k]);
+        bench_close(&b);
+    }
+    for (int i = 0; i < DRAWS; i++) {
+        ck_assert(fabs(a[0][i] - 2 * a[1][i]) < 1e-12);
+        sum += 4 * a[0][i] * a[0][i];
+    }
+    ck_assert_msg(sum > 0.3 * DRAWS && sum < 2.5 * DRAWS, "variance %g of N(0,1)", sum / DRAWS);
+}
+END_TEST
+
 /* Layers of linear sites on a device that holds no weights: published counts. */
 typedef struct shape {
     const char *name;
@@ -1321,6 +1340,7 @@ int main(void) {
     tcase_add_test(t, a_bf16_parameter_has_an_f32_master_that_rounds_to_it);
     tcase_add_test(t, the_registry_knows_its_parameters);
     tcase_add_test(t, the_seed_decides_the_initial_values);
+    tcase_add_test(t, gaussian_factors_have_the_deviation_of_one_over_the_rank);
     tcase_add_test(t, trainable_counts_match_the_papers);
     t = pb_test_case(s, "configuration");
     tcase_add_loop_test(t, bad_parameters_are_refused_by_name, 0, N_REFUSALS);
