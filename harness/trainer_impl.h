@@ -68,6 +68,9 @@ pb_status pb_trainer_stopped(const pb_trainer *t, const char *doing);
 /* Validation, test and training subset of every variant; the best variant by validation stays
  * selected. trainer_quality.c */
 pb_status pb_trainer_quality(pb_trainer *t);
+/* The test split again with the adapter folded into 4-bit weights: its own quality, for requantising
+ * loses something. */
+pb_status pb_trainer_quality_merged(pb_trainer *t);
 /* Validation in the middle of training. */
 pb_status pb_trainer_curve_point(pb_trainer *t, int64_t step);
 /* Latency unmerged and merged, agreement of both, adapter file, profile by op. trainer_measure.c */

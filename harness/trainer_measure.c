@@ -85,6 +85,7 @@ static pb_status merged_passes(pb_trainer *t, latency *l) {
     double worst = 0.0;
     PB_RETURN(method->merge(s->self, s->dev));
     PB_RETURN(time_passes(t, l, "merged", l->loss[1]));
+    PB_RETURN(pb_trainer_quality_merged(t));
     PB_RETURN(method->unmerge(s->self, s->dev));
     for (int64_t i = 0; i < l->targets; i++)
         worst = fmax(worst, fabs(l->loss[0][i] - l->loss[1][i]));

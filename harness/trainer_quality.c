@@ -117,6 +117,11 @@ pb_status pb_trainer_quality(pb_trainer *t) {
                                   : PB_OK;
 }
 
+pb_status pb_trainer_quality_merged(pb_trainer *t) {
+    if (!t->session.spec.model.storage.quantised) return PB_OK;
+    return evaluate_and_record(t, PB_TEST, 0, "@weights=merged");
+}
+
 pb_status pb_trainer_curve_point(pb_trainer *t, int64_t step) {
     const pb_method *method = t->run->method;
     void *self = t->session.self;

@@ -15,7 +15,7 @@ static pb_status no_f64(const char *op) {
 }
 
 typedef struct dora_ws {
-    float *wa, *aa; /* [out,r], [r,r] */
+    float *wa, *aa, *b; /* [out,r], [r,r], [out,r]: B in f32 */
     void *slab;     /* decoded rows of W */
     void *scratch;
     int64_t slab_rows;
@@ -32,12 +32,13 @@ static dora_ws dora_layout(const pb_device *dev, const pb_dora_norm_args *a, cha
     size_t wa = pb_align64((size_t)(out * r) * sizeof(float)),
            aa = pb_align64((size_t)(r * r) * sizeof(float));
     size_t slab = pb_align64((size_t)(w.slab_rows * in * size));
-    w.bytes = wa + aa + slab + pb_cpu_gemm_workspace(dev);
+    w.bytes = wa + aa + wa + slab + pb_cpu_gemm_workspace(dev);
     if (base != NULL) {
         w.wa = (float *)(void *)base;
         w.aa = (float *)(void *)(base + wa);
-        w.slab = base + wa + aa;
-        w.scratch = base + wa + aa + slab;
+        w.b = (float *)(void *)(base + wa + aa);
+        w.slab = base + wa + aa + wa;
+        w.scratch = base + wa + aa + wa + slab;
     }
     return w;
 }
@@ -80,15 +81,22 @@ static pb_status weight_times_at(pb_cpu *cpu, const pb_dora_norm_args *a, const 
     return PB_OK;
 }
 
-static void dora_row(const pb_dora_norm_args *a, const dora_ws *w, int64_t j, int64_t r) {
-    double s = a->scale, cross = 0.0, square = 0.0;
+/* b_j . (W A^T)_j and b_j (A A^T) b_j^T, b_j given in f32. */
+static void dora_sums(const float *b, const float *wa, const float *aa, int64_t r, double *cross,
+                      double *square) {
+    *cross = *square = 0.0;
     for (int64_t k = 0; k < r; k++) {
-        double b = (double)pb_cpu_get1(a->b, j * a->b.stride + k), row = 0.0;
-        for (int64_t i = 0; i < r; i++)
-            row += (double)pb_cpu_get1(a->b, j * a->b.stride + i) * (double)w->aa[k * r + i];
-        cross += b * (double)w->wa[j * r + k];
-        square += b * row;
+        double row = 0.0;
+        for (int64_t i = 0; i < r; i++) row += (double)b[i] * (double)aa[k * r + i];
+        *cross += (double)b[k] * (double)wa[k];
+        *square += (double)b[k] * row;
     }
+}
+
+static void dora_row(const pb_dora_norm_args *a, const dora_ws *w, int64_t j, int64_t r) {
+    double s = a->scale, cross, square;
+    const float *b = pb_cpu_in(a->b, j * a->b.stride, r, w->b + j * r);
+    dora_sums(b, w->wa + j * r, w->aa, r, &cross, &square);
     double n2 = (double)((const float *)a->w2.data)[j] + 2.0 * s * cross + s * s * square;
     float n = (float)sqrt(n2 > 0.0 ? n2 : (n2 <= 0.0 ? 0.0 : n2)); /* NaN passes */
     ((float *)a->n.data)[j] = n;

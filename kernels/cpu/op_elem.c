@@ -104,7 +104,7 @@ static pb_status scale_cols_run(pb_device *dev, const void *args, void *ws) {
 
 /* --- y[j] += sum_n a b / div ----------------------------------------------------------------- */
 
-#define DOT_COLS 64 /* columns of one task: rows are read in segments of 128 or 256 bytes */
+#define DOT_COLS 512 /* most columns of one task. Columns are independent: their split may follow the threads */
 #define DOT_ROWS 32 /* rows summed before their sum joins the total: keeps rounding errors apart \
                      */
 
@@ -138,11 +138,13 @@ static pb_status coldot_run(pb_device *dev, const void *args, void *ws) {
     pb_cpu *cpu = pb_cpu_of(dev);
     (void)ws;
     if (a->y.dtype == PB_F64) return no_f64("coldot");
-    int64_t cols = pb_cols(a->a), pieces = pb_ceil_div(cols, DOT_COLS);
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->a));
+    int64_t cols = pb_cols(a->a);
+    int64_t width = pb_min64(DOT_COLS, pb_ceil_div(pb_ceil_div(cols, threads), 32) * 32);
+    int64_t pieces = pb_ceil_div(cols, width);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < pieces; i++)
-        coldot_cols(a, i * DOT_COLS, pb_min64(DOT_COLS, cols - i * DOT_COLS));
+        coldot_cols(a, i * width, pb_min64(width, cols - i * width));
     return PB_OK;
 }
 
