@@ -615,7 +615,7 @@ int main(void) {
     tcase_add_loop_test(runs, a_run_gives_a_complete_record, 0, 4 * pb_method_registry_count);
     tcase_add_test(runs, training_learns_the_task);
     tcase_add_test(runs, every_variant_is_evaluated_and_the_best_is_the_headline);
-    tcase_add_test(XX, a_merge_into_4_bits_has_its_own_quality);
+    tcase_add_test(runs, a_merge_into_4_bits_has_its_own_quality);
     tcase_add_test(runs, a_diverging_run_says_where);
     tcase_add_test(runs, a_signal_ends_the_run_with_what_it_has);
     tcase_add_test(runs, too_little_memory_is_an_oom_record);
