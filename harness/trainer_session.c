@@ -8,17 +8,13 @@
 #include <stdlib.h>
 
 pb_tensor pb_first(pb_tensor vector, int64_t n) {
-    PB_ASSERT(vector.ndim == 1 && n <= vector.dim[0]);
-    vector.dim[0] = n;
-    vector.stride = n;
-    return vector;
+    PB_ASSERT(vector.ndim == 1);
+    return pb_rows_of(vector, 0, n);
 }
 
 static pb_tensor element(pb_tensor vector, int64_t i) {
-    PB_ASSERT(vector.ndim == 1 && i < vector.dim[0]);
-    pb_tensor t = pb_first(vector, 1);
-    t.data = (char *)vector.data + (size_t)i * pb_dtype_size(vector.dtype);
-    return t;
+    PB_ASSERT(vector.ndim == 1);
+    return pb_rows_of(vector, i, 1);
 }
 
 pb_pass pb_session_eval_pass(const pb_session *s) {
