@@ -268,6 +268,31 @@ START_TEST(a_merge_into_4_bits_has_its_own_quality) {
 }
 END_TEST
 
+/* After training: a rank for every matrix, together the budget. */
+START_TEST(adalora_reports_the_rank_of_every_matrix) {
+    for (int model = 0; model < PB_LAB_MODELS; model++) {
+        pb_run_config run = pb_lab_run(&world, (pb_lab_model)model, "adalora");
+        pb_record r;
+        int sites = model == PB_LAB_BERT ? 2 * 6 : 2 * 7, n = 0, total = 0, least = 99, most = 0;
+        pb_lab_execute(&world, &run, &r);
+        ck_assert_msg(r.status == PB_RUN_OK, "%s", r.reason);
+        const pb_json *ranks = pb_json_get(r.report, "ranks");
+        for (const pb_json *e = ranks != NULL ? ranks->child : NULL; e != NULL; e = e->next, n++) {
+            ck_assert_msg(strncmp(e->string, "layers.", 7) == 0, "%s", e->string);
+            total += e->valueint;
+            if (e->valueint < least) least = e->valueint;
+            if (e->valueint > most) most = e->valueint;
+        }
+        ck_assert_int_eq(n, sites);
+        ck_assert_int_eq(total, pb_json_get(r.report, "rank_total")->valueint);
+        ck_assert_msg(total <= 8 * sites && total > 7 * sites, "%d triplets, budget %d", total,
+                      8 * sites);
+        ck_assert_msg(least < most && most <= 12, "ranks from %d to %d", least, most);
+        pb_record_free(&r);
+    }
+}
+END_TEST
+
 START_TEST(a_diverging_run_says_where) {
     pb_run_config run = pb_lab_run(&world, PB_LAB_BERT, "full");
     pb_record r;
@@ -616,6 +641,7 @@ int main(void) {
     tcase_add_test(runs, training_learns_the_task);
     tcase_add_test(runs, every_variant_is_evaluated_and_the_best_is_the_headline);
     tcase_add_test(runs, a_merge_into_4_bits_has_its_own_quality);
+    tcase_add_test(runs, adalora_reports_the_rank_of_every_matrix);
     tcase_add_test(runs, a_diverging_run_says_where);
     tcase_add_test(runs, a_signal_ends_the_run_with_what_it_has);
     tcase_add_test(runs, too_little_memory_is_an_oom_record);
