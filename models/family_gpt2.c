@@ -4,7 +4,18 @@
  */
 #include "models/family.h"
 
+/* Scores are always divided by the root of the head's width, in every layer alike. */
+static pb_status usual_scores(const pb_json *o, const char *where) {
+    bool scaled = true, by_layer = false;
+    PB_RETURN(pb_config_bool(o, where, "scale_attn_weights", &scaled));
+    PB_RETURN(pb_config_bool(o, where, "scale_attn_by_inverse_layer_idx", &by_layer));
+    if (scaled && !by_layer) return PB_OK;
+    return PB_ERROR(PB_E_INPUT, "%s: %s is not supported", where,
+                    by_layer ? "scale_attn_by_inverse_layer_idx true" : "scale_attn_weights false");
+}
+
 static pb_status config(const pb_json *o, const char *where, pb_model_config *c) {
+    PB_RETURN(usual_scores(o, where));
     c->causal = true;
     c->biases = true;
     c->tied_head = true;

@@ -92,6 +92,11 @@ START_TEST(variants_read) {
                        "\"n_inner\":null,\"activation_function\":\"gelu_new\"}",
                        &c));
     ck_assert(c.FF == 32 && c.tied_head && c.biases && c.causal && !c.rope);
+    pb_assert_fails(
+        parse("{\"model_type\":\"gpt2\",\"scale_attn_by_inverse_layer_idx\":true}", &c),
+        PB_E_INPUT, "scale_attn_by_inverse_layer_idx true is not supported");
+    pb_assert_fails(parse("{\"model_type\":\"gpt2\",\"scale_attn_weights\":false}", &c), PB_E_INPUT,
+                    "scale_attn_weights false is not supported");
     pb_assert_ok(parse(
         "{\"model_type\":\"roberta\",\"vocab_size\":100,\"hidden_size\":12,\"num_hidden_layers\":3,"
         "\"num_attention_heads\":4,\"intermediate_size\":20,\"max_position_embeddings\":66,"
