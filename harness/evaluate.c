@@ -100,24 +100,18 @@ static pb_status add_examples(const pb_session *s, const pb_dataset *data, const
         e->nll[e->n] = nll / (double)n;
         e->correct[e->n] = (double)correct / (double)n;
         e->tokens[e->n++] = (double)n;
-        e->token_nll += nll;
-        e->token_correct += (double)correct;
+        e->mean_nll += nll; /* sums until finish() */
+        e->mean_correct += (double)correct;
     }
     return PB_OK;
 }
 
 static void finish(pb_eval *e) {
     double tokens = 0.0;
-    for (int64_t i = 0; i < e->n; i++) {
-        e->mean_nll += e->nll[i];
-        e->mean_correct += e->correct[i];
-        tokens += e->tokens[i];
-    }
+    for (int64_t i = 0; i < e->n; i++) tokens += e->tokens[i];
     if (e->n == 0) return;
-    e->mean_nll /= (double)e->n;
-    e->mean_correct /= (double)e->n;
-    e->token_nll /= tokens;
-    e->token_correct /= tokens;
+    e->mean_nll /= tokens;
+    e->mean_correct /= tokens;
 }
 
 static pb_status result_new(int64_t n, pb_eval *e) {

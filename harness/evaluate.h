@@ -11,8 +11,7 @@
 typedef struct pb_eval {
     int64_t n;
     double *id, *nll, *correct, *tokens; /* [n]; tokens: targets of the example */
-    double mean_nll, mean_correct;       /* over examples */
-    double token_nll, token_correct;     /* over target tokens; the same for classification */
+    double mean_nll, mean_correct; /* over targets: examples, or the tokens of a language model */
 } pb_eval;
 
 typedef struct pb_eval_options {

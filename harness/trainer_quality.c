@@ -17,12 +17,14 @@ static pb_status evaluate(pb_trainer *t, pb_split_id split, int64_t limit, pb_ev
 /* "eval/test/nll" and its metric "quality/test/nll", with the variant's suffix ("" or "@rank=3").
  */
 static pb_status record_one(pb_trainer *t, const char *split, const char *what, const char *suffix,
-                            const double *values, int64_t n) {
+                            const double *values, int64_t n, double mean) {
     char sample[96], metric[96];
     snprintf(sample, sizeof sample, "eval/%s/%s%s", split, what, suffix);
     snprintf(metric, sizeof metric, "quality/%s/%s%s", split,
              strcmp(what, "nll") == 0 ? "nll" : "accuracy", suffix);
     PB_RETURN(pb_record_sample(t->record, sample, values, n));
+    /* Over tokens: from two samples, the values and how many tokens each stands for. */
+    if (t->assets->config.causal) return pb_record_known(t->record, metric, mean, n);
     return pb_record_derived(t->record, metric, "mean", sample);
 }
 
@@ -31,8 +33,8 @@ static pb_status record_split(pb_trainer *t, pb_split_id id, const char *suffix,
     char tag[96];
     if (e->n == 0)
         return pb_record_warn(t->record, "the %s split has no example to evaluate", split);
-    PB_RETURN(record_one(t, split, "nll", suffix, e->nll, e->n));
-    PB_RETURN(record_one(t, split, "correct", suffix, e->correct, e->n));
+    PB_RETURN(record_one(t, split, "nll", suffix, e->nll, e->n, e->mean_nll));
+    PB_RETURN(record_one(t, split, "correct", suffix, e->correct, e->n, e->mean_correct));
     if (suffix[0] != 0) return PB_OK;
     snprintf(tag, sizeof tag, "eval/%s/id", split);
     PB_RETURN(pb_record_sample(t->record, tag, e->id, e->n));
@@ -40,7 +42,7 @@ static pb_status record_split(pb_trainer *t, pb_split_id id, const char *suffix,
     snprintf(tag, sizeof tag, "eval/%s/tokens", split);
     PB_RETURN(pb_record_sample(t->record, tag, e->tokens, e->n));
     snprintf(tag, sizeof tag, "quality/%s/perplexity", split);
-    double perplexity = exp(e->token_nll);
+    double perplexity = exp(e->mean_nll);
     if (!isfinite(perplexity))
         return pb_record_warn(t->record, "the %s perplexity overflows", split);
     return pb_record_known(t->record, tag, perplexity, e->n);

@@ -34,6 +34,60 @@ static bool agree(double a, double b) {
     return fabs(a - b) <= 1e-9 * fmax(fabs(a), fabs(b));
 }
 
+/* The last n values, or their sum weighted; NaN when there are fewer. */
+static double tail_sum(const pb_sample *s, const pb_sample *weights, int64_t n) {
+    double sum = 0;
+    if (!s || !s->values || s->n < n || (weights && (!weights->values || weights->n != s->n)))
+        return NAN;
+    for (int64_t i = s->n - n; i < s->n; i++)
+        sum += s->values[i] * (weights ? weights->values[i] : 1);
+    return sum;
+}
+
+/* quality/SPLIT/{nll,accuracy,perplexity}[@variant] of a language model: means over tokens. */
+static double expected_quality(const pb_record *r, const char *tag) {
+    char split[16], what[16], name[96];
+    int used = 0;
+    if (sscanf(tag, "quality/%15[a-z]/%15[a-z]%n", split, what, &used) != 2) return NAN;
+    bool accuracy = strcmp(what, "accuracy") == 0, perplexity = strcmp(what, "perplexity") == 0;
+    if (!accuracy && !perplexity && strcmp(what, "nll") != 0) return NAN;
+    snprintf(name, sizeof name, "eval/%s/tokens", split);
+    const pb_sample *tokens = pb_record_find_sample(r, name);
+    snprintf(name, sizeof name, "eval/%s/%s%.60s", split, accuracy ? "correct" : "nll", tag + used);
+    const pb_sample *values = pb_record_find_sample(r, name);
+    if (!tokens || !values) return NAN;
+    double mean = tail_sum(values, tokens, values->n) / tail_sum(tokens, NULL, tokens->n);
+    return perplexity ? exp(mean) : mean;
+}
+
+/* A metric that more than one sample, or the memory table, gives; NaN when it is none of these. */
+static double expected_value(const pb_record *r, const char *tag) {
+    const pb_sample *step = pb_record_find_sample(r, "time/step"),
+                    *warmup = pb_record_find_sample(r, "time/step/warmup");
+    int64_t n = step ? step->n : 0;
+    if (strcmp(tag, "time/train/total") == 0)
+        return tail_sum(step, NULL, n) + (warmup ? tail_sum(warmup, NULL, warmup->n) : 0);
+    const char *rate = strcmp(tag, "time/train/examples_per_s") == 0 ? "step/examples"
+                       : strcmp(tag, "time/train/tokens_per_s") == 0 ? "step/tokens"
+                                                                     : NULL;
+    if (rate)
+        return tail_sum(pb_record_find_sample(r, rate), NULL, n) / tail_sum(step, NULL, n);
+    for (int i = 0; i < r->n_memory && strcmp(tag, "memory/peak/total") == 0; i++)
+        if (strcmp(r->memory[i].tag, "total") == 0) return (double)r->memory[i].peak;
+    return expected_quality(r, tag);
+}
+
+static void check_unsourced(const pb_record *r, int i, findings *f) {
+    const pb_metric *m = &r->metrics[i];
+    char found[PB_F64_CHARS], expected[PB_F64_CHARS];
+    double value = expected_value(r, m->tag);
+    if (isnan(value) || agree(m->value, value)) return;
+    pb_format_f64(found, m->value);
+    pb_format_f64(expected, value);
+    finding(f, "metrics[%d] (%s): %s, but the samples and the memory table give %s", i, m->tag,
+            found, expected);
+}
+
 static void check_metrics(const pb_record *r, findings *f) {
     for (int i = 0; i < r->n_metrics; i++) {
         const pb_metric *m = &r->metrics[i];
@@ -47,6 +101,7 @@ static void check_metrics(const pb_record *r, findings *f) {
         if (info && info->better != m->better)
             finding(f, "metrics[%d] (%s): better is %+d, expected %+d", i, m->tag, m->better,
                     info->better);
+        if (!*m->from) check_unsourced(r, i, f);
         if (!pb_from_split(m->from, how, &source)) continue;
         const pb_sample *s = pb_record_find_sample(r, source);
         if (!s || (s->n && !s->values)) continue; /* said already */

@@ -52,7 +52,9 @@ static void add_line(pb_text *t, pb_lab_model model, uint64_t stream, uint64_t i
     if (model == PB_LAB_BERT) {
         pb_text_add(t, "\", \"label\": \"label %d\"}\n", (int)label);
     } else {
-        pb_text_add(t, "\", \"completion\": \"%s %s\"}\n", first, first);
+        bool longer = i % 3 == 0; /* means over tokens and over examples must differ */
+        pb_text_add(t, "\", \"completion\": \"%s %s%s%s\"}\n", first, first, longer ? " " : "",
+                    longer ? first : "");
     }
 }
 

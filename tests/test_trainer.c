@@ -204,6 +204,47 @@ START_TEST(a_run_gives_a_complete_record) {
 }
 END_TEST
 
+/* Means over tokens, not over examples; and what follows from more than one sample is verified. */
+START_TEST(language_models_are_measured_per_token) {
+    static const char *const tags[] = {
+        "quality/test/nll",      "quality/valid/accuracy",    "quality/test/perplexity",
+        "time/train/total",      "time/train/examples_per_s", "time/train/tokens_per_s",
+        "memory/peak/total",     "quality/test/nll@rank=1"};
+    pb_run_config run = pb_lab_run(&world, PB_LAB_LLAMA, "dylora");
+    pb_record r;
+    pb_lab_execute(&world, &run, &r);
+    ck_assert_int_eq(r.status, PB_RUN_OK);
+    const pb_sample *nll = pb_record_find_sample(&r, "eval/test/nll"),
+                    *tokens = pb_record_find_sample(&r, "eval/test/tokens");
+    double sum = 0, n = 0, plain = 0;
+    for (int64_t i = 0; i < nll->n; i++) {
+        sum += nll->values[i] * tokens->values[i];
+        n += tokens->values[i];
+        plain += nll->values[i] / (double)nll->n;
+    }
+    ck_assert_double_eq_tol(metric(&r, "quality/test/nll"), sum / n, 1e-12);
+    ck_assert_double_eq_tol(metric(&r, "quality/test/perplexity"), exp(sum / n), 1e-9);
+    ck_assert_msg(fabs(plain - sum / n) > 1e-6, "examples of equal length prove nothing");
+    for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++) {
+        char *root = pb_test_dir();
+        pb_metric *m = NULL;
+        int bad = 0;
+        for (int k = 0; k < r.n_metrics; k++)
+            if (strcmp(r.metrics[k].tag, tags[i]) == 0) m = &r.metrics[k];
+        ck_assert_msg(m != NULL, "no %s", tags[i]);
+        double value = m->value;
+        m->value *= 1.001;
+        pb_assert_ok(pb_record_write(&r, root));
+        m->value = value;
+        ck_assert_msg(pb_records_verify(root, NULL, NULL, &bad) == PB_E_CHECK && bad == 1, "%s",
+                      tags[i]);
+        free(root);
+    }
+    assert_verifies(&r);
+    pb_record_free(&r);
+}
+END_TEST
+
 START_TEST(training_learns_the_task) {
     pb_run_config run = pb_lab_run(&world, PB_LAB_BERT, "lora");
     pb_record r;
@@ -638,6 +679,7 @@ int main(void) {
     tcase_add_test(parts, adamw8_keeps_small_tensors_in_32_bits);
     tcase_add_checked_fixture(runs, make_world, free_world);
     tcase_add_loop_test(runs, a_run_gives_a_complete_record, 0, 4 * pb_method_registry_count);
+    tcase_add_test(runs, language_models_are_measured_per_token);
     tcase_add_test(runs, training_learns_the_task);
     tcase_add_test(runs, every_variant_is_evaluated_and_the_best_is_the_headline);
     tcase_add_test(runs, a_merge_into_4_bits_has_its_own_quality);
