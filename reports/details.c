@@ -147,11 +147,11 @@ static void variant_table(const rp_chapter *m, rp_doc *doc) {
                   strncmp(r->metrics[k].tag, "quality/test/accuracy@", 22) == 0;
     }
     if (!any) return;
-    rp_add(doc, RP_HEADING, "One training, several ranks");
+    rp_add(doc, RP_HEADING, "One training, several forms");
     rp_add(doc, RP_TEXT,
-           "DyLoRA trains all ranks at once; the same adapter, cut to fewer ranks, was evaluated "
-           "without further "
-           "training.");
+           "The same trained weights, evaluated in other forms without further training: rank = an "
+           "adapter that was trained for all ranks at once, cut to this one; weights = merged: an "
+           "adapter folded into a 4-bit base, which is quantised again and loses a part of it.");
     rp_add_table(doc);
     rp_column_add(doc, "Row", false, NULL);
     rp_column_add(doc, "Variant", true, NULL);
