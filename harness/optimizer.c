@@ -94,7 +94,10 @@ static pb_status add_all(pb_optim *o) {
         bool small = o->config.kind == PB_OPT_ADAMW || pb_numel(p->master) < PB_MIN_8BIT_ELEMENTS;
         PB_RETURN(small ? add_item(o, p) : add_item8(o, p));
     }
-    if (o->n_grads == 0) return PB_ERROR(PB_E_INPUT, "nothing to train: no parameter is trainable");
+    /* No bad input: a suite for any model may hold a row that does not apply to this one. */
+    if (o->n_grads == 0)
+        return PB_ERROR(PB_E_UNSUPPORTED,
+                        "nothing to train: no parameter is trainable (a decoder has no task head)");
     return PB_OK;
 }
 

@@ -27,7 +27,8 @@ void pb_asset_cache_free(pb_asset_cache *cache);
 /* Set-up and a step of every row on a plan device: PB_E_INPUT, with the suite's file and the row,
  * for what every one of its runs would refuse (weights that do not fit their configuration, a rank
  * above its matrix, a target that matches nothing, a task that the model cannot learn). Whatever
- * else may happen is left to the runs. Starts no thread. */
+ * else may happen is left to the runs (a row with nothing to train on this model is a failed row).
+ * Starts no thread. */
 pb_status pb_suite_rehearse(const pb_suite *suite, const pb_asset_cache *cache, int threads);
 
 typedef pb_status (*pb_run_function)(const pb_run_config *run, const pb_assets *assets,

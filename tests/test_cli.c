@@ -17,6 +17,7 @@
 #include "harness/cli.h"
 #include "plots/plots.h"
 #include "results/record.h"
+#include "tests/lab.h"
 #include "tests/support.h"
 #include "tests/tiny_suite.h"
 
@@ -370,6 +371,31 @@ START_TEST(what_a_run_would_refuse_is_refused_before) {
 }
 END_TEST
 
+/* A decoder has no head to train alone: that row fails, the others are measured. */
+START_TEST(a_row_that_does_not_apply_is_a_row) {
+    home h = settle("decoder");
+    pb_text lines = {0};
+    char *model = pb_path_join(h.dir, "decoder"), *texts = pb_path_join(h.dir, "prompts");
+    char *vocabulary = pb_tiny_read(h.dir, "model/vocab.txt");
+    for (int i = 0; i < 40; i++)
+        pb_text_add(&lines, "{\"prompt\": \"a %c\", \"completion\": \"b c\"}\n", 'a' + i % 26);
+    pb_assert_ok(pb_make_dirs(texts));
+    pb_lab_write_model(PB_LAB_LLAMA, model);
+    pb_tiny_write(model, "vocab.txt", vocabulary);
+    pb_tiny_write(texts, "train.jsonl", lines.data);
+    edit(&h, "tiny.json", "{\"label\": \"full\"",
+         "{\"label\": \"head\", \"method\": \"head\", \"lr\": 1e-3},\n  {\"label\": \"full\"");
+    expect(TINY(h, "--no-report", "--model", model, "--data", texts, "--seeds", "1"), 1, "1 failed",
+           "head, seed 1: failed: nothing to train");
+    ck_assert_int_eq(records_of(h.out, PB_RUN_FAILED), 1);
+    pb_text_free(&lines);
+    free(vocabulary);
+    free(texts);
+    free(model);
+    leave(&h);
+}
+END_TEST
+
 START_TEST(dry_run_predicts_and_trains_nothing) {
     home h = settle("dry");
     expect(TINY(h, "--dry-run"), 0, "optimizer", NULL);
@@ -575,6 +601,7 @@ int main(void) {
     tcase_add_test(t, equal_seeds_give_equal_samples);
     tcase_add_test(t, a_report_and_plots_follow);
     tcase_add_test(t, what_a_run_would_refuse_is_refused_before);
+    tcase_add_test(t, a_row_that_does_not_apply_is_a_row);
     tcase_add_test(t, dry_run_predicts_and_trains_nothing);
     tcase_add_test(t, a_budget_that_is_too_small_is_a_row);
     tcase_add_test(t, overrides_have_their_own_folder);
