@@ -4,7 +4,9 @@
 #include <omp.h>
 #include <stdlib.h>
 
-#define PRIM_ARGS 5             /* a, b, c, bias, scratch */
+#include "kernels/cpu/cpu_dnnl.h"
+
+#define PRIM_ARGS 6             /* a, b, c, bias, scratch, scale */
 #define PRIMS_MAX 1024          /* then the cache starts anew */
 #define PIECE (8.0 * (1 << 20)) /* multiply-adds worth a piece of their own, */
 #define PIECES_MAX 64           /* up to this many pieces */
@@ -76,26 +78,44 @@ static dnnl_data_type_t dnnl_type(pb_dtype t) { return t == PB_BF16 ? dnnl_bf16 
 
 static bool describe(dnnl_memory_desc_t *md, int64_t rows, int64_t cols, pb_dtype type, int64_t ld,
                      bool trans) {
-    dnnl_dims_t dims = {rows, cols}, strides = {trans ? 1 : ld, trans ? ld : 1};
-    return dnnl_memory_desc_init_by_strides(md, 2, dims, dnnl_type(type), strides) == dnnl_success;
+    return pb_dnnl_matrix(md, rows, cols, dnnl_type(type), trans ? 1 : ld, trans ? ld : 1);
 }
 
-/* alpha scales the product with oneDNN's own bias, ours does not: with alpha the bias is added
- * afterwards. */
-static bool attributes(const pb_cpu_product *p, const dnnl_memory_desc_t *bias,
-                       dnnl_primitive_attr_t *out, int *bias_arg) {
+typedef struct descs {
+    dnnl_memory_desc_t a, b, c, bias, scale; /* scale: the argument for alpha, if there is one */
+} descs;
+
+static bool describe_all(const pb_cpu_product *p, descs *d) {
+    return describe(&d->a, p->m, p->k, p->ab, p->lda, p->ta) &&
+           describe(&d->b, p->k, p->n, p->ab, p->ldb, p->tb) &&
+           describe(&d->c, p->m, p->n, p->c, p->ldc, false) &&
+           (!p->bias || describe(&d->bias, 1, p->n, p->bias_dtype, p->n, false));
+}
+
+static void forget_all(descs *d) {
+    pb_dnnl_forget(&d->a);
+    pb_dnnl_forget(&d->b);
+    pb_dnnl_forget(&d->c);
+    pb_dnnl_forget(&d->bias);
+    pb_dnnl_forget(&d->scale);
+}
+
+/* Our bias is not scaled by alpha: where oneDNN scales its own, the bias is added afterwards. */
+static bool attributes(const pb_cpu_product *p, descs *d, dnnl_primitive_attr_t *out,
+                       int *bias_arg) {
     dnnl_primitive_attr_t attr = NULL;
     dnnl_post_ops_t ops = NULL;
-    bool late_bias = p->bias && p->alpha != 1.0f;
+    bool late_bias = PB_DNNL_SCALES_BIAS && p->bias && p->alpha != 1.0f;
     bool ok =
         dnnl_primitive_attr_create(&attr) == dnnl_success &&
         dnnl_post_ops_create(&ops) == dnnl_success &&
         dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user) == dnnl_success;
-    if (ok && p->alpha != 1.0f)
-        ok = dnnl_primitive_attr_set_output_scales(attr, 1, 0, &p->alpha) == dnnl_success;
-    if (ok && p->beta != 0.0f) ok = dnnl_post_ops_append_sum(ops, p->beta) == dnnl_success;
-    if (ok && late_bias)
-        ok = dnnl_post_ops_append_binary(ops, dnnl_binary_add, bias) == dnnl_success;
+    if (ok && p->alpha != 1.0f) ok = pb_dnnl_scale(attr, p->alpha, &d->scale);
+    if (ok && p->beta != 0.0f) ok = pb_dnnl_sum(ops, p->beta);
+    if (ok && late_bias) {
+        ok = dnnl_post_ops_append_binary(ops, dnnl_binary_add, pb_dnnl_look(&d->bias)) ==
+             dnnl_success;
+    }
     if (ok) ok = dnnl_primitive_attr_set_post_ops(attr, ops) == dnnl_success;
     if (ops != NULL) dnnl_post_ops_destroy(ops);
     if (!ok && attr != NULL) dnnl_primitive_attr_destroy(attr);
@@ -105,8 +125,7 @@ static bool attributes(const pb_cpu_product *p, const dnnl_memory_desc_t *bias,
     return ok;
 }
 
-static bool make_memories(pb_cpu *cpu, pb_cpu_prim *prim,
-                          const dnnl_memory_desc_t *const md[PRIM_ARGS]) {
+static bool make_memories(pb_cpu *cpu, pb_cpu_prim *prim, const pb_dnnl_view md[PRIM_ARGS]) {
     prim->threads = cpu->threads;
     prim->mem = calloc((size_t)cpu->threads, sizeof *prim->mem);
     if (prim->mem == NULL) return false;
@@ -123,31 +142,25 @@ static bool make_memories(pb_cpu *cpu, pb_cpu_prim *prim,
 
 /* False: oneDNN cannot, or wants too much scratch; the caller falls back. */
 static bool compile(pb_cpu *cpu, const pb_cpu_product *p, pb_cpu_prim *prim) {
-    dnnl_memory_desc_t a, b, c, bias;
-    dnnl_dims_t bias_dims = {1, p->n}, bias_strides = {p->n, 1};
+    descs d = {0};
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
-    dnnl_matmul_desc_t desc;
-    bool ok = describe(&a, p->m, p->k, p->ab, p->lda, p->ta) &&
-              describe(&b, p->k, p->n, p->ab, p->ldb, p->tb) &&
-              describe(&c, p->m, p->n, p->c, p->ldc, false) &&
-              dnnl_memory_desc_init_by_strides(&bias, 2, bias_dims, dnnl_type(p->bias_dtype),
-                                               bias_strides) == dnnl_success &&
-              attributes(p, &bias, &attr, &prim->bias_arg);
+    bool ok = describe_all(p, &d) && attributes(p, &d, &attr, &prim->bias_arg);
+    pb_dnnl_view a = pb_dnnl_look(&d.a), b = pb_dnnl_look(&d.b), c = pb_dnnl_look(&d.c);
+    pb_dnnl_view bias = pb_dnnl_look(&d.bias);
     if (ok) {
-        bool early = p->bias && prim->bias_arg == DNNL_ARG_BIAS;
-        ok = dnnl_matmul_desc_init(&desc, &a, &b, early ? &bias : NULL, &c) == dnnl_success &&
-             dnnl_primitive_desc_create(&pd, &desc, attr, cpu->engine, NULL) == dnnl_success;
+        bool late_bias = prim->bias_arg != DNNL_ARG_BIAS;
+        ok = pb_dnnl_matmul(&pd, cpu->engine, a, b, late_bias ? NULL : bias, c, attr);
     }
     if (ok) {
-        const dnnl_memory_desc_t *scratch =
-            dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
-        const dnnl_memory_desc_t *md[PRIM_ARGS] = {&a, &b, &c, p->bias ? &bias : NULL, scratch};
+        pb_dnnl_view scratch = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+        const pb_dnnl_view md[PRIM_ARGS] = {a, b, c, bias, scratch, pb_dnnl_look(&d.scale)};
         ok = scratch != NULL && dnnl_memory_desc_get_size(scratch) <= PB_CPU_SCRATCH &&
              dnnl_primitive_create(&prim->prim, pd) == dnnl_success && make_memories(cpu, prim, md);
     }
     if (pd != NULL) dnnl_primitive_desc_destroy(pd);
     if (attr != NULL) dnnl_primitive_attr_destroy(attr);
+    forget_all(&d);
     return ok;
 }
 
@@ -220,9 +233,10 @@ bool pb_cpu_prim_run(pb_cpu *cpu, pb_cpu_prim *prim, int thread, const void *a, 
     union {
         const void *in;
         void *out;
-    } at[PRIM_ARGS] = {{.in = a}, {.in = b}, {.out = c}, {.in = bias}, {.out = scratch}};
-    const int arg[PRIM_ARGS] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, prim->bias_arg,
-                                DNNL_ARG_SCRATCHPAD};
+    } at[PRIM_ARGS] = {{.in = a},    {.in = b},        {.out = c},
+                     {.in = bias}, {.out = scratch}, {.in = &prim->key.alpha}};
+    const int arg[PRIM_ARGS] = {DNNL_ARG_SRC,   DNNL_ARG_WEIGHTS,    DNNL_ARG_DST,
+                                prim->bias_arg, DNNL_ARG_SCRATCHPAD, PB_DNNL_ARG_SCALE};
     dnnl_exec_arg_t args[PRIM_ARGS];
     int n = 0;
     for (int i = 0; i < PRIM_ARGS; i++) {
