@@ -117,7 +117,7 @@ static pb_status read_length(const pb_json *o, const char *where, pb_run_config 
 static pb_status read_optimizer(const pb_json *o, const char *where, pb_run_config *r) {
     static const char *const schedules[] = {"linear", "cosine", "constant"};
     static const char *const optimizers[] = {"adamw", "adamw8"};
-    int schedule = r->schedule, optimizer = r->optimizer;
+    int schedule = (int)r->schedule, optimizer = (int)r->optimizer;
     PB_RETURN(pb_json_read_choice(o, where, "schedule", schedules, COUNT(schedules), &schedule));
     PB_RETURN(
         pb_json_read_choice(o, where, "optimizer", optimizers, COUNT(optimizers), &optimizer));
@@ -376,7 +376,7 @@ static pb_status read_method(const pb_json *o, const char *where, pb_run_config 
 static pb_status read_row(const pb_json *o, const char *where, pb_suite_row *row) {
     static const char *const keys[] = {"label", "method", "lr",   "params",
                                        "train", "dtype",  "seeds"};
-    int dtype = row->dtype;
+    int dtype = (int)row->dtype;
     if (!cJSON_IsObject(o)) return no_object(where);
     KEYS(o, where, keys);
     PB_RETURN(read_method(o, where, &row->run));
@@ -469,7 +469,7 @@ static pb_status check_overrides(const pb_suite_overrides *o) {
 
 static pb_status read_device_and_dtype(const pb_json *root, const pb_suite_overrides *over,
                                        const char *where, pb_suite_row *d) {
-    int dtype = d->dtype;
+    int dtype = (int)d->dtype;
     const char *device = d->run.device;
     PB_RETURN(
         pb_json_read_choice(root, where, "dtype", dtype_choices, COUNT(dtype_choices), &dtype));

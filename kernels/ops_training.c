@@ -58,7 +58,7 @@ static void check_adam(pb_check *c, int n, const void *items, double beta1, doub
 }
 
 /* Names the faulty item: a call may hold hundreds of tensors. */
-static void name_item(pb_check *c, int i, int before) {
+static void name_item(pb_check *c, int i, pb_status before) {
     if (c->status == PB_OK || before != PB_OK) return;
     char text[300];
     snprintf(text, sizeof text, "%s", pb_error_message());
@@ -70,7 +70,7 @@ void pb_check_adamw(pb_check *c, const void *args) {
     check_adam(c, a->n, a->items, a->beta1, a->beta2, a->eps, a->step);
     for (int i = 0; c->status == PB_OK && i < a->n; i++) {
         const pb_adamw_item *it = &a->items[i];
-        int before = c->status;
+        pb_status before = c->status;
         if (pb_check_vec(c, PB_ARG(it, w), MASTER, -1)) {
             unsigned m = PB_IS(it->w.dtype);
             int64_t n = pb_numel(it->w);
@@ -104,7 +104,7 @@ void pb_check_adamw8(pb_check *c, const void *args) {
     check_adam(c, a->n, a->items, a->beta1, a->beta2, a->eps, a->step);
     for (int i = 0; c->status == PB_OK && i < a->n; i++) {
         const pb_adamw8_item *it = &a->items[i];
-        int before = c->status;
+        pb_status before = c->status;
         if (pb_check_vec(c, PB_ARG(it, w), MASTER, -1)) {
             unsigned m = PB_IS(it->w.dtype), u8 = PB_IS(PB_U8);
             int64_t n = pb_numel(it->w), blocks = (n + 255) / 256;
@@ -145,7 +145,7 @@ void pb_check_grad_norm(pb_check *c, const void *args) {
     pb_check_true(c, a->max_norm >= 0.0, "max_norm >= 0");
     pb_check_apart(c, PB_ARG(a, norm), PB_ARG(a, coef));
     for (int i = 0; c->status == PB_OK && i < a->n; i++) {
-        int before = c->status;
+        pb_status before = c->status;
         pb_check_mat(c, "grads", a->grads[i], PB_IS(a->norm.dtype), -1, -1);
         name_item(c, i, before);
     }
