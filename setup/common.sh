@@ -13,11 +13,25 @@ MODEL_WEIGHTS_SHA256=53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab12
 
 say() { printf '%s\n' "$*" >&2; }
 
+has_package() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q '^install ok installed$'; }
+
 # need_packages NAME...: installs what is missing; without root prints the apt line and stops with 3.
+# "NAME?" is left out on releases that have no package of that name.
 need_packages() {
-    local missing=() package
+    local missing=() optional=() package
     for package in "$@"; do
-        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
+        has_package "${package%\?}" && continue
+        case $package in
+            *\?) optional+=("${package%\?}") ;;
+            *) missing+=("$package") ;;
+        esac
+    done
+    if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" -eq 0 ] && ! apt-get update -qq >&2; then
+        say "apt-get update failed. Check the network and the package sources, then try again."
+        exit 3
+    fi
+    for package in "${optional[@]}"; do
+        if apt-cache show "$package" >/dev/null 2>&1; then missing+=("$package"); fi
     done
     [ ${#missing[@]} -eq 0 ] && return 0
     if [ "$(id -u)" -ne 0 ]; then
@@ -26,8 +40,7 @@ need_packages() {
         exit 3
     fi
     say "Installing: ${missing[*]}"
-    if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-            "${missing[@]}"; } >&2; then
+    if ! DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2; then
         say "apt-get could not install them. Check the network and the package sources, then try again."
         exit 3
     fi
