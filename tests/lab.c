@@ -178,7 +178,7 @@ pb_status pb_lab_open(pb_lab *lab, const char *model_dir, const pb_lab_options *
     PB_TRY(make_batches(lab));
     PB_TRY(open_session(lab));
 done:
-    if (status == PB_E_INPUT && trains != NULL &&
+    if (status == PB_E_UNSUPPORTED && trains != NULL &&
         strstr(pb_error_message(), "nothing to train") != NULL) {
         *trains = false;
         pb_lab_close(lab);
