@@ -275,8 +275,8 @@ def fill_adapters(model):
             fill(p, 1000 + i, 0.3)
 
 
-def peft_lora(family, model, names, **kw):
-    config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=targets(family, names), lora_dropout=0.0, **kw)
+def peft_lora(family, model, names, alpha=ALPHA, **kw):
+    config = LoraConfig(r=RANK, lora_alpha=alpha, target_modules=targets(family, names), lora_dropout=0.0, **kw)
     peft = get_peft_model(model.base, config)
     return peft
 
@@ -312,10 +312,12 @@ def build(family, case):
     if case in ("lora", "rslora", "dora", "lora_qv", "lora_bias", "lora_bias_all"):
         names = all_names if case in ("lora", "rslora", "dora") else ["attn.q", "attn.v"]
         bias = {"lora_bias": "lora_only", "lora_bias_all": "all"}.get(case, "none")
-        model.base = peft_lora(family, model, names, use_rslora=case == "rslora", use_dora=case == "dora", bias=bias)
+        # rsLoRA's scale is alpha/2 here: the alpha of the others would make ten steps a chaotic path
+        alpha = ALPHA / 2 if case == "rslora" else ALPHA
+        model.base = peft_lora(family, model, names, alpha, use_rslora=case == "rslora", use_dora=case == "dora", bias=bias)
         fill_adapters(model)
         train_head(model)
-        params = {"rank": RANK, "alpha": ALPHA, "targets": target_globs(names)}
+        params = {"rank": RANK, "alpha": alpha, "targets": target_globs(names)}
         if case == "rslora":
             params["rslora"] = True
         if bias != "none":
