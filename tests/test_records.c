@@ -498,8 +498,10 @@ START_TEST(concurrent_writers_leave_one_whole_record) {
         ck_assert_int_ge(pids[i], 0);
         if (pids[i] == 0) {
             pb_record *r = make(&small);
-            for (int s = 0; s < r->n_samples; s++) /* every writer has other numbers */
+            for (int s = 0; s < r->n_samples; s++) { /* every writer has other numbers */
+                if (strcmp(r->samples[s].tag, "time/step") == 0) continue; /* the total's source */
                 for (int64_t k = 0; k < r->samples[s].n; k++) r->samples[s].values[k] += i;
+            }
             for (int m = 0; m < r->n_metrics; m++) r->metrics[m].from[0] = 0;
             pb_status status = pb_record_write(r, root);
             drop(r);
