@@ -268,6 +268,9 @@ static pb_status load_folder(const char *dir, pb_texts *out) {
         }
     pb_sha256_end(sha, out->sha256);
     sha = NULL;
+    if (out->task == PB_TASK_CLASSIFY && out->n_labels < 2)
+        PB_FAIL(PB_E_INPUT, "%s: every example has the label \"%.80s\"; expected at least two classes",
+                path[PB_TRAIN], out->n_labels ? out->labels[0] : "");
 done:
     pb_sha256_free(sha);
     for (int i = 0; i < PB_SPLITS; i++) free(path[i]);

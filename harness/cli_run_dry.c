@@ -236,7 +236,13 @@ pb_status pb_run_dry(const pb_suite *suite, const pb_run_request *q) {
     PB_TRY(pb_suite_rehearse(suite, &cache, (int)q->threads));
     for (int i = 0; i < suite->n_runs; i++) {
         const pb_run_config *r = &suite->runs[i];
-        PB_TRY(predict(r, pb_asset_cache_find(&cache, r), (int)q->threads, known, &f[i]));
+        status = predict(r, pb_asset_cache_find(&cache, r), (int)q->threads, known, &f[i]);
+        if (status == PB_E_UNSUPPORTED) { /* as `run`: a row that does not apply stops no other */
+            fprintf(stderr, "peftbench: row '%s' does not apply: %s\n", r->label, pb_error_message());
+            memset(&f[i], 0, sizeof f[i]);
+            status = PB_OK;
+        }
+        PB_TRY(status);
     }
     PB_TRY(q->json ? print_json(suite, q, &cache, f) : print_text(suite, q, f));
     PB_TRY(check_budget(suite, q->budget, f));

@@ -166,10 +166,14 @@ static bool add_variables(pb_json *root) {
     return ok;
 }
 
+/* An absolute path says where somebody's files lie, not what was run: only its last part is kept. */
 static bool add_argv(pb_json *root) {
     pb_json *o = pb_json_add_array(root, "argv");
     bool ok = o != NULL;
-    for (int i = 0; i < saved_argc && ok; i++) ok = pb_json_add_str(o, NULL, saved_argv[i]);
+    for (int i = 0; i < saved_argc && ok; i++) {
+        const char *arg = saved_argv[i], *name = arg[0] == '/' ? strrchr(arg, '/') + 1 : arg;
+        ok = pb_json_add_str(o, NULL, name);
+    }
     return ok;
 }
 

@@ -241,6 +241,21 @@ START_TEST(a_folder_with_labels_is_read)
     }
 END_TEST
 
+START_TEST(one_class_is_nothing_to_classify)
+    {
+        char *dir = pb_test_dir();
+        pb_texts t;
+        for (int i = 0; i < PB_SPLITS; i++) {
+            char name[16];
+            snprintf(name, sizeof name, "%s.jsonl", pb_split_name((pb_split_id)i));
+            write_text(dir, name, "{\"text\": \"a\", \"label\": \"only\"}\n");
+        }
+        pb_assert_fails(pb_texts_load(NULL, dir, &t), PB_E_INPUT,
+                        "every example has the label \"only\"");
+        free(dir);
+    }
+END_TEST
+
 START_TEST(integer_labels_and_other_tasks_are_read)
     {
         char *dir = pb_test_dir();
@@ -697,6 +712,7 @@ int main(void) {
     tcase_add_loop_test(t, synsets_are_checked, 0, (int)(sizeof synsets / sizeof synsets[0]));
     t = pb_test_case(s, "jsonl");
     tcase_add_test(t, a_folder_with_labels_is_read);
+    tcase_add_test(t, one_class_is_nothing_to_classify);
     tcase_add_test(t, integer_labels_and_other_tasks_are_read);
     tcase_add_test(t, missing_splits_are_taken_from_train_by_hash);
     tcase_add_test(t, a_class_never_loses_its_last_training_example);
