@@ -11,6 +11,8 @@ static double seconds(pb_work work, double flops_per_s, double bytes_per_s) {
     return compute > traffic ? compute : traffic;
 }
 
+static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
 static pb_status one_step(pb_session *s, pb_prediction *out) {
     pb_status status = PB_OK;
     pb_synthetic batch = {0};
@@ -28,6 +30,22 @@ done:
     return status;
 }
 
+#define SIMULATED_STEPS 512
+
+static pb_status from_loader(void *user, int64_t i, const pb_host_batch **out) {
+    return pb_loader_batch(user, i, out);
+}
+
+/* A method that draws the shape of each step (DyLoRA's rank) peaks where draw and batch together are largest: its peaks are
+ * those of the run's own steps, batches and draws. Longer runs surely meet the largest of both within the first steps. */
+static pb_status drawn_steps(pb_session *s, pb_loader *loader, int64_t steps) {
+    pb_step_result result;
+    pb_device_mem_reset_peaks(s->dev);
+    for (int64_t step = 0; step < steps && step < SIMULATED_STEPS; step++)
+        PB_RETURN(pb_session_step(s, step, from_loader, loader, &result));
+    return PB_OK;
+}
+
 pb_status pb_run_predict(const pb_run_config *run, const pb_assets *assets, int threads,
                          double flops_per_s, double bytes_per_s, pb_prediction *out) {
     pb_status status = PB_OK;
@@ -40,10 +58,15 @@ pb_status pb_run_predict(const pb_run_config *run, const pb_assets *assets, int 
     snprintf(device, sizeof device, "plan:%s", run->device);
     spec.device = device;
     PB_TRY(pb_session_open(&session, &spec));
-    PB_TRY(one_step(&session, out));
+    uint64_t set_up[PB_MEM_COUNT], set_up_total = pb_device_mem_peak_total(session.dev);
     for (int m = 0; m < PB_MEM_COUNT; m++)
-        out->bytes[m] = pb_device_mem_peak(session.dev, (pb_mem)m);
-    out->total = pb_device_mem_peak_total(session.dev);
+        set_up[m] = pb_device_mem_peak(session.dev, (pb_mem)m);
+    PB_TRY(one_step(&session, out));
+    if (run->method->before_step && loader)
+        PB_TRY(drawn_steps(&session, loader, spec.optim.steps));
+    for (int m = 0; m < PB_MEM_COUNT; m++)
+        out->bytes[m] = larger(set_up[m], pb_device_mem_peak(session.dev, (pb_mem)m));
+    out->total = larger(set_up_total, pb_device_mem_peak_total(session.dev));
     out->params_total = pb_params_elements(pb_model_params(session.model), false);
     out->params_trainable = pb_params_elements(pb_model_params(session.model), true);
     out->seconds_per_step = seconds(out->step, flops_per_s, bytes_per_s);
