@@ -11,6 +11,7 @@
 
 #include "base/text.h"
 #include "tests/op_cases.h"
+#include "tests/op_check.h"
 #include "tests/support.h"
 
 static pb_device *open_device(const char *name, int threads) {
@@ -20,106 +21,20 @@ static pb_device *open_device(const char *name, int threads) {
     return dev;
 }
 
-typedef struct run_result {
-    unsigned char *raw[OP_SLOTS];
-    pb_status status;
-} run_result;
-
-static void free_result(run_result *r) {
-    for (int i = 0; i < OP_SLOTS; i++) free(r->raw[i]);
-    *r = (run_result){0};
-}
-
-/* Binds, runs, fetches and checks that nothing else was written. Memory goes back to the arena. */
-static void execute(op_instance *t, pb_device *dev, run_result *r) {
-    op_bound bound;
-    char text[256];
-    pb_mark mark = pb_device_mark(dev, PB_MEM_DATA);
-    uint64_t work = pb_device_mem_now(dev, PB_MEM_WORK);
-    pb_assert_ok(op_bind(t, dev, &bound));
-    r->status = pb_op_run(dev, t->op, &t->args);
-    ck_assert_msg(r->status == PB_OK || r->status == PB_E_UNSUPPORTED, "%s on %s: %s", t->name,
-                  pb_device_name(dev), pb_error_message());
-    ck_assert_msg(pb_device_mem_now(dev, PB_MEM_WORK) == work, "%s kept workspace", t->name);
-    if (r->status == PB_OK) {
-        pb_assert_ok(op_fetch(t, dev, &bound, r->raw));
-        const char *damage = op_damage(t, r->raw, text, sizeof text);
-        ck_assert_msg(damage == NULL, "%s: %s", pb_device_name(dev), damage);
-    }
-    pb_device_rewind(dev, PB_MEM_DATA, mark);
-}
-
 /* --- a backend against the reference ---------------------------------------------------------- */
 
 #define DEVICES 3
 static const int threads_of[DEVICES] = {1, 2, 4};
 
-typedef struct tally {
-    int ran, unsupported;
-    double worst;
-    char worst_case[128];
-} tally;
-
-static void same_bits(const op_instance *t, const run_result *a, const run_result *b, int threads) {
-    for (int i = 0; i < t->n; i++) {
-        if (a->raw[i] == NULL) continue;
-        const op_slot *s = &t->slot[i];
-        double *x = malloc((size_t)(s->rows * s->cols + 1) * sizeof *x);
-        double *y = malloc((size_t)(s->rows * s->cols + 1) * sizeof *y);
-        ck_assert(x != NULL && y != NULL);
-        op_read(t, i, a->raw, x);
-        op_read(t, i, b->raw, y);
-        for (int64_t k = 0; k < s->valid; k++) {
-            ck_assert_msg(memcmp(&x[k], &y[k], sizeof *x) == 0,
-                          "%s: %s[%" PRId64 "] is %.17g with 1 thread, %.17g with %d", t->name,
-                          s->name, k, x[k], y[k], threads);
-        }
-        free(x);
-        free(y);
-    }
-}
-
-static void compare_case(const op_case *def, pb_dtype dtype, pb_device *ref, pb_device **devs,
-                         tally *sum) {
-    op_instance *t = op_case_build(def, dtype);
-    run_result want = {0}, got[DEVICES] = {0};
-    char text[512];
-    double used = 0.0;
-    pb_assert_ok(op_case_derive(t, ref));
-    execute(t, ref, &want);
-    ck_assert_msg(want.status == PB_OK, "%s has no reference: %s", t->name, pb_error_message());
-    for (int i = 0; i < DEVICES; i++) execute(t, devs[i], &got[i]);
-    if (got[0].status == PB_OK) {
-        const char *fault = op_compare(t, got[0].raw, want.raw, &used, text, sizeof text);
-        ck_assert_msg(fault == NULL, "%s", fault);
-        for (int i = 1; i < DEVICES; i++) same_bits(t, &got[0], &got[i], threads_of[i]);
-        sum->ran++;
-        if (used > sum->worst) {
-            sum->worst = used;
-            pb_copy(sum->worst_case, sizeof sum->worst_case, t->name);
-        }
-    } else {
-        sum->unsupported++;
-    }
-    free_result(&want);
-    for (int i = 0; i < DEVICES; i++) free_result(&got[i]);
-    op_case_free(t);
-}
-
-/* f64 is the reference's own dtype. */
-static bool compared(const op_case *def, int dtype) {
-    return (def->dtypes & (1u << dtype)) != 0 && dtype != PB_F64 && (def->flags & OC_SPEED) == 0;
-}
-
 START_TEST(cpu_agrees_with_reference) {
     pb_op op = (pb_op)_i;
     pb_device *ref = open_device("ref", 1), *devs[DEVICES];
     for (int i = 0; i < DEVICES; i++) devs[i] = open_device("cpu", threads_of[i]);
-    tally sum = {0};
+    op_tally sum = {0};
     for (int k = 0; k < op_cases_count; k++) {
         if (op_cases[k].op != op) continue;
         for (int d = 0; d < PB_DTYPE_COUNT; d++) {
-            if (compared(&op_cases[k], d)) compare_case(&op_cases[k], (pb_dtype)d, ref, devs, &sum);
+            if (op_is_compared(&op_cases[k], d)) op_compare_case(&op_cases[k], (pb_dtype)d, ref, devs, DEVICES, NULL, &sum);
         }
     }
     printf("%-14s %-10s %3d ran, %d unsupported, worst %.0f %% of the tolerance: %s\n",
@@ -149,13 +64,13 @@ START_TEST(plan_counts_as_the_device_does) {
     pb_device *real = open_device("cpu", 2), *plan = open_device("plan:cpu", 2);
     for (int k = 0; k < op_cases_count; k++) {
         for (int d = 0; d < PB_DTYPE_COUNT; d++) {
-            if (!compared(&op_cases[k], d)) continue;
+            if (!op_is_compared(&op_cases[k], d)) continue;
             op_instance *t = op_case_build(&op_cases[k], (pb_dtype)d);
-            run_result a = {0};
+            op_result a = {0};
             op_bound bound;
             pb_mark mark = pb_device_mark(plan, PB_MEM_DATA);
             if (t->forward == NULL) { /* others need values to be valid calls */
-                execute(t, real, &a);
+                op_execute(t, real, &a);
                 pb_assert_ok(op_bind(t, plan, &bound));
                 pb_status status = pb_op_run(plan, t->op, &t->args);
                 ck_assert_msg(status == PB_OK || a.status != PB_OK, "%s: %s", t->name,
@@ -170,7 +85,7 @@ START_TEST(plan_counts_as_the_device_does) {
                               t->name);
             }
             pb_device_rewind(plan, PB_MEM_DATA, mark);
-            free_result(&a);
+            op_result_free(&a);
             op_case_free(t);
         }
     }
@@ -203,11 +118,11 @@ static void faulty_kernel(op_instance *t, pb_device *ref, int fault) {
 START_TEST(a_planted_fault_is_seen) {
     pb_device *ref = open_device("ref", 1);
     op_instance *t = op_case_build(&planted, PB_F32);
-    run_result want = {0}, got = {0};
+    op_result want = {0}, got = {0};
     op_bound bound;
     char text[512];
     double used = 0.0;
-    execute(t, ref, &want);
+    op_execute(t, ref, &want);
     ck_assert(op_compare(t, want.raw, want.raw, &used, text, sizeof text) == NULL && used == 0.0);
     pb_assert_ok(op_bind(t, ref, &bound));
     faulty_kernel(t, ref, _i);
@@ -219,8 +134,8 @@ START_TEST(a_planted_fault_is_seen) {
     ck_assert_msg(wrong == (_i == FAULT_VALUE || _i == FAULT_NAN || _i == FAULT_UNWRITTEN),
                   "fault %d: %d", _i, wrong);
     ck_assert(!wrong || used > 1.0);
-    free_result(&want);
-    free_result(&got);
+    op_result_free(&want);
+    op_result_free(&got);
     op_case_free(t);
     pb_device_close(ref);
 }
@@ -263,7 +178,7 @@ static double *differences(op_instance *t, pb_device *ref, int of) {
     return d;
 }
 
-static void check_gradient(const op_instance *t, const run_result *r, int slot,
+static void check_gradient(const op_instance *t, const op_result *r, int slot,
                            const double *want) {
     const op_slot *s = &t->slot[slot];
     int64_t n = s->rows * s->cols;
@@ -287,20 +202,20 @@ static int check_gradients(const op_case *def, pb_device *ref) {
     int n = 0;
     if (t->forward != NULL) {
         op_bound bound;
-        run_result r = {0};
+        op_result r = {0};
         pb_assert_ok(op_case_derive(t, ref));
         pb_assert_ok(op_bind(t, ref, &bound));
         for (int i = 0; i < t->n; i++) {
             if (t->slot[i].wrt >= 0) want[i] = differences(t, ref, t->slot[i].wrt);
         }
-        execute(t, ref, &r);
+        op_execute(t, ref, &r);
         for (int i = 0; i < t->n; i++) {
             if (want[i] == NULL) continue;
             check_gradient(t, &r, i, want[i]);
             free(want[i]);
             n++;
         }
-        free_result(&r);
+        op_result_free(&r);
     }
     op_case_free(t);
     return n;

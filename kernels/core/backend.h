@@ -26,9 +26,13 @@ typedef struct pb_kernel_set {
     int n;
 } pb_kernel_set;
 
-typedef struct pb_backend {
+typedef struct pb_backend pb_backend;
+struct pb_backend {
     const char *name;
     bool computes;
+    /* (optional) A backend whose code is loaded at run time gives the real one here, or PB_E_ENV and why it cannot be had;
+     * everything but name and computes is then the real one's. `plan`: only its kernels' sizes are wanted. */
+    pb_status (*resolve)(bool plan, const pb_backend **real);
     /* Zeroed memory or NULL. */
     void *(*mem_alloc)(void *ctx, size_t bytes);
     void (*mem_free)(void *ctx, void *p, size_t bytes);
@@ -47,9 +51,10 @@ typedef struct pb_backend {
     void (*event_free)(void *ctx, void *event);
     pb_status (*event_record)(void *ctx, void *event);
     pb_status (*event_elapsed)(void *ctx, void *a, void *b, double *ns);
+    /* (optional) ctx is NULL in a plan for a machine that is not this one. */
     bool (*fast_dtype)(void *ctx, pb_dtype dtype);
     const pb_kernel_set *const *kernels; /* generated table, NULL-terminated */
-} pb_backend;
+};
 
 /* The backend's own context (threads, primitive caches). */
 void *pb_device_context(const pb_device *dev);

@@ -71,6 +71,7 @@ pb_status pb_device_open(const char *backend, const pb_device_options *options, 
     bool plan = strncmp(backend, "plan:", 5) == 0;
     const pb_backend *kernels = find_backend(plan ? backend + 5 : backend);
     if (kernels == NULL) return unknown_backend(backend);
+    if (kernels->resolve != NULL) PB_RETURN(kernels->resolve(plan, &kernels));
     pb_device *dev = calloc(1, sizeof *dev);
     if (dev == NULL) return PB_ERROR(PB_E_OOM, "no host memory for device '%s'", backend);
     pb_copy(dev->name, sizeof dev->name, backend);
@@ -110,7 +111,7 @@ int pb_device_threads(const pb_device *dev) { return dev->options.threads; }
 void *pb_device_context(const pb_device *dev) { return dev->kernels_ctx; }
 
 bool pb_device_fast_dtype(const pb_device *dev, pb_dtype dtype) {
-    if (dev->kernels->fast_dtype == NULL || dev->kernels_ctx == NULL) return dtype == PB_F32;
+    if (dev->kernels->fast_dtype == NULL) return dtype == PB_F32;
     return dev->kernels->fast_dtype(dev->kernels_ctx, dtype);
 }
 

@@ -90,7 +90,7 @@ static pb_status cpu_sync(void *ctx) {
 
 static bool cpu_fast_dtype(void *ctx, pb_dtype dtype) {
     const pb_cpu *cpu = ctx;
-    return dtype == PB_F32 || (dtype == PB_BF16 && cpu->bf16_fast);
+    return dtype == PB_F32 || (dtype == PB_BF16 && cpu != NULL && cpu->bf16_fast);
 }
 
 const pb_backend pb_backend_cpu = {

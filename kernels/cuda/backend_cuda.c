@@ -1,0 +1,78 @@
+/* The program's side of the cuda backend: finds out whether it can be used here, opens the shared object that holds it.
+ *
+ * No CUDA header, no CUDA library: the driver is asked through libcuda.so.1, opened by name, before the object with its
+ * large libraries is touched. The object lies beside the program; PB_CUDA_PLUGIN names another one (then nothing is probed:
+ * the object itself says what it lacks). */
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "kernels/cuda/plugin.h"
+
+/* NULL when a GPU can be used, else why not, in one line. */
+static const char *why_no_gpu(void) {
+    void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (driver == NULL) return "no NVIDIA driver: libcuda.so.1 is not installed";
+    int (*init)(unsigned) = NULL, (*count)(int *) = NULL;
+    *(void **)&init = dlsym(driver, "cuInit");
+    *(void **)&count = dlsym(driver, "cuDeviceGetCount");
+    const char *why = NULL;
+    int n = 0;
+    if (init == NULL || count == NULL) why = "libcuda.so.1 has no cuInit or no cuDeviceGetCount";
+    else if (init(0) != 0) why = "the NVIDIA driver does not start (cuInit): no GPU, or the kernel module is not loaded";
+    else if (count(&n) != 0 || n < 1) why = "the NVIDIA driver finds no GPU; look at nvidia-smi and CUDA_VISIBLE_DEVICES";
+    /* Left open: drivers do not like to be unloaded. */
+    return why;
+}
+
+/* The object's path: PB_CUDA_PLUGIN, else beside the program. */
+static pb_status plugin_path(char path[PATH_MAX], bool *named) {
+    const char *given = getenv("PB_CUDA_PLUGIN");
+    *named = given != NULL && *given != 0;
+    if (*named) {
+        pb_copy(path, PATH_MAX, given);
+        return PB_OK;
+    }
+    ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 1);
+    if (n < 0) return PB_ERROR(PB_E_ENV, "/proc/self/exe cannot be read: where is the program?");
+    path[n] = 0;
+    char *slash = strrchr(path, '/');
+    size_t at = slash == NULL ? 0 : (size_t)(slash - path) + 1;
+    if (at + sizeof PB_CUDA_PLUGIN_FILE > PATH_MAX) return PB_ERROR(PB_E_ENV, "%s: the path is too long", path);
+    memcpy(path + at, PB_CUDA_PLUGIN_FILE, sizeof PB_CUDA_PLUGIN_FILE);
+    return PB_OK;
+}
+
+static pb_status open_plugin(const char *path, const pb_backend **real) {
+    if (access(path, R_OK) != 0) {
+        return PB_ERROR(PB_E_ENV, "this build has no cuda backend (%s is missing): it was built without nvcc", path);
+    }
+    void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (object == NULL) {
+        const char *why = dlerror();
+        return PB_ERROR(PB_E_ENV, "the cuda backend cannot be loaded: %s", why != NULL ? why : path);
+    }
+    const pb_cuda_plugin_info *(*get)(void) = NULL;
+    *(void **)&get = dlsym(object, PB_CUDA_PLUGIN_SYMBOL);
+    const pb_cuda_plugin_info *info = get != NULL ? get() : NULL;
+    if (info == NULL || info->abi != PB_CUDA_PLUGIN_ABI || info->args_bytes != pb_cuda_plugin_args_bytes()) {
+        (void)dlclose(object);
+        return PB_ERROR(PB_E_ENV, "%s belongs to another build of this program: build again", path);
+    }
+    *real = info->backend; /* the object stays open as long as the process */
+    return PB_OK;
+}
+
+static pb_status cuda_resolve(bool plan, const pb_backend **real) {
+    char path[PATH_MAX];
+    bool named = false;
+    PB_RETURN(plugin_path(path, &named));
+    const char *why = named || plan ? NULL : why_no_gpu();
+    if (why != NULL) return PB_ERROR(PB_E_ENV, "cuda: %s", why);
+    return open_plugin(path, real);
+}
+
+const pb_backend pb_backend_cuda = {.name = "cuda", .computes = true, .resolve = cuda_resolve};

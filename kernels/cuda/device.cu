@@ -1,0 +1,172 @@
+/* The cuda backend: memory, transfers through pinned staging, events. Kernels are in op_*.cu. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cuda/plugin.h"
+#include "kernels/cuda/queue.h"
+
+#define STAGING ((size_t)1 << 20) /* bytes of one of two pinned buffers */
+
+typedef struct context {
+    pb_cuda cuda; /* first: what ops see */
+    void *staging[2];
+    void *free_again[2]; /* event: the copy out of this buffer has run */
+    int turn;
+} context;
+
+static pb_status cuda_open(const pb_device_options *options, void **ctx);
+
+static void cuda_close(void *ctx) {
+    context *c = (context *)ctx;
+    if (c == NULL) return;
+    for (int i = 0; i < 2; i++) {
+        if (c->free_again[i] != NULL) (void)pb_api_event_free(c->free_again[i]);
+        if (c->staging[i] != NULL) (void)pb_api_host_free(c->staging[i]);
+    }
+    if (c->cuda.side != NULL) (void)pb_api_stream_free(c->cuda.side);
+    if (c->cuda.stream != NULL) (void)pb_api_stream_free(c->cuda.stream);
+    free(c);
+}
+
+static pb_status open_parts(context *c) {
+    int n = 0;
+    PB_CUDA(pb_api_device_count(&n));
+    if (n < 1) return PB_ERROR(PB_E_ENV, "cuda: no GPU is visible");
+    PB_CUDA(pb_api_device_open(0, &c->cuda.info));
+    PB_CUDA(pb_api_stream_new(&c->cuda.stream));
+    PB_CUDA(pb_api_stream_new(&c->cuda.side));
+    for (int i = 0; i < 2; i++) {
+        PB_CUDA(pb_api_host_alloc(&c->staging[i], STAGING));
+        PB_CUDA(pb_api_event_new(&c->free_again[i]));
+    }
+    return PB_OK;
+}
+
+static pb_status cuda_open(const pb_device_options *options, void **ctx) {
+    (void)options;
+    *ctx = NULL;
+    context *c = (context *)calloc(1, sizeof *c);
+    if (c == NULL) return PB_ERROR(PB_E_OOM, "no host memory for the cuda device");
+    pb_status status = open_parts(c);
+    if (status == PB_OK) *ctx = c;
+    else cuda_close(c);
+    return status;
+}
+
+/* Set-up only: arenas do not grow in a steady step. */
+static void *cuda_mem_alloc(void *ctx, size_t bytes) {
+    context *c = (context *)ctx;
+    void *p = NULL;
+    if (pb_api_malloc(&p, bytes == 0 ? 1 : bytes) != 0) return NULL;
+    if (pb_api_zero(p, bytes, c->cuda.stream) == 0 && pb_api_stream_sync(c->cuda.stream) == 0) return p;
+    (void)pb_api_free(p);
+    return NULL;
+}
+
+static void cuda_mem_free(void *ctx, void *p, size_t bytes) {
+    (void)ctx;
+    (void)bytes;
+    if (p != NULL) (void)pb_api_free(p);
+}
+
+/* The host's bytes are read before it returns: they wait in one of two pinned buffers until the copy has run. */
+static pb_status cuda_put(void *ctx, void *dst, const void *host, size_t bytes) {
+    context *c = (context *)ctx;
+    PB_RETURN(pb_cuda_flush(&c->cuda));
+    for (size_t at = 0; at < bytes; at += STAGING) {
+        size_t n = bytes - at < STAGING ? bytes - at : STAGING;
+        int t = c->turn;
+        PB_CUDA(pb_api_event_sync(c->free_again[t]));
+        memcpy(c->staging[t], (const char *)host + at, n);
+        PB_CUDA(pb_api_copy((char *)dst + at, c->staging[t], n, PB_API_TO_DEVICE, c->cuda.stream));
+        PB_CUDA(pb_api_event_record(c->free_again[t], c->cuda.stream, false));
+        c->turn = 1 - t;
+    }
+    return PB_OK;
+}
+
+static pb_status cuda_get(void *ctx, void *host, const void *src, size_t bytes) {
+    context *c = (context *)ctx;
+    PB_RETURN(pb_cuda_flush(&c->cuda));
+    for (size_t at = 0; at < bytes; at += STAGING) {
+        size_t n = bytes - at < STAGING ? bytes - at : STAGING;
+        int t = c->turn;
+        PB_CUDA(pb_api_copy(c->staging[t], (const char *)src + at, n, PB_API_TO_HOST, c->cuda.stream));
+        PB_CUDA(pb_api_stream_sync(c->cuda.stream));
+        memcpy((char *)host + at, c->staging[t], n);
+    }
+    return PB_OK;
+}
+
+static pb_status cuda_zero(void *ctx, void *dst, size_t bytes) { return pb_cuda_zero(&((context *)ctx)->cuda, dst, bytes); }
+
+static pb_status cuda_copy(void *ctx, void *dst, const void *src, size_t bytes) {
+    return pb_cuda_copy(&((context *)ctx)->cuda, dst, src, bytes);
+}
+
+static pb_status cuda_sync(void *ctx) {
+    context *c = (context *)ctx;
+    PB_RETURN(pb_cuda_flush(&c->cuda));
+    PB_CUDA(pb_api_stream_sync(c->cuda.stream));
+    return PB_OK;
+}
+
+static pb_status cuda_event_new(void *ctx, void **event) {
+    (void)ctx;
+    PB_CUDA(pb_api_event_new(event));
+    return PB_OK;
+}
+
+static void cuda_event_free(void *ctx, void *event) {
+    (void)ctx;
+    (void)pb_api_event_free(event);
+}
+
+static pb_status cuda_event_record(void *ctx, void *event) {
+    PB_CUDA(pb_api_event_record(event, ((context *)ctx)->cuda.stream, false));
+    return PB_OK;
+}
+
+static pb_status cuda_event_elapsed(void *ctx, void *a, void *b, double *ns) {
+    PB_RETURN(pb_cuda_flush(&((context *)ctx)->cuda));
+    PB_CUDA(pb_api_event_sync(a));
+    PB_CUDA(pb_api_event_sync(b));
+    PB_CUDA(pb_api_event_elapsed(a, b, ns));
+    return PB_OK;
+}
+
+/* bf16 has arithmetic in hardware from compute capability 8.0 on; a plan without a machine assumes one. */
+static bool cuda_fast_dtype(void *ctx, pb_dtype dtype) {
+    const context *c = (const context *)ctx;
+    return dtype == PB_F32 || (dtype == PB_BF16 && (c == NULL || c->cuda.info.major >= 8));
+}
+
+extern "C" const pb_kernel_set *const pb_cuda_kernels_registry[];
+
+static pb_backend backend_of(void) {
+    pb_backend b = {};
+    b.name = "cuda";
+    b.computes = true;
+    b.mem_alloc = cuda_mem_alloc;
+    b.mem_free = cuda_mem_free;
+    b.open = cuda_open;
+    b.close = cuda_close;
+    b.put = cuda_put;
+    b.get = cuda_get;
+    b.zero = cuda_zero;
+    b.copy = cuda_copy;
+    b.sync = cuda_sync;
+    b.event_new = cuda_event_new;
+    b.event_free = cuda_event_free;
+    b.event_record = cuda_event_record;
+    b.event_elapsed = cuda_event_elapsed;
+    b.fast_dtype = cuda_fast_dtype;
+    b.kernels = pb_cuda_kernels_registry;
+    return b;
+}
+
+const pb_cuda_plugin_info *pb_cuda_plugin(void) {
+    static const pb_backend backend = backend_of();
+    static const pb_cuda_plugin_info info = {PB_CUDA_PLUGIN_ABI, pb_cuda_plugin_args_bytes(), &backend};
+    return &info;
+}

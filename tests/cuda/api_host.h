@@ -1,0 +1,25 @@
+/* What tests ask of the stand-in for the CUDA libraries (api_host.cpp). */
+#ifndef PB_TESTS_CUDA_API_HOST_H
+#define PB_TESTS_CUDA_API_HOST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+uint64_t pb_host_calls(void);      /* calls of the seam so far */
+void pb_host_fail_at(uint64_t n);  /* the n-th call from now fails (1 = the next); 0 = none */
+bool pb_host_failed(void);         /* has that call come? */
+int64_t pb_host_live(void);        /* allocations, streams, events, graphs, descriptors not freed yet */
+uint64_t pb_host_launches(void);   /* kernels run */
+uint64_t pb_host_graph_launches(void);
+uint64_t pb_host_instantiated(void);
+void pb_host_seed(uint64_t seed);  /* order of threads */
+uint64_t pb_host_threads_run(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
