@@ -54,6 +54,7 @@ static pb_status open_session(bench *b) {
         .method_params = o->params,
         .where = o->method != NULL ? o->method->name : "bench step",
         .model = {.dtype = o->dtype,
+                  .checkpoint = o->checkpoint,
                   .classes = b->config.causal ? 0 : classes,
                   .hidden_dropout = dropout,
                   .attention_dropout = dropout,

@@ -22,6 +22,7 @@ typedef struct pb_bench_step_options {
     int64_t accumulate;    /* 0 = 1 */
     int64_t classes;       /* of an encoder's head; 0 = 2 */
     int64_t steps, warmup; /* timed steps, and steps before them; 0 = 10 and 3 */
+    int64_t checkpoint;    /* layers that keep only their input */
     bool dropout;          /* the model's own dropout; false = none */
     uint64_t seed;
     const volatile int *stop; /* may be NULL */

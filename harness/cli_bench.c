@@ -119,6 +119,7 @@ static pb_status bench_step(const pb_bench_request *q) {
                                .min_len = q->min_len,
                                .max_len = q->max_len,
                                .accumulate = q->accumulate,
+                               .checkpoint = q->checkpoint ? PB_CHECKPOINT_ALL : 0,
                                .steps = q->steps,
                                .warmup = q->warmup,
                                .seed = 1};
@@ -182,6 +183,8 @@ static int list_options(pb_bench_request *q, pb_option out[MAX_ROWS]) {
                       "step: tokens of the shortest (default: as max-len)"),
         PB_OPTION_INT("accumulate", &q->accumulate, "N", 1, 4096,
                       "step: micro-batches per step (default 1)"),
+        PB_OPTION_FLAG("checkpoint", &q->checkpoint,
+                       "step: keep only each layer's input, run it again in backward"),
         PB_OPTION_CHOICE("optimizer", &q->optimizer, "NAME", optimizers,
                          "step: adamw or adamw8 (default adamw)"),
         PB_OPTION_INT("steps", &q->steps, "N", 1, 100000, "step: timed steps (default 20)"),

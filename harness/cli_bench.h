@@ -10,6 +10,7 @@ typedef struct pb_bench_request {
     int dtype, optimizer, format;
     int64_t batch, min_len, max_len, accumulate, steps, warmup, threads, rows;
     uint64_t budget;
+    bool checkpoint;
 } pb_bench_request;
 
 /* dtype as asked: 0 f32, 1 bf16, 2 auto (the device decides). */

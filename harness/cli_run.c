@@ -213,6 +213,10 @@ static int list_options(pb_run_request *q, pb_option out[MAX_ROWS]) {
                       "sequences per micro-batch (default: the suite's)"),
         PB_OPTION_INT("max-len", &q->over.max_len, "N", 2, 1048576,
                       "tokens per sequence (default: the suite's)"),
+        PB_OPTION_FLAG("checkpoint", &q->over.checkpoint,
+                       "keep only the input of each layer and run it again in\n"
+                       "backward: less memory, longer steps, the same bits\n"
+                       "(default: the suite's)"),
         {.name = "lr",
          .kind = PB_OPT_NUMBER,
          .value = &q->over.lr,
@@ -269,7 +273,7 @@ const pb_command pb_command_run = {
         "record per run under\n"
         "OUT/SUITE/, then a table to stdout and the report. What changes settings (--data, "
         "--model, --dtype, --device,\n"
-        "--steps, --batch, --max-len, --lr) is added to the folder's name, so that a report never "
+        "--steps, --batch, --max-len, --checkpoint, --lr) is added to the folder's name, so that a report never "
         "mixes them.\n"
         "Finished runs are skipped, failed and interrupted ones repeated: after a crash or Ctrl-C "
         "the same command\n"

@@ -140,6 +140,7 @@ static pb_status name_suite(const pb_suite_source *source, const pb_suite_overri
     if (o->steps) add_number(&t, "steps", (double)o->steps);
     if (o->batch) add_number(&t, "batch", (double)o->batch);
     if (o->max_len) add_number(&t, "len", (double)o->max_len);
+    if (o->checkpoint) add_tag(&t, "checkpoint");
     if (o->has_lr) add_number(&t, "lr", o->lr);
     pb_status status = pb_text_status(&t);
     if (status == PB_OK && t.len >= 64) {

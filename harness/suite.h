@@ -20,6 +20,8 @@ typedef enum pb_schedule {
 } pb_schedule;
 typedef enum pb_optimizer { PB_OPT_ADAMW, PB_OPT_ADAMW8 } pb_optimizer;
 
+#define PB_CHECKPOINT_ALL INT32_MAX
+
 /* One run, resolved: every default filled in. Strings are owned by the suite. */
 typedef struct pb_run_config {
     char suite[64], label[64];
@@ -36,6 +38,7 @@ typedef struct pb_run_config {
                       0 until) */
     double epochs; /* 0 = steps given */
     int64_t batch, accumulate;
+    int64_t checkpoint; /* layers that keep only their input for backward; PB_CHECKPOINT_ALL, 0 = none */
     pb_schedule schedule;
     double warmup; /* < 1: share of steps; >= 1: steps */
     pb_optimizer optimizer;
@@ -66,6 +69,7 @@ typedef struct pb_suite_overrides {
     const char *methods; /* comma-separated labels or method names: only these rows */
     int seeds;           /* number of seeds: the first n of 1, 2, 3, ... */
     int64_t steps, batch, max_len;
+    bool checkpoint; /* every layer */
     bool has_lr;
     double lr;
 } pb_suite_overrides;

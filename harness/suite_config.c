@@ -30,6 +30,13 @@ static bool add_dropout(pb_json *o, const char *key, double p) {
     return p < 0 ? pb_json_add_str(o, key, "model") : pb_json_add_f64(o, key, p);
 }
 
+/* Only where it is on: runs without it keep the identity they had before it existed. */
+static bool add_checkpoint(pb_json *t, int64_t layers) {
+    if (layers == 0) return true;
+    if (layers == PB_CHECKPOINT_ALL) return pb_json_add_bool(t, "checkpoint", true);
+    return pb_json_add_i64(t, "checkpoint", layers);
+}
+
 static bool add_train(pb_json *o, const pb_run_config *r) {
     static const char *const schedules[] = {"linear", "cosine", "constant"};
     static const char *const optimizers[] = {"adamw", "adamw8"};
@@ -38,7 +45,7 @@ static bool add_train(pb_json *o, const pb_run_config *r) {
     bool length = r->epochs > 0 ? pb_json_add_f64(t, "epochs", r->epochs)
                                 : pb_json_add_i64(t, "steps", r->steps);
     return length && pb_json_add_i64(t, "batch", r->batch) &&
-           pb_json_add_i64(t, "accumulate", r->accumulate) &&
+           pb_json_add_i64(t, "accumulate", r->accumulate) && add_checkpoint(t, r->checkpoint) &&
            pb_json_add_str(t, "schedule", schedules[r->schedule]) &&
            pb_json_add_f64(t, "warmup", r->warmup) &&
            pb_json_add_str(t, "optimizer", optimizers[r->optimizer]) &&

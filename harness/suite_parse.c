@@ -131,6 +131,19 @@ static pb_status read_optimizer(const pb_json *o, const char *where, pb_run_conf
     return pb_json_read_f64(o, where, "clip", 0, 1e9, &r->clip);
 }
 
+/* true: every layer; a number: the lowest so many. */
+static pb_status read_checkpoint(const pb_json *o, const char *where, pb_run_config *r) {
+    const pb_json *v = pb_json_get(o, "checkpoint");
+    if (cJSON_IsBool(v)) r->checkpoint = cJSON_IsTrue(v) ? PB_CHECKPOINT_ALL : 0;
+    if (!v || cJSON_IsBool(v)) return PB_OK;
+    if (cJSON_IsNumber(v))
+        return pb_json_read_i64(o, where, "checkpoint", 0, 100000, &r->checkpoint);
+    return PB_ERROR(PB_E_INPUT,
+                    "%s: checkpoint: expected true (every layer), false, or how many of the lowest "
+                    "layers",
+                    where);
+}
+
 static pb_status read_train(const pb_json *parent, const char *parent_where, pb_run_config *r) {
     static const char *const keys[] = {"steps",          "epochs",
                                        "batch",          "accumulate",
@@ -139,7 +152,7 @@ static pb_status read_train(const pb_json *parent, const char *parent_where, pb_
                                        "beta2",          "eps",
                                        "weight_decay",   "clip",
                                        "hidden_dropout", "attention_dropout",
-                                       "head_dropout"};
+                                       "head_dropout",   "checkpoint"};
     char where[512];
     const pb_json *o = NULL;
     snprintf(where, sizeof where, "%s%strain", parent_where,
@@ -150,6 +163,7 @@ static pb_status read_train(const pb_json *parent, const char *parent_where, pb_
     PB_RETURN(read_length(o, where, r));
     PB_RETURN(pb_json_read_i64(o, where, "batch", 1, 65536, &r->batch));
     PB_RETURN(pb_json_read_i64(o, where, "accumulate", 1, 4096, &r->accumulate));
+    PB_RETURN(read_checkpoint(o, where, r));
     PB_RETURN(read_optimizer(o, where, r));
     PB_RETURN(pb_json_read_f64(o, where, "hidden_dropout", 0, 0.99, &r->hidden_dropout));
     PB_RETURN(pb_json_read_f64(o, where, "attention_dropout", 0, 0.99, &r->attention_dropout));
@@ -421,6 +435,7 @@ static pb_status read_rows(const pb_json *root, const pb_suite_overrides *over,
             row->run.epochs = 0;
         }
         if (over->batch) row->run.batch = over->batch;
+        if (over->checkpoint) row->run.checkpoint = PB_CHECKPOINT_ALL;
         if (over->has_lr) {
             row->lr[0] = over->lr;
             row->n_lr = 1;

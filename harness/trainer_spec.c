@@ -78,6 +78,7 @@ pb_status pb_run_spec(const pb_run_config *run, const pb_assets *assets, int thr
         .method_params = run->method_params,
         .where = run->label,
         .model = {.dtype = run->dtype,
+                  .checkpoint = run->checkpoint,
                   .classes = assets->config.causal ? 0
                              : has_data            ? pb_dataset_classes(assets->data)
                                                    : 2,

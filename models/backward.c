@@ -178,11 +178,13 @@ pb_status pb_backward_hidden(pb_run *r, pb_tensor dh) {
     pb_model *m = r->m;
     if (m->final_norm.site && m->final_norm.bwd) PB_RETURN(norm_bwd(r, &m->final_norm, dh, dh, 0));
     for (int64_t i = m->config.L - 1; i >= 0 && m->layers[i].active; i--) {
+        if (m->layers[i].checkpoint) PB_RETURN(pb_forward_layer_again(r, i));
         for (int k = 1; k >= 0; k--) {
             pb_mark mark = pb_device_mark(m->dev, PB_MEM_WORK);
             PB_RETURN(half(r, i, k == 1, dh));
             pb_device_rewind(m->dev, PB_MEM_WORK, mark);
         }
+        pb_device_rewind(m->dev, PB_MEM_ACT, m->layers[i].before); /* room for layers made again */
     }
     return embed_bwd(r, dh);
 }

@@ -48,18 +48,18 @@ static pb_status stats(pb_run *r, bool keep, int64_t n, pb_tensor *out) {
     return PB_OK;
 }
 
-/* y = norm(drop(pend) + h); moves the stream on. */
-static pb_status norm_step(pb_run *r, pb_norm_part *n, bool keep_y) {
+/* y = norm(drop(pend) + h); moves the stream on. keep: the sum and its statistics outlive the
+ * sub-layer, keep_y: so does y. */
+static pb_status norm_step(pb_run *r, pb_norm_part *n, bool keep, bool keep_y) {
     pb_model *m = r->m;
     int64_t C = m->config.C;
-    bool pre = !m->config.post_norm, keep = r->keep && n->bwd;
+    bool pre = !m->config.post_norm;
     pb_tensor sum = {0}, mean = {0}, rstd = {0}, y = {0};
     if (keep) PB_RETURN(pb_buffer(r, true, m->T, r->rows, C, &sum));
     else if (pre) sum = r->hidden[0]; /* may be h itself: in place */
     if (n->site->norm == PB_NORM_LAYER) PB_RETURN(stats(r, keep, r->rows, &mean));
     PB_RETURN(stats(r, keep, r->rows, &rstd));
-    if (pre || (r->keep && keep_y))
-        PB_RETURN(pb_buffer(r, r->keep && keep_y, m->T, r->rows, C, &y));
+    if (pre || keep_y) PB_RETURN(pb_buffer(r, keep_y, m->T, r->rows, C, &y));
     else y = r->hidden[r->turn ^= 1];
     pb_norm_fwd_args args = {.norm = n->site->norm,
                              .x = r->pend,
@@ -165,6 +165,9 @@ static pb_status mlp(pb_run *r, int64_t i) {
     } else {
         PB_RETURN(pb_act_fwd(m->dev, &(pb_act_fwd_args){.act = c->act, .x = l->tup, .y = l->act}));
     }
+    /* Made again, a pre-norm layer's output has no reader: only a hook may keep something there. */
+    if (r->again && !c->post_norm && !l->down->hooked && !pb_hooks_sublayer(m, l->mlp.out))
+        return PB_OK;
     return finish(r, &l->mlp, l->down, l->act, pb_drop_in_layer(m, r->pass, i, PB_PLACE_MLP));
 }
 
@@ -187,42 +190,97 @@ static pb_status embed(pb_run *r) {
         r->pend_drop = drop;
         return PB_OK;
     }
-    PB_RETURN(norm_step(r, &m->embed_norm, m->layers[0].attn.keep_in));
+    bool keep_y = r->keep && (m->layers[0].attn.keep_in || m->layers[0].checkpoint);
+    PB_RETURN(norm_step(r, &m->embed_norm, r->keep && m->embed_norm.bwd, keep_y));
     if (drop.p > 0)
         PB_RETURN(pb_dropout(m->dev, &(pb_dropout_args){.x = r->h, .y = r->h, .drop = drop}));
     return PB_OK;
 }
 
-static pb_status half(pb_run *r, int64_t i, bool is_mlp) {
+/* From the input of the attention's body to the output of the MLP's. WORK is given back to `work`
+ * between the two. */
+static pb_status inside(pb_run *r, int64_t i, pb_mark work) {
     pb_model *m = r->m;
     pb_layer *l = &m->layers[i];
-    pb_sublayer *s = is_mlp ? &l->mlp : &l->attn;
-    if (!m->config.post_norm) {
-        PB_RETURN(norm_step(r, &s->norm, s->keep_in));
-        return is_mlp ? mlp(r, i) : attention(r, i);
-    }
-    PB_RETURN(is_mlp ? mlp(r, i) : attention(r, i));
-    bool keep_y = is_mlp ? i + 1 < m->config.L && l[1].attn.keep_in : l->mlp.keep_in;
-    return norm_step(r, &s->norm, keep_y);
+    bool post = m->config.post_norm;
+    pb_norm_part *n = post ? &l->attn.norm : &l->mlp.norm;
+    PB_RETURN(attention(r, i));
+    if (!post) pb_device_rewind(m->dev, PB_MEM_WORK, work);
+    PB_RETURN(norm_step(r, n, r->keep && n->bwd, r->keep && l->mlp.keep_in));
+    if (post) pb_device_rewind(m->dev, PB_MEM_WORK, work);
+    return mlp(r, i);
+}
+
+/* A pre-norm layer's first norm. */
+static pb_status norm_before(pb_run *r, pb_layer *l) {
+    bool all = r->keep && l->checkpoint;
+    PB_RETURN(norm_step(r, &l->attn.norm, all || (r->keep && l->attn.norm.bwd),
+                        all || (r->keep && l->attn.keep_in)));
+    l->normed = r->in;
+    return PB_OK;
+}
+
+/* A post-norm layer's last norm; it makes the input of the next layer. */
+static pb_status norm_behind(pb_run *r, int64_t i, bool train) {
+    pb_layer *l = &r->m->layers[i];
+    bool keep_y = i + 1 < r->m->config.L && (l[1].attn.keep_in || l[1].checkpoint);
+    return norm_step(r, &l->mlp.norm, r->keep && l->mlp.norm.bwd, train && keep_y);
+}
+
+/* A checkpointed layer runs as in inference; what its hooks kept is given back too. */
+static pb_status layer_fwd(pb_run *r, int64_t i) {
+    pb_model *m = r->m;
+    pb_layer *l = &m->layers[i];
+    bool train = r->keep, post = m->config.post_norm;
+    pb_mark work = pb_device_mark(m->dev, PB_MEM_WORK);
+    if (!post) PB_RETURN(norm_before(r, l));
+    l->input = r->h;
+    l->before = pb_device_mark(m->dev, PB_MEM_ACT);
+    r->keep = train && !l->checkpoint;
+    PB_RETURN(inside(r, i, work));
+    if (train && l->checkpoint) pb_device_rewind(m->dev, PB_MEM_ACT, l->before);
+    if (post) PB_RETURN(norm_behind(r, i, train));
+    r->keep = train;
+    pb_device_rewind(m->dev, PB_MEM_WORK, work);
+    return PB_OK;
+}
+
+/* The stream between sub-layers. */
+static pb_status stream_buffers(pb_run *r) {
+    pb_model *m = r->m;
+    int64_t C = m->config.C;
+    PB_RETURN(pb_buffer(r, false, m->T, r->rows, C, &r->pend));
+    PB_RETURN(pb_buffer(r, false, m->T, r->rows, C, &r->hidden[0]));
+    if (!m->config.post_norm) return PB_OK;
+    return pb_buffer(r, false, m->T, r->rows, C, &r->hidden[1]);
+}
+
+pb_status pb_forward_layer_again(pb_run *r, int64_t i) {
+    pb_model *m = r->m;
+    pb_layer *l = &m->layers[i];
+    bool post = m->config.post_norm;
+    pb_mark outside = pb_device_mark(m->dev, PB_MEM_WORK);
+    PB_RETURN(stream_buffers(r));
+    r->again = true;
+    r->h = l->input;
+    r->in = post ? l->input : l->normed;
+    r->pend_drop = (pb_drop){0};
+    PB_RETURN(inside(r, i, pb_device_mark(m->dev, PB_MEM_WORK)));
+    if (post) PB_RETURN(norm_step(r, &l->mlp.norm, l->mlp.norm.bwd, false));
+    r->again = false;
+    pb_device_rewind(m->dev, PB_MEM_WORK, outside);
+    return PB_OK;
 }
 
 pb_status pb_forward_hidden(pb_run *r) {
     pb_model *m = r->m;
-    int64_t C = m->config.C;
     r->rows = r->batch->rows;
-    PB_RETURN(pb_buffer(r, false, m->T, r->rows, C, &r->pend));
-    PB_RETURN(pb_buffer(r, false, m->T, r->rows, C, &r->hidden[0]));
-    if (m->config.post_norm) PB_RETURN(pb_buffer(r, false, m->T, r->rows, C, &r->hidden[1]));
+    PB_RETURN(stream_buffers(r));
     PB_RETURN(embed(r));
-    for (int64_t i = 0; i < m->config.L; i++) {
-        for (int k = 0; k < 2; k++) {
-            pb_mark mark = pb_device_mark(m->dev, PB_MEM_WORK);
-            PB_RETURN(half(r, i, k == 1));
-            pb_device_rewind(m->dev, PB_MEM_WORK, mark);
-        }
-    }
+    for (int64_t i = 0; i < m->config.L; i++) PB_RETURN(layer_fwd(r, i));
     if (m->final_norm.site) {
-        PB_RETURN(norm_step(r, &m->final_norm, m->head_trained));
+        PB_RETURN(norm_step(r, &m->final_norm, r->keep && m->final_norm.bwd,
+                            r->keep && m->head_trained));
         r->h = r->in;
     }
     return PB_OK;

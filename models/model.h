@@ -3,7 +3,12 @@
  * Gradient rule, written once: gradients of parameters are added to (the trainer zeroes them), gradients of activations are
  * overwritten, except along the residual stream, where they are added. What forward keeps for backward lives in
  * PB_MEM_ACT between a mark and a rewind of the pass; temporaries of one layer live in PB_MEM_WORK. Only what some
- * trainable parameter needs is kept, and backward stops below the lowest one. */
+ * trainable parameter needs is kept, and backward stops below the lowest one.
+ *
+ * Activation checkpointing (Chen et al. 2016, arXiv 1604.06174): a layer that is checkpointed keeps its input alone and is
+ * run again in backward, hooks and dropout masks (which are functions of step and place) included, so that losses and
+ * gradients have the same bits as without it. A post-norm layer's input is one tensor; a pre-norm layer keeps the stream and
+ * its norm, because the norm reads the residual sum before it is rounded. */
 #ifndef PB_MODELS_MODEL_H
 #define PB_MODELS_MODEL_H
 
@@ -18,6 +23,7 @@ typedef struct pb_model_options {
     pb_storage storage;    /* of LINEAR weights inside the layers (not embeddings, not heads) */
     int64_t classes;       /* encoder: classes of the head; decoder: 0 */
     double hidden_dropout, attention_dropout, head_dropout; /* the run's; < 0 = the config's (head: hidden) */
+    int64_t checkpoint;    /* the lowest so many layers keep only their input; backward makes the rest again. 0 = none */
     uint64_t seed;         /* initial head weights: N(0, 0.02^2), bias 0 */
     int64_t max_rows;      /* token rows of the largest batch, rounded to PB_ROW_ROUND */
     int64_t max_sequences;

@@ -67,6 +67,7 @@ void pb_model_decide_needs(pb_model *m) {
         below = sublayer_needs(m, &l->attn, qkv, l->o, below);
         below = sublayer_needs(m, &l->mlp, up, l->down, below);
         l->active = below;
+        l->checkpoint = below && i < m->options.checkpoint;
     }
     if (m->final_norm.site) {
         norm_needs(&m->final_norm, below);

@@ -37,6 +37,9 @@ typedef struct pb_layer {
     pb_site *q, *k, *v, *o, *gate, *up, *down;
     pb_sublayer attn, mlp;
     bool active; /* takes part in backward */
+    bool checkpoint; /* keeps its input alone; backward runs it again */
+    pb_tensor input, normed; /* the stream that enters it; pre-norm: its norm too */
+    pb_mark before; /* PB_MEM_ACT before what it keeps */
     /* kept for backward */
     pb_tensor tq, tk, tv, context, lse;
     pb_tensor tgate, tup, act;
@@ -79,6 +82,7 @@ typedef struct pb_run {
     const pb_batch *batch;
     int64_t rows;
     bool keep;           /* training: keep what backward needs */
+    bool again;          /* a checkpointed layer for the second time, in backward */
     pb_tensor hidden[2]; /* WORK: stream rows that are not kept, by turns */
     int turn;
     pb_tensor pend;    /* WORK: a sub-layer's output before its residual add */
@@ -130,6 +134,8 @@ pb_status pb_buffer(const pb_run *r, bool keep, pb_dtype dtype, int64_t rows, in
                     pb_tensor *out);
 /* Embedding to final hidden rows: r->h. */
 pb_status pb_forward_hidden(pb_run *r);
+/* A checkpointed layer from its input: what backward needs goes to PB_MEM_ACT. */
+pb_status pb_forward_layer_again(pb_run *r, int64_t i);
 /* From dh, the gradient of the final hidden rows (overwritten), down to the lowest trained
  * parameter. */
 pb_status pb_backward_hidden(pb_run *r, pb_tensor dh);

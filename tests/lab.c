@@ -143,6 +143,7 @@ static pb_status open_session(pb_lab *lab) {
         .method = o->base_only ? NULL : o->method,
         .where = "lab",
         .model = {.dtype = o->dtype,
+                  .checkpoint = o->checkpoint,
                   .classes = lab->config.causal ? 0 : PB_LAB_CLASSES,
                   .hidden_dropout = o->dropout,
                   .attention_dropout = o->dropout,

@@ -26,6 +26,7 @@ typedef struct pb_lab_options {
     double clip;        /* 0 = none */
     pb_optimizer optimizer;
     int64_t accumulate; /* 0 = 1 */
+    int64_t checkpoint; /* layers */
     int64_t fail_alloc;
     bool base_only; /* without the method, but its storage */
     bool no_optim;

@@ -234,6 +234,23 @@ START_TEST(same_seed_same_bits_at_any_thread_count) {
 }
 END_TEST
 
+/* A layer that backward runs again gives what the first run gave, dropout masks included: with every
+ * layer, with the lower one alone, and with more layers than there are. */
+START_TEST(checkpointing_keeps_every_bit) {
+    static const int64_t layers[] = {0, 1, 2, 100};
+    pb_lab_options o = option_of(_i);
+    char want[PB_SHA256_HEX] = "", got[PB_SHA256_HEX];
+    o.dropout = 0.1;
+    for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++) {
+        o.checkpoint = layers[i];
+        trained_hash(&o, i == 0 ? want : got);
+        if (i > 0)
+            ck_assert_msg(strcmp(want, got) == 0, "%s: %lld checkpointed layers give other bits",
+                          name_of(&o), (long long)layers[i]);
+    }
+}
+END_TEST
+
 static pb_status train_with_failure(const pb_lab_options *o, pb_lab *lab, bool *trains) {
     PB_RETURN(pb_lab_open(lab, dirs[o->model], o, trains));
     return *trains ? pb_lab_train(lab, 2) : PB_OK;
@@ -280,11 +297,25 @@ START_TEST(steady_steps_take_no_memory) {
 }
 END_TEST
 
+/* What can change memory beside method, model and dtype. */
+static const struct {
+    int64_t checkpoint, accumulate;
+    pb_optimizer optimizer;
+} settings[] = {
+    {0, 1, PB_OPT_ADAMW},  {2, 1, PB_OPT_ADAMW}, {1, 2, PB_OPT_ADAMW},
+    {0, 2, PB_OPT_ADAMW8}, {2, 1, PB_OPT_ADAMW8},
+};
+enum { SETTINGS = sizeof settings / sizeof settings[0] };
+
 START_TEST(predicted_memory_is_measured_memory) {
-    pb_lab_options o = option_of(_i), plan = o;
+    pb_lab_options o = option_of(_i / SETTINGS), plan;
     pb_lab lab, planned;
+    o.checkpoint = settings[_i % SETTINGS].checkpoint;
+    o.accumulate = settings[_i % SETTINGS].accumulate;
+    o.optimizer = settings[_i % SETTINGS].optimizer;
+    o.dropout = 0.1;
+    plan = o;
     plan.device = "plan:cpu";
-    o.dropout = plan.dropout = 0.1;
     if (!opened(&lab, &o)) return;
     ck_assert(opened(&planned, &plan));
     pb_assert_ok(pb_lab_train(&lab, 3));
@@ -292,8 +323,9 @@ START_TEST(predicted_memory_is_measured_memory) {
     for (int m = 0; m < PB_MEM_COUNT; m++) {
         uint64_t want = pb_device_mem_peak(lab.session.dev, (pb_mem)m);
         uint64_t got = pb_device_mem_peak(planned.session.dev, (pb_mem)m);
-        ck_assert_msg(got == want, "%s: %s: predicted %llu, measured %llu", name_of(&o),
-                      pb_mem_name((pb_mem)m), (unsigned long long)got, (unsigned long long)want);
+        ck_assert_msg(got == want, "%s, setting %d: %s: predicted %llu, measured %llu", name_of(&o),
+                      _i % SETTINGS, pb_mem_name((pb_mem)m), (unsigned long long)got,
+                      (unsigned long long)want);
     }
     ck_assert_uint_eq(pb_device_mem_peak_total(planned.session.dev),
                       pb_device_mem_peak_total(lab.session.dev));
@@ -374,7 +406,8 @@ int main(void) {
     tcase_add_loop_test(t, same_seed_same_bits_at_any_thread_count, 0, all);
     tcase_add_loop_test(t, any_allocation_may_fail, 0, f32);
     tcase_add_loop_test(t, steady_steps_take_no_memory, 0, all);
-    tcase_add_loop_test(t, predicted_memory_is_measured_memory, 0, all);
+    tcase_add_loop_test(t, checkpointing_keeps_every_bit, 0, all);
+    tcase_add_loop_test(t, predicted_memory_is_measured_memory, 0, all * SETTINGS);
     tcase_add_loop_test(t, accumulation_equals_the_larger_batch, 0, f32);
     tcase_add_loop_test(t, a_nan_is_found_before_anything_is_updated, 0, all);
     return pb_run_suite(s);

@@ -73,6 +73,66 @@ START_TEST(gradients_match_with_dropout) {
 }
 END_TEST
 
+static double *all_gradients(pb_tiny *t, size_t *n) {
+    pb_params *params = pb_model_params(t->m);
+    double *all = calloc((size_t)pb_params_elements(params, true), sizeof *all);
+    ck_assert_ptr_nonnull(all);
+    *n = 0;
+    for (int i = 0; i < pb_params_count(params); i++) {
+        const pb_param *p = pb_params_at(params, i);
+        if (!p->trainable) continue;
+        pb_assert_ok(pb_device_get_f64(t->dev, all + *n, p->grad));
+        *n += (size_t)numel_of(p);
+    }
+    return all;
+}
+
+/* Backward runs checkpointed layers again: all parameters trained, or those of the upper layer
+ * alone, every family, on both backends; losses and gradients have the same bits. */
+START_TEST(checkpointing_keeps_every_bit) {
+    static const struct {
+        const char *device;
+        pb_dtype dtype;
+    } on[] = {{"ref", PB_F64}, {"ref", PB_F32}, {"ref", PB_BF16}, {"cpu", PB_F32}, {"cpu", PB_BF16}};
+    for (int k = 0; k < 10; k++) {
+        double *want = NULL, loss = 0;
+        size_t n = 0;
+        uint64_t act = 0;
+        for (int64_t layers = 0; layers <= 2; layers++) {
+            pb_model_options o = tiny_options((pb_kind)_i, on[k % 5].dtype);
+            o.hidden_dropout = 0.2;
+            o.attention_dropout = 0.15;
+            o.head_dropout = 0.3;
+            o.checkpoint = layers;
+            pb_tiny t = tiny_open(on[k % 5].device, (pb_kind)_i, &o);
+            pb_params *params = pb_model_params(t.m);
+            for (int i = 0; k >= 5 && i < pb_params_count(params); i++) {
+                pb_param *p = pb_params_at(params, i);
+                if (strstr(p->name, ".1.")) pb_assert_ok(pb_param_train(params, p));
+            }
+            if (k < 5) train_all(&t);
+            double sum = tiny_loss(&t);
+            tiny_step(&t, 0.5);
+            double *got = all_gradients(&t, &n);
+            uint64_t peak = pb_device_mem_peak(t.dev, PB_MEM_ACT);
+            if (layers == 0) {
+                want = got;
+                loss = sum;
+                act = peak;
+                ck_assert(n > 0);
+            } else {
+                ck_assert(sum == loss);
+                ck_assert_msg(memcmp(want, got, n * sizeof *got) == 0, "other gradients: case %d", k);
+                free(got);
+                if (k < 5) ck_assert_uint_lt(peak, act);
+            }
+            tiny_close(&t);
+        }
+        free(want);
+    }
+}
+END_TEST
+
 START_TEST(pooling_modes_have_gradients) {
     static const pb_pool pools[] = {PB_POOL_MEAN, PB_POOL_CLS, PB_POOL_LAST};
     for (int k = 0; k < 3; k++) {
@@ -662,6 +722,7 @@ int main(void) {
     TCase *t = pb_test_case(s, "gradients");
     tcase_add_loop_test(t, gradients_match_finite_differences, 0, TINY_COUNT);
     tcase_add_loop_test(t, gradients_match_with_dropout, 0, TINY_COUNT);
+    tcase_add_loop_test(t, checkpointing_keeps_every_bit, 0, TINY_COUNT);
     tcase_add_test(t, pooling_modes_have_gradients);
     tcase_add_loop_test(t, every_subset_gets_the_same_gradients, 0, TINY_COUNT);
     tcase_add_test(t, gradients_add_up_over_micro_batches);

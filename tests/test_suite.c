@@ -273,6 +273,8 @@ static const char *const changes[][2] = {
     {"\"steps\": 5", "\"epochs\": 5"},
     {"\"batch\": 6", "\"batch\": 60"},
     {"\"accumulate\": 7", "\"accumulate\": 8"},
+    {"\"accumulate\": 7", "\"accumulate\": 7, \"checkpoint\": true"},
+    {"\"accumulate\": 7", "\"accumulate\": 7, \"checkpoint\": 2"},
     {"\"linear\"", "\"cosine\""},
     {"0.25", "0.26"},
     {"\"adamw\"", "\"adamw8\""},
@@ -322,6 +324,10 @@ START_TEST(the_id_is_stable) {
     id_of(base_json, id);
     /* A default that is written out, a label, a title: the same run. */
     char *json = replaced(base_json, "\"rank\": 17", "\"rank\": 17, \"alpha\": 16");
+    char *off = replaced(base_json, "\"accumulate\": 7", "\"accumulate\": 7, \"checkpoint\": false");
+    id_of(off, same);
+    ck_assert_str_eq(id, same);
+    free(off);
     char *labelled = replaced(json, "\"label\": \"x\"", "\"label\": \"y\"");
     id_of(labelled, same);
     ck_assert_str_eq(id, same);
