@@ -217,13 +217,11 @@ static pb_status update(pb_session *s, int64_t step, double *loss, double *norm)
     return pb_event_record(s->events[EV_END]);
 }
 
-pb_status pb_session_step(pb_session *s, int64_t step, pb_batch_source source, void *user,
-                          pb_step_result *out) {
+static pb_status run_step(pb_session *s, int64_t step, pb_batch_source source, void *user,
+                          int64_t total, pb_step_result *out) {
     const pb_method *method = s->spec.method;
-    int64_t accumulate = s->spec.accumulate, total = 0;
+    int64_t accumulate = s->spec.accumulate;
     bool first = true;
-    *out = (pb_step_result){0};
-    PB_RETURN(count_targets(s, step, source, user, &total));
     PB_RETURN(pb_event_record(s->events[EV_START]));
     if (method != NULL && method->before_step != NULL)
         PB_RETURN(method->before_step(s->self, step));
@@ -238,7 +236,19 @@ pb_status pb_session_step(pb_session *s, int64_t step, pb_batch_source source, v
         out->tokens += hb->tokens;
     }
     out->targets = total;
-    PB_RETURN(update(s, step, &out->loss, &out->norm));
+    return update(s, step, &out->loss, &out->norm);
+}
+
+pb_status pb_session_step(pb_session *s, int64_t step, pb_batch_source source, void *user,
+                          pb_step_result *out) {
+    int64_t total = 0;
+    *out = (pb_step_result){0};
+    PB_RETURN(count_targets(s, step, source, user, &total));
+    PB_RETURN(pb_device_step_begin(s->dev));
+    pb_status status = run_step(s, step, source, user, total, out);
+    pb_status ended = pb_device_step_end(s->dev); /* a device does not stay in a step that failed */
+    PB_RETURN(status);
+    PB_RETURN(ended);
     return read_times(s, out);
 }
 

@@ -51,6 +51,12 @@ struct pb_backend {
     void (*event_free)(void *ctx, void *event);
     pb_status (*event_record)(void *ctx, void *event);
     pb_status (*event_elapsed)(void *ctx, void *a, void *b, double *ns);
+    /* (optional, both or none) Around a sequence that will come again, such as a training step: a backend may hold back what
+     * is enqueued in between until somebody waits or the sequence ends, and hand it over as one. */
+    pb_status (*step_begin)(void *ctx);
+    pb_status (*step_end)(void *ctx);
+    /* (optional) One line about the hardware and the libraries, for records. */
+    void (*describe)(void *ctx, char *text, size_t cap);
     /* (optional) ctx is NULL in a plan for a machine that is not this one. */
     bool (*fast_dtype)(void *ctx, pb_dtype dtype);
     const pb_kernel_set *const *kernels; /* generated table, NULL-terminated */

@@ -115,6 +115,11 @@ bool pb_device_fast_dtype(const pb_device *dev, pb_dtype dtype) {
     return dev->kernels->fast_dtype(dev->kernels_ctx, dtype);
 }
 
+void pb_device_describe(const pb_device *dev, char *text, size_t cap) {
+    if (cap > 0) text[0] = 0;
+    if (dev->backend->describe != NULL) dev->backend->describe(dev->ctx, text, cap);
+}
+
 pb_work pb_device_work(const pb_device *dev) { return dev->work; }
 
 void pb_device_observe(pb_device *dev, pb_op_observer fn, void *user) {

@@ -51,6 +51,8 @@ void pb_device_close(pb_device *dev); /* waits, then frees every arena; NULL is 
 const char *pb_device_name(const pb_device *dev); /* as given to open */
 bool pb_device_computes(const pb_device *dev);    /* false on plan devices: values read back are zeros */
 int pb_device_threads(const pb_device *dev);
+/* The hardware and its libraries in one line, "" where the backend has nothing to add to the host's description. */
+void pb_device_describe(const pb_device *dev, char *text, size_t cap);
 /* True when the dtype has arithmetic in hardware here (bf16: AVX512-BF16 or AMX). */
 bool pb_device_fast_dtype(const pb_device *dev, pb_dtype dtype);
 
@@ -93,6 +95,11 @@ pb_status pb_device_get_f64(pb_device *dev, double *host, pb_tensor src);
 pb_status pb_device_zero(pb_device *dev, pb_tensor t);
 pb_status pb_device_copy(pb_device *dev, pb_tensor dst, pb_tensor src); /* same dtype and element count */
 pb_status pb_device_sync(pb_device *dev);
+/* Around a sequence of operations that will come again in much the same form, such as a training step: a device may hand it
+ * over as one. Values, order and waits are as without; an observer sees every op run where it is called, so with one the
+ * sequence is not held back. end also after a failure in between. */
+pb_status pb_device_step_begin(pb_device *dev);
+pb_status pb_device_step_end(pb_device *dev);
 
 /* Recording enqueues a mark and does not wait; elapsed does. Freed before the device is closed. */
 typedef struct pb_event pb_event;

@@ -34,6 +34,7 @@ struct pb_device {
     uint64_t now_total, peak_total, growths;
     pb_work work;
     double planned_ns; /* predicted time of everything enqueued */
+    bool in_step; /* between step_begin and step_end of the backend */
     pb_op_observer observer;
     void *observer_user;
 };

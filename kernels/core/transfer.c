@@ -133,6 +133,19 @@ pb_status pb_device_copy(pb_device *dev, pb_tensor dst, pb_tensor src) {
 
 pb_status pb_device_sync(pb_device *dev) { return dev->backend->sync(dev->ctx); }
 
+pb_status pb_device_step_begin(pb_device *dev) {
+    if (dev->backend->step_begin == NULL || dev->observer != NULL) return PB_OK;
+    PB_RETURN(dev->backend->step_begin(dev->ctx));
+    dev->in_step = true;
+    return PB_OK;
+}
+
+pb_status pb_device_step_end(pb_device *dev) {
+    if (!dev->in_step) return PB_OK;
+    dev->in_step = false;
+    return dev->backend->step_end(dev->ctx);
+}
+
 /* --- events: the backend's; else a host clock behind an empty queue; on a plan, predicted time - */
 
 struct pb_event {

@@ -1,4 +1,5 @@
 /* The cuda backend: memory, transfers through pinned staging, events. Kernels are in op_*.cu. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,11 +15,12 @@ typedef struct context {
     int turn;
 } context;
 
-static pb_status cuda_open(const pb_device_options *options, void **ctx);
-
 static void cuda_close(void *ctx) {
     context *c = (context *)ctx;
     if (c == NULL) return;
+    if (c->cuda.stream != NULL) (void)pb_api_stream_sync(c->cuda.stream);
+    pb_cuda_queue_free(&c->cuda);
+    pb_cuda_products_free(&c->cuda);
     for (int i = 0; i < 2; i++) {
         if (c->free_again[i] != NULL) (void)pb_api_event_free(c->free_again[i]);
         if (c->staging[i] != NULL) (void)pb_api_host_free(c->staging[i]);
@@ -35,6 +37,9 @@ static pb_status open_parts(context *c) {
     PB_CUDA(pb_api_device_open(0, &c->cuda.info));
     PB_CUDA(pb_api_stream_new(&c->cuda.stream));
     PB_CUDA(pb_api_stream_new(&c->cuda.side));
+    const char *graphs = getenv("PB_CUDA_GRAPHS");
+    PB_RETURN(pb_cuda_queue_new(&c->cuda, graphs == NULL || strcmp(graphs, "0") != 0));
+    PB_RETURN(pb_cuda_products_new(&c->cuda));
     for (int i = 0; i < 2; i++) {
         PB_CUDA(pb_api_host_alloc(&c->staging[i], STAGING));
         PB_CUDA(pb_api_event_new(&c->free_again[i]));
@@ -118,13 +123,12 @@ static pb_status cuda_event_new(void *ctx, void **event) {
 }
 
 static void cuda_event_free(void *ctx, void *event) {
-    (void)ctx;
+    (void)pb_cuda_forget_event(&((context *)ctx)->cuda, event);
     (void)pb_api_event_free(event);
 }
 
 static pb_status cuda_event_record(void *ctx, void *event) {
-    PB_CUDA(pb_api_event_record(event, ((context *)ctx)->cuda.stream, false));
-    return PB_OK;
+    return pb_cuda_enqueue_record(&((context *)ctx)->cuda, event);
 }
 
 static pb_status cuda_event_elapsed(void *ctx, void *a, void *b, double *ns) {
@@ -135,10 +139,27 @@ static pb_status cuda_event_elapsed(void *ctx, void *a, void *b, double *ns) {
     return PB_OK;
 }
 
+static pb_status cuda_step_begin(void *ctx) { return pb_cuda_step_begin(&((context *)ctx)->cuda); }
+static pb_status cuda_step_end(void *ctx) { return pb_cuda_step_end(&((context *)ctx)->cuda); }
+
 /* bf16 has arithmetic in hardware from compute capability 8.0 on; a plan without a machine assumes one. */
 static bool cuda_fast_dtype(void *ctx, pb_dtype dtype) {
     const context *c = (const context *)ctx;
     return dtype == PB_F32 || (dtype == PB_BF16 && (c == NULL || c->cuda.info.major >= 8));
+}
+
+/* What a record must know to be read years later: products have TF32 off. */
+static void cuda_describe(void *ctx, char *text, size_t cap) {
+    const context *c = (const context *)ctx;
+    const pb_api_device *i = &c->cuda.info;
+    int lt = 0;
+    (void)pb_api_lt_version(&lt);
+    snprintf(text, cap,
+             "%s, compute capability %d.%d, %d multiprocessors, %zu MiB; driver %d.%d, runtime %d.%d, cuBLASLt %d.%d.%d; "
+             "f32 products without TF32, bf16 with f32 sums, workspace %zu MiB; steps: %s",
+             i->name, i->major, i->minor, i->sms, i->memory_bytes >> 20, i->driver / 1000, i->driver % 1000 / 10,
+             i->runtime / 1000, i->runtime % 1000 / 10, lt / 10000, lt / 100 % 100, lt % 100,
+             PB_CUDA_PRODUCT_WORKSPACE >> 20, pb_cuda_queue_mode(&c->cuda));
 }
 
 extern "C" const pb_kernel_set *const pb_cuda_kernels_registry[];
@@ -160,6 +181,9 @@ static pb_backend backend_of(void) {
     b.event_free = cuda_event_free;
     b.event_record = cuda_event_record;
     b.event_elapsed = cuda_event_elapsed;
+    b.step_begin = cuda_step_begin;
+    b.step_end = cuda_step_end;
+    b.describe = cuda_describe;
     b.fast_dtype = cuda_fast_dtype;
     b.kernels = pb_cuda_kernels_registry;
     return b;
