@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "reports/model.h"
+#include "reports/parity.h"
 
 #define MAX_TAGS 24
 
@@ -372,28 +373,6 @@ done:
 
 #define MANY_CUT 0.02 /* share of the examples from which a reader must know */
 
-/* Paths in which the runs of a row differ from its first one, the seed apart. */
-static pb_status row_drift(const pb_row *row, pb_text *out) {
-    pb_status status = PB_OK;
-    rp_flat *first = NULL, *other = NULL;
-    int n_first = 0, n_other = 0;
-    PB_TRY(rp_flatten(row->runs[0]->config, &first, &n_first));
-    for (int i = 1; i < row->n_runs && !out->len; i++) {
-        rp_flat_free(other, n_other);
-        other = NULL;
-        PB_TRY(rp_flatten(row->runs[i]->config, &other, &n_other));
-        for (int k = 0; k < n_first; k++) {
-            const char *theirs = rp_flat_find(other, n_other, first[k].path);
-            if (is_seed(first[k].path) || (theirs && strcmp(theirs, first[k].value) == 0)) continue;
-            pb_text_add(out, "%s%s", out->len ? ", " : "", first[k].path);
-        }
-    }
-done:
-    rp_flat_free(first, n_first);
-    rp_flat_free(other, n_other);
-    return status;
-}
-
 /* Each text once per row, with the number of runs that say it. */
 static int row_warnings(const pb_row *row, rp_doc *doc) {
     int said = 0;
@@ -421,7 +400,7 @@ static pb_status automatic_warnings(const rp_chapter *m, rp_doc *doc, int *said)
     pb_text t = {0};
     for (int i = 0; i < m->n_rows; i++) {
         pb_text_free(&t);
-        PB_TRY(row_drift(m->rows[i].row, &t));
+        PB_TRY(pb_row_drift(m->rows[i].row, &t));
         if (!t.len) continue;
         rp_add(doc, RP_ITEM,
                "%s: its runs differ in more than the seed (%s), so their mean mixes settings.",

@@ -214,9 +214,8 @@ double pb_difference_reach(const pb_difference *d, double alpha) {
 
 double pb_detectable(const pb_difference *d, double alpha, double power) {
     if (d->n_seeds < 2) return NAN;
-    return pb_difference_reach(d, alpha) +
-           hypot(t_quantile(power, d->n_seeds - 1) * d->se_seeds,
-                 gsl_cdf_ugaussian_Pinv(power) * d->se_examples);
+    return pb_difference_reach(d, alpha) + hypot(t_quantile(power, d->n_seeds - 1) * d->se_seeds,
+                                                 gsl_cdf_ugaussian_Pinv(power) * d->se_examples);
 }
 
 /* The level at which the joined interval touches 0: bisection over log alpha. */
@@ -257,8 +256,7 @@ pb_status pb_difference_of(const pb_paired *in, const pb_stat_options *options,
     out->sd_seeds = seeds.sd;
     out->se_seeds = seeds.sd / sqrt(ns);
     if (ne > 1)
-        out->se_examples =
-            m.keep * gsl_stats_sd_m(m.examples, 1, (size_t)ne, m.mean) / sqrt(ne);
+        out->se_examples = m.keep * gsl_stats_sd_m(m.examples, 1, (size_t)ne, m.mean) / sqrt(ne);
     out->interval_seeds = ns > 1 ? around(m.mean, m.mean - seeds.interval.low) : unknown;
     PB_TRY(bca(m.examples, ne, m.mean, o.level, o.resamples, o.key, &out->interval_examples));
     out->interval = unknown;

@@ -45,23 +45,23 @@ typedef struct pb_paired {
 } pb_paired;
 
 typedef struct pb_stat_options {
-    double level;    /* of the intervals; 0 = PB_STAT_LEVEL */
-    int resamples;   /* bootstrap; 0 = 2000 */
-    int flips;       /* random sign flips where not all can be tried; 0 = 4999 */
-    uint64_t key;    /* of the random numbers; any value */
+    double level;  /* of the intervals; 0 = PB_STAT_LEVEL */
+    int resamples; /* bootstrap; 0 = 2000 */
+    int flips;     /* random sign flips where not all can be tried; 0 = 4999 */
+    uint64_t key;  /* of the random numbers; any value */
 } pb_stat_options;
 
-/* A difference with everything that a verdict needs. The spread has two parts: over seeds (Student's
- * t over the seeds' means: few seeds need its wide quantiles) and over examples (BCa bootstrap over
- * the examples' means, less the share of the noise that the first part holds already). `interval`
- * joins the two by the squares of their arms (MOVER, Zou and Donner 2008), so that it speaks of new
- * seeds *and* new examples. */
+/* A difference with everything that a verdict needs. The spread has two parts: over seeds
+ * (Student's t over the seeds' means: few seeds need its wide quantiles) and over examples (BCa
+ * bootstrap over the examples' means, less the share of the noise that the first part holds
+ * already). `interval` joins the two by the squares of their arms (MOVER, Zou and Donner 2008), so
+ * that it speaks of new seeds *and* new examples. */
 typedef struct pb_difference {
     int n_seeds, n_examples;
-    double mean;         /* of A - B */
-    double sd_seeds;     /* of the seeds' means */
-    double se_seeds;     /* sd_seeds / sqrt(n_seeds); NaN with one seed */
-    double se_examples;  /* of the part that examples add; 0 with one example */
+    double mean;                   /* of A - B */
+    double sd_seeds;               /* of the seeds' means */
+    double se_seeds;               /* sd_seeds / sqrt(n_seeds); NaN with one seed */
+    double se_examples;            /* of the part that examples add; 0 with one example */
     pb_interval interval;          /* over both; NaN with one seed */
     pb_interval interval_seeds;    /* Student's t, new seeds on these examples */
     pb_interval interval_examples; /* BCa, new examples for these trained models */
@@ -73,8 +73,7 @@ typedef struct pb_difference {
 } pb_difference;
 
 /* PB_E_INPUT when there is no seed or example, or a value is not finite. */
-pb_status pb_difference_of(const pb_paired *in, const pb_stat_options *options,
-                           pb_difference *out);
+pb_status pb_difference_of(const pb_paired *in, const pb_stat_options *options, pb_difference *out);
 
 /* Half the width that the joined interval has at `alpha`, from the standard errors (normal
  * approximation over examples). NaN with one seed. */

@@ -242,9 +242,10 @@ static void coverage(int seeds) {
             false_verdicts += out.p <= 0.05;
         }
         double share = (double)held / SIMULATIONS, wrong = (double)false_verdicts / SIMULATIONS;
-        printf("%d seeds, world %d: an interval of 95 %% holds the truth in %.1f %%, false verdicts "
-               "%.1f %%\n",
-               seeds, k, 100 * share, 100 * wrong);
+        printf(
+            "%d seeds, world %d: an interval of 95 %% holds the truth in %.1f %%, false verdicts "
+            "%.1f %%\n",
+            seeds, k, 100 * share, 100 * wrong);
         ck_assert_msg(share >= 0.95 - SLACK(0.95), "world %d: coverage %.3f", k, share);
         /* Wider than need be costs power: not beyond what the joined arms explain. */
         ck_assert_msg(share <= 0.985 + SLACK(0.985), "world %d: coverage %.3f", k, share);
@@ -263,7 +264,8 @@ START_TEST(intervals_hold_the_truth_with_three_seeds) {
 }
 END_TEST
 
-/* What is wrong with the usual ways: intervals over examples alone, or a plain bootstrap of seeds. */
+/* What is wrong with the usual ways: intervals over examples alone, or a plain bootstrap of seeds.
+ */
 START_TEST(the_simulation_catches_an_interval_that_forgets_the_seeds) {
     gsl_rng *r = gsl_rng_alloc(gsl_rng_mt19937);
     double d[3 * EXAMPLES];
@@ -279,8 +281,8 @@ START_TEST(the_simulation_catches_an_interval_that_forgets_the_seeds) {
 }
 END_TEST
 
-/* Seven rows against one baseline, no difference anywhere: the comparisons hang together through the
- * baseline, and still a family of them has a false verdict in at most 5 %. */
+/* Seven rows against one baseline, no difference anywhere: the comparisons hang together through
+ * the baseline, and still a family of them has a false verdict in at most 5 %. */
 START_TEST(a_family_without_differences_seldom_has_a_verdict) {
     enum { ROWS = 8, S = 5 };
     gsl_rng *r = gsl_rng_alloc(gsl_rng_mt19937);

@@ -1,0 +1,364 @@
+/* From rows to verdicts. */
+#include "reports/comparison.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DRAWS 2000 /* of the front */
+#define FLIPS 1999
+
+const char *pb_verdict_name(pb_verdict_kind kind) {
+    static const char *const names[] = {"not comparable", "better", "worse",
+                                        "no detectable difference"};
+    return names[kind];
+}
+
+static pb_verdict *slot(pb_comparison *c, int measure, int a, int b) {
+    return &c->verdicts[((size_t)measure * (size_t)c->n + (size_t)a) * (size_t)c->n + (size_t)b];
+}
+
+const pb_verdict *pb_verdict_of(const pb_comparison *c, int measure, int a, int b) {
+    return &c->verdicts[((size_t)measure * (size_t)c->n + (size_t)a) * (size_t)c->n + (size_t)b];
+}
+
+const pb_estimate *pb_estimate_of(const pb_comparison *c, int measure, int entry) {
+    return &c->estimates[measure * c->n + entry];
+}
+
+/* ---- parity ---- */
+
+static bool across(const pb_entry *a, const pb_entry *b) {
+    return a->anchor && b->anchor && a->anchor != b->anchor;
+}
+
+/* What an anchor that ran on both sides takes out of the comparison. */
+static bool anchored(const char *field) {
+    static const char *const names[] = {"machine", "software", "threads"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(field, names[i]) == 0) return true;
+    return false;
+}
+
+static pb_status check_parity(pb_comparison *c, int a, int b, const pb_waivers *waivers) {
+    pb_parity *p = &c->parity[a * c->n + b];
+    PB_RETURN(pb_parity_check(c->entries[a].row, c->entries[b].row, waivers, p));
+    if (!across(&c->entries[a], &c->entries[b])) return PB_OK;
+    for (int i = 0; i < p->n; i++)
+        if (anchored(p->items[i].field)) p->items[i].waived = true;
+    return PB_OK;
+}
+
+/* The anchors of both sides must be one method under one setting, else ratios to them mean
+ * different things. */
+static pb_status check_anchors(const pb_entry *a, const pb_entry *b, char *why, size_t cap) {
+    pb_parity p;
+    if (!across(a, b)) return PB_OK;
+    PB_RETURN(pb_parity_check(a->anchor, b->anchor, NULL, &p));
+    bool same = strcmp(a->anchor->method, b->anchor->method) == 0;
+    for (int i = 0; same && i < p.n; i++) same = anchored(p.items[i].field);
+    if (!same)
+        snprintf(why, cap, "the anchors %.60s and %.60s are not the same run on both sides",
+                 a->anchor->label, b->anchor->label);
+    pb_parity_free(&p);
+    return PB_OK;
+}
+
+static void say_stop(const pb_parity_finding *f, char *why, size_t cap) {
+    snprintf(why, cap, "%s: %.90s against %.90s", f->title, f->a, f->b);
+}
+
+/* ---- one pair in one measure ---- */
+
+/* Rows of `v` at the seeds that `other` has too, gathered into out[0..common-1][..]. */
+static int gather(const pb_values *v, const pb_values *other, double *out) {
+    size_t n = (size_t)v->n_examples;
+    int common = 0;
+    for (int s = 0; s < v->n_seeds; s++)
+        for (int k = 0; k < other->n_seeds; k++) {
+            if (v->seeds[s] != other->seeds[k]) continue;
+            memcpy(out + (size_t)common++ * n, v->x + (size_t)s * n, n * sizeof *out);
+        }
+    return common;
+}
+
+static void take_difference(const pb_difference *d, pb_verdict *v) {
+    v->estimate = d->mean;
+    v->interval = d->interval;
+    v->p = d->p;
+    v->p_seeds = d->p_seeds;
+    v->p_examples = d->p_examples;
+}
+
+/* What a pair keeps for its detectable size, which needs the size of its family. */
+typedef struct spread {
+    pb_difference difference;
+    pb_ratio ratio;
+} spread;
+
+static pb_status judge(const pb_values *a, const pb_values *b, bool ratio, spread *s,
+                       pb_verdict *v) {
+    pb_status status = PB_OK;
+    size_t n = (size_t)a->n_examples, cap = ((size_t)a->n_seeds + 1) * n;
+    double *x = calloc(cap, sizeof *x), *y = calloc(cap, sizeof *y);
+    if (!x || !y) PB_FAIL(PB_E_OOM, "no memory for %zu differences", cap);
+    v->n_examples = a->n_examples;
+    v->n_seeds = gather(a, b, x);
+    if (gather(b, a, y) != v->n_seeds || v->n_seeds < 2) {
+        snprintf(v->why, sizeof v->why,
+                 v->n_seeds == 1 ? "one seed in common: the spread over seeds is unknown"
+                                 : "no finished seed in common");
+        goto done;
+    }
+    if (ratio) {
+        PB_TRY(pb_ratio_of(x, y, v->n_seeds, PB_STAT_LEVEL, &s->ratio));
+        v->estimate = s->ratio.ratio;
+        v->interval = s->ratio.interval;
+        v->p = s->ratio.p;
+    } else {
+        for (size_t k = 0; k < (size_t)v->n_seeds * n; k++) x[k] -= y[k];
+        pb_paired in = {v->n_seeds, a->n_examples, x, a->weights};
+        PB_TRY(pb_difference_of(&in, &(pb_stat_options){.flips = FLIPS}, &s->difference));
+        take_difference(&s->difference, v);
+    }
+    v->kind = PB_NO_DIFFERENCE;
+done:
+    free(x);
+    free(y);
+    return status;
+}
+
+static pb_status compare_pair(pb_comparison *c, int m, int a, int b, const pb_values *values,
+                              spread *s, pb_verdict *v) {
+    const pb_values *x = &values[m * c->n + a], *y = &values[m * c->n + b];
+    const pb_parity *parity = &c->parity[a * c->n + b];
+    const pb_parity_finding *stop = pb_parity_stop(parity, pb_measures[m].ratio);
+    *v = (pb_verdict){.estimate = NAN,
+                      .interval = {NAN, NAN},
+                      .p = NAN,
+                      .p_holm = NAN,
+                      .p_seeds = NAN,
+                      .p_examples = NAN,
+                      .detectable = NAN};
+    if (!x->n_seeds || !y->n_seeds) {
+        pb_copy(v->why, sizeof v->why, x->n_seeds ? y->why : x->why);
+        return PB_OK;
+    }
+    if (stop) {
+        say_stop(stop, v->why, sizeof v->why);
+        return PB_OK;
+    }
+    if (x->n_examples != y->n_examples) {
+        snprintf(v->why, sizeof v->why, "%d test values against %d", x->n_examples, y->n_examples);
+        return PB_OK;
+    }
+    PB_RETURN(check_anchors(&c->entries[a], &c->entries[b], v->why, sizeof v->why));
+    if (*v->why) return PB_OK;
+    return judge(x, y, pb_measures[m].ratio, s, v);
+}
+
+/* ---- families ---- */
+
+/* 0 with the baseline, 1 the other pairs. */
+static int family_of(const pb_comparison *c, int a, int b) {
+    return a == c->baseline || b == c->baseline ? 0 : 1;
+}
+
+static bool is_known(const pb_verdict *v) {
+    return v->kind != PB_INCOMPARABLE && !isnan(v->p);
+}
+
+static void decide(pb_comparison *c, int m, int a, int b, double p_holm, const spread *s) {
+    pb_verdict *v = slot(c, m, a, b), *back = slot(c, m, b, a);
+    const pb_measure *measure = &pb_measures[m];
+    double alpha = PB_STAT_ALPHA / c->family[m][family_of(c, a, b)];
+    double zero = measure->ratio ? 1 : 0;
+    v->p_holm = p_holm;
+    v->detectable = measure->ratio ? pb_ratio_detectable(&s->ratio, alpha, PB_STAT_POWER)
+                                   : pb_detectable(&s->difference, alpha, PB_STAT_POWER);
+    if (p_holm <= PB_STAT_ALPHA)
+        v->kind = (v->estimate > zero) == (measure->better > 0) ? PB_BETTER : PB_WORSE;
+    *back = *v;
+    if (v->kind == PB_BETTER) back->kind = PB_WORSE;
+    if (v->kind == PB_WORSE) back->kind = PB_BETTER;
+    if (measure->ratio) {
+        back->estimate = 1 / v->estimate;
+        back->interval = (pb_interval){1 / v->interval.high, 1 / v->interval.low};
+    } else {
+        back->estimate = -v->estimate;
+        back->interval = (pb_interval){-v->interval.high, -v->interval.low};
+    }
+}
+
+/* Holm in both families of a measure, then the verdicts of both directions. */
+static pb_status decide_measure(pb_comparison *c, int m, const spread *spreads) {
+    pb_status status = PB_OK;
+    size_t pairs = (size_t)c->n * (size_t)c->n;
+    double *p = malloc((pairs + 1) * sizeof *p), *adjusted = malloc((pairs + 1) * sizeof *adjusted);
+    if (!p || !adjusted) PB_FAIL(PB_E_OOM, "no memory for %zu verdicts", pairs);
+    for (int f = 0; f < 2; f++) {
+        for (int a = 0; a < c->n; a++)
+            for (int b = 0; b < c->n; b++) {
+                const pb_verdict *v = pb_verdict_of(c, m, a, b);
+                bool member = a < b && family_of(c, a, b) == f && is_known(v);
+                p[a * c->n + b] = member ? v->p : NAN;
+                c->family[m][f] += member;
+            }
+        PB_TRY(pb_holm(p, c->n * c->n, adjusted));
+        for (int a = 0; a < c->n; a++)
+            for (int b = a + 1; b < c->n; b++) {
+                int at = a * c->n + b;
+                if (!isnan(adjusted[at])) decide(c, m, a, b, adjusted[at], &spreads[at]);
+                if (family_of(c, a, b) == f && isnan(adjusted[at]))
+                    *slot(c, m, b, a) = *pb_verdict_of(c, m, a, b);
+            }
+    }
+done:
+    free(p);
+    free(adjusted);
+    return status;
+}
+
+static pb_status judge_measure(pb_comparison *c, int m, const pb_values *values) {
+    pb_status status = PB_OK;
+    spread *spreads = calloc((size_t)c->n * (size_t)c->n + 1, sizeof *spreads);
+    if (!spreads) PB_FAIL(PB_E_OOM, "no memory for the pairs of %d rows", c->n);
+    for (int a = 0; a < c->n; a++)
+        for (int b = a + 1; b < c->n; b++)
+            PB_TRY(compare_pair(c, m, a, b, values, &spreads[a * c->n + b], slot(c, m, a, b)));
+    PB_TRY(decide_measure(c, m, spreads));
+done:
+    free(spreads);
+    return status;
+}
+
+/* ---- rows ---- */
+
+static pb_status estimate(const pb_values *v, int m, pb_estimate *e) {
+    pb_difference d;
+    *e = (pb_estimate){.n_seeds = v->n_seeds, .mean = NAN, .sd = NAN, .interval = {NAN, NAN}};
+    if (!v->n_seeds) return PB_OK;
+    pb_paired in = {v->n_seeds, v->n_examples, v->x, v->weights};
+    PB_RETURN(pb_difference_of(&in, &(pb_stat_options){.flips = 1}, &d));
+    e->mean = d.mean;
+    e->sd = d.sd_seeds;
+    e->interval = d.interval;
+    if (v->n_seeds > 1 || v->n_examples < 2) return PB_OK;
+    e->interval = d.interval_examples;
+    if (m == PB_ACCURACY && !v->weights)
+        e->interval = pb_wilson(d.mean * v->n_examples, v->n_examples, PB_STAT_LEVEL);
+    return PB_OK;
+}
+
+static pb_status rank(pb_comparison *c, int m) {
+    size_t n = (size_t)c->n;
+    bool *better = calloc(n * n + 1, sizeof *better);
+    if (!better) return PB_ERROR(PB_E_OOM, "no memory for the ranks of %d rows", c->n);
+    for (size_t k = 0; k < n * n; k++)
+        better[k] = c->verdicts[(size_t)m * n * n + k].kind == PB_BETTER;
+    pb_shared_ranks(better, c->n, c->best + m * c->n, c->worst + m * c->n);
+    for (int i = 0; i < c->n; i++) {
+        if (c->estimates[m * c->n + i].n_seeds) continue;
+        c->best[m * c->n + i] = c->worst[m * c->n + i] = 0;
+    }
+    free(better);
+    return PB_OK;
+}
+
+/* Bootstrap means of every entry in a measure; NaN where it has none. */
+static pb_status draw(const pb_comparison *c, int m, const pb_values *values, double *out) {
+    for (int i = 0; i < c->n; i++) {
+        const pb_values *v = &values[m * c->n + i];
+        double *mine = out + (size_t)i * DRAWS;
+        for (int b = 0; b < DRAWS; b++) mine[b] = NAN;
+        if (!v->n_seeds) continue;
+        pb_sampled in = {v->n_seeds, v->n_examples, v->x, v->weights};
+        PB_RETURN(pb_bootstrap_means(&in, DRAWS, 0, mine));
+    }
+    return PB_OK;
+}
+
+/* The front joins all rows, so every pair that a row has with another must be comparable in both
+ * measures; a row that cannot be compared with the baseline is left out. */
+static bool on_the_map(const pb_comparison *c, int i, int cost) {
+    const int measures[] = {PB_ACCURACY, cost};
+    if (c->baseline < 0 || i == c->baseline) return true;
+    int a = i < c->baseline ? i : c->baseline, b = i < c->baseline ? c->baseline : i;
+    for (int k = 0; k < 2; k++)
+        if (pb_parity_stop(&c->parity[a * c->n + b], pb_measures[measures[k]].ratio)) return false;
+    return true;
+}
+
+static pb_status find_fronts(pb_comparison *c, const pb_values *values) {
+    pb_status status = PB_OK;
+    size_t n = ((size_t)c->n + 1) * DRAWS;
+    double *quality = malloc(n * sizeof *quality), *cost = malloc(n * sizeof *cost);
+    if (!quality || !cost) PB_FAIL(PB_E_OOM, "no memory for the draws of %d rows", c->n);
+    for (int f = 0; f < 2; f++) {
+        int m = f ? PB_MEMORY : PB_STEP;
+        PB_TRY(draw(c, PB_ACCURACY, values, quality));
+        PB_TRY(draw(c, m, values, cost));
+        for (int i = 0; i < c->n; i++)
+            for (int b = 0; b < DRAWS && !on_the_map(c, i, m); b++) cost[i * DRAWS + b] = NAN;
+        pb_front_probability(quality, cost, c->n, DRAWS, c->front[f]);
+    }
+done:
+    free(quality);
+    free(cost);
+    return status;
+}
+
+/* ---- all ---- */
+
+static pb_status allocate(pb_comparison *c) {
+    size_t n = (size_t)c->n, m = PB_MEASURES;
+    c->verdicts = calloc(m * n * n + 1, sizeof *c->verdicts);
+    c->estimates = calloc(m * n + 1, sizeof *c->estimates);
+    c->best = calloc(m * n + 1, sizeof *c->best);
+    c->worst = calloc(m * n + 1, sizeof *c->worst);
+    c->front[0] = calloc(n + 1, sizeof **c->front);
+    c->front[1] = calloc(n + 1, sizeof **c->front);
+    c->parity = calloc(n * n + 1, sizeof *c->parity);
+    if (!c->verdicts || !c->estimates || !c->best || !c->worst || !c->front[0] || !c->front[1] ||
+        !c->parity)
+        return PB_ERROR(PB_E_OOM, "no memory to compare %d rows", c->n);
+    return PB_OK;
+}
+
+pb_status pb_comparison_make(const pb_entry *entries, int n, int baseline,
+                             const pb_waivers *waivers, pb_comparison *out) {
+    pb_status status = PB_OK;
+    pb_values *values = NULL;
+    *out = (pb_comparison){.entries = entries, .n = n, .baseline = baseline};
+    PB_TRY(allocate(out));
+    values = calloc((size_t)n * PB_MEASURES + 1, sizeof *values);
+    if (!values) PB_FAIL(PB_E_OOM, "no memory to compare %d rows", n);
+    for (int a = 0; a < n; a++)
+        for (int b = a + 1; b < n; b++) PB_TRY(check_parity(out, a, b, waivers));
+    for (int m = 0; m < PB_MEASURES; m++) {
+        for (int i = 0; i < n; i++) {
+            PB_TRY(pb_values_load(&entries[i], &pb_measures[m], &values[m * n + i]));
+            PB_TRY(estimate(&values[m * n + i], m, &out->estimates[m * n + i]));
+        }
+        PB_TRY(judge_measure(out, m, values));
+        PB_TRY(rank(out, m));
+    }
+    PB_TRY(find_fronts(out, values));
+done:
+    for (int i = 0; values && i < n * PB_MEASURES; i++) pb_values_free(&values[i]);
+    free(values);
+    if (status != PB_OK) pb_comparison_free(out);
+    return status;
+}
+
+void pb_comparison_free(pb_comparison *c) {
+    for (int i = 0; c->parity && i < c->n * c->n; i++) pb_parity_free(&c->parity[i]);
+    free(c->verdicts);
+    free(c->estimates);
+    free(c->best);
+    free(c->worst);
+    free(c->front[0]);
+    free(c->front[1]);
+    free(c->parity);
+    *c = (pb_comparison){0};
+}

@@ -1,0 +1,96 @@
+/* Verdicts: every pair of rows in every measure, from records alone. Parity first (parity.h), then
+ * paired statistics (stats.h), then Holm over two families per measure: the comparisons with the
+ * baseline, and all other pairs. How each number comes about: reports/STATISTICS.md. Test:
+ * tests/test_comparison.c. */
+#ifndef PB_REPORTS_COMPARISON_H
+#define PB_REPORTS_COMPARISON_H
+
+#include "reports/parity.h"
+#include "reports/stats.h"
+
+/* What rows are compared in, most telling first. */
+enum { PB_NLL, PB_ACCURACY, PB_STEP, PB_MEMORY, PB_MEASURES };
+
+typedef struct pb_measure {
+    const char *name;   /* "nll", "accuracy", "step", "memory" */
+    const char *title;  /* "test NLL" */
+    const char *tag;    /* metric of the record, one number per run */
+    const char *sample; /* one value per test example; NULL for costs */
+    const char *unit;   /* of a difference as shown; "" for ratios */
+    double scale;       /* value -> shown unit: 100 for points */
+    int better;         /* +1 higher, -1 lower */
+    bool ratio;         /* a cost: compared by ratio, else by difference */
+} pb_measure;
+extern const pb_measure pb_measures[PB_MEASURES];
+
+/* A row that takes part. With an anchor (a row of the same folder) it is measured relative to that:
+ * value - anchor's at the same seed and example, costs value / anchor's. Entries with different
+ * anchors may come from different machines and software. */
+typedef struct pb_entry {
+    const pb_row *row, *anchor;
+    char name[160];
+} pb_entry;
+
+/* Values of one entry in one measure at its finished seeds, rising: x[s * n_examples + i]. */
+typedef struct pb_values {
+    int n_seeds, n_examples; /* n_examples 1: one number per run */
+    uint64_t *seeds;
+    double *x;
+    double *weights; /* target tokens per example in language modelling, else NULL */
+    char why[200];   /* why there are none, when n_seeds is 0 */
+} pb_values;
+/* Runs without the measure are left out. PB_E_OOM. Free with pb_values_free. */
+pb_status pb_values_load(const pb_entry *entry, const pb_measure *measure, pb_values *out);
+void pb_values_free(pb_values *v);
+
+typedef enum pb_verdict_kind {
+    PB_INCOMPARABLE, /* why says why */
+    PB_BETTER,
+    PB_WORSE,
+    PB_NO_DIFFERENCE /* detectable says what would have shown */
+} pb_verdict_kind;
+/* "not comparable", "better", "worse", "no detectable difference" */
+const char *pb_verdict_name(pb_verdict_kind kind);
+
+/* Row a against row b. Differences are a - b in the measure's own unit, ratios a / b. */
+typedef struct pb_verdict {
+    pb_verdict_kind kind;
+    int n_seeds, n_examples;
+    double estimate;
+    pb_interval interval;
+    double p, p_holm;           /* NaN when not comparable */
+    double p_seeds, p_examples; /* permutation tests, for the reader; NaN for ratios */
+    double detectable; /* difference (ratio above 1) that would have shown with probability 0.8 at
+                          the strictest level of its family */
+    char why[400];
+} pb_verdict;
+
+/* Mean of one row with its interval over new seeds and new examples; costs: over seeds. With one
+ * seed the interval is of this one training (Wilson's for accuracy) or unknown (costs). */
+typedef struct pb_estimate {
+    int n_seeds;
+    double mean, sd; /* sd over seeds */
+    pb_interval interval;
+} pb_estimate;
+
+typedef struct pb_comparison {
+    const pb_entry *entries;
+    int n, baseline;        /* baseline: an entry, -1 when there is none */
+    pb_verdict *verdicts;   /* [measure][a][b], see pb_verdict_of */
+    pb_estimate *estimates; /* [measure][entry] */
+    int *best, *worst;      /* shared ranks [measure][entry]; 0 when the entry has no value */
+    double *front[2];       /* probability to be on the front of accuracy against step time (0) and
+                               peak memory (1), per entry; NaN when unknown */
+    int family[PB_MEASURES][2]; /* comparable pairs: with the baseline, others */
+    pb_parity *parity;          /* [a * n + b] for a < b */
+} pb_comparison;
+
+/* entries must outlive the comparison. baseline -1: only the family of all pairs. */
+pb_status pb_comparison_make(const pb_entry *entries, int n, int baseline,
+                             const pb_waivers *waivers, pb_comparison *out);
+void pb_comparison_free(pb_comparison *c);
+
+const pb_verdict *pb_verdict_of(const pb_comparison *c, int measure, int a, int b);
+const pb_estimate *pb_estimate_of(const pb_comparison *c, int measure, int entry);
+
+#endif

@@ -1,0 +1,283 @@
+/* reports/parity: what stops a comparison, what does not, waivers. The three mistakes that are
+ * known from published comparisons are here by name. */
+#include <stdio.h>
+
+#include "reports/parity.h"
+#include "tests/made_rows.h"
+#include "tests/support.h"
+
+static const char lora[] =
+    "{\"rank\":8,\"alpha\":16,\"scale\":2,\"dropout\":0,\"targets\":[\"*\"],"
+    "\"rslora\":false,\"bias\":\"none\"}";
+static made_row a, b;
+
+static void setup(void) {
+    made_row_make(&a, "lora", "LoRA", 3, lora, NULL);
+}
+
+static void teardown(void) {
+    made_row_free(&a);
+    made_row_free(&b);
+}
+
+/* The finding of `field`, which must be there once; NULL when none. */
+static const pb_parity_finding *find(const pb_parity *p, const char *field) {
+    const pb_parity_finding *found = NULL;
+    for (int i = 0; i < p->n; i++)
+        if (strcmp(p->items[i].field, field) == 0 && !found) found = &p->items[i];
+    return found;
+}
+
+/* Exactly one difference, in `field`, with these values, that stops quality too or only costs; a
+ * waiver of that name lifts it, another does not. */
+static void assert_one(const char *field, const char *left, const char *right, bool cost_only) {
+    pb_parity p;
+    pb_assert_ok(pb_parity_check(&a.row, &b.row, NULL, &p));
+    for (int i = 0; i < p.n; i++)
+        ck_assert_msg(strcmp(p.items[i].field, field) == 0, "also %s (%s): %s, %s",
+                      p.items[i].field, p.items[i].title, p.items[i].a, p.items[i].b);
+    const pb_parity_finding *f = find(&p, field);
+    ck_assert_msg(f != NULL, "%s was not found", field);
+    ck_assert_str_eq(f->a, left);
+    ck_assert_str_eq(f->b, right);
+    ck_assert(pb_parity_stop(&p, true) == f);
+    ck_assert(pb_parity_stop(&p, false) == (cost_only ? NULL : f));
+    pb_parity_free(&p);
+    const char *names[] = {field}, *others[] = {"clipping"};
+    pb_assert_ok(pb_parity_check(&a.row, &b.row, &(pb_waivers){names, 1}, &p));
+    ck_assert(pb_parity_stop(&p, true) == NULL && p.items[0].waived);
+    pb_parity_free(&p);
+    pb_assert_ok(pb_parity_check(&a.row, &b.row, &(pb_waivers){others, 1}, &p));
+    ck_assert(pb_parity_stop(&p, true) != NULL);
+    pb_parity_free(&p);
+}
+
+static void assert_none(void) {
+    pb_parity p;
+    pb_assert_ok(pb_parity_check(&a.row, &b.row, NULL, &p));
+    ck_assert_msg(p.n == 0, "%s: %s against %s", p.items[0].title, p.items[0].a, p.items[0].b);
+    pb_parity_free(&p);
+}
+
+/* ---- what is a method's own ---- */
+
+START_TEST(a_methods_own_settings_do_not_stop_it) {
+    static const struct {
+        const char *method, *params, *changes;
+    } rows[] = {
+        {"dora",
+         "{\"rank\":8,\"alpha\":16,\"scale\":2,\"dropout\":0,\"targets\":[\"*\"],"
+         "\"exact_norm_gradient\":false}",
+         "{\"lr\":0.004}"},
+        {"qlora", "{\"rank\":8,\"alpha\":16,\"dropout\":0,\"targets\":[\"*\"],\"code\":\"nf4\"}",
+         "{\"lr\":0.004}"},
+        {"lora", "{\"rank\":64,\"alpha\":128,\"dropout\":0,\"targets\":[\"*\"]}", NULL},
+        {"lora", "{\"rank\":16,\"alpha\":8,\"rslora\":true,\"dropout\":0,\"targets\":[\"*\"]}",
+         NULL},
+        {"adalora",
+         "{\"init_rank\":12,\"target_rank\":8,\"alpha\":24,\"scale\":1.99999833,"
+         "\"dropout\":0,\"targets\":[\"*\"],\"beta1\":0.85}",
+         NULL},
+        {"dylora", "{\"rank\":8,\"alpha\":16,\"dropout\":0,\"targets\":[\"*\"],\"frozen\":false}",
+         NULL},
+        {"adapter", "{\"size\":64,\"variant\":\"houlsby\"}", "{\"lr\":0.01}"},
+        {"full", "{}", "{\"lr\":0.0001}"},
+        {"head", "{}",
+         "{\"lr\":0.1,\"eval\":{\"every\":4},\"phase\":\"final\","
+         "\"tuning\":{\"trials\":3}}"}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        made_row_make(&b, rows[i].method, rows[i].method, 3, rows[i].params, rows[i].changes);
+        made_row_environment(&b, "{\"order\":7,\"argv\":[\"x\"],\"build\":{\"dirty\":true}}");
+        assert_none();
+        made_row_free(&b);
+    }
+    made_row_make(&b, "full", "full", 3, "{}", NULL);
+}
+END_TEST
+
+/* ---- the known failures ---- */
+
+START_TEST(adalora_at_a_sixteenth_of_loras_scale_is_stopped) {
+    made_row_make(&b, "adalora", "AdaLoRA", 3,
+                  "{\"init_rank\":64,\"target_rank\":32,\"alpha\":8,\"scale\":0.124999980,"
+                  "\"dropout\":0,\"targets\":[\"*\"]}",
+                  NULL);
+    assert_one("scale", "2", "0.125", false);
+    made_row_free(&b); /* the scale follows from alpha and rank too */
+    made_row_make(&b, "dylora", "DyLoRA", 3,
+                  "{\"rank\":64,\"alpha\":8,\"dropout\":0,\"targets\":[\"*\"]}", NULL);
+    assert_one("scale", "2", "0.125", false);
+}
+END_TEST
+
+START_TEST(full_fine_tuning_in_pure_bf16_against_f32_adapters_is_stopped) {
+    made_row_make(&b, "full", "full", 3, "{}", NULL);
+    for (int s = 0; s < 3; s++) b.records[s].memory[0].peak = b.records[s].memory[0].predicted = 0;
+    assert_one("precision", "f32", "bf16", false);
+}
+END_TEST
+
+START_TEST(a_run_with_fewer_steps_is_stopped) {
+    made_row_make(&b, "dora", "DoRA", 3, lora, "{\"train\":{\"steps\":8}}");
+    assert_one("steps", "16", "8", false);
+    made_row_free(&b);
+    /* Epochs against steps: what was done counts, not how it was said. */
+    made_row_make(&b, "dora", "DoRA", 3, lora, NULL);
+    double loss[16] = {0}, tokens[16];
+    for (int i = 0; i < 16; i++) tokens[i] = 100 + i;
+    for (int s = 0; s < 3; s++) {
+        pb_json *train = cJSON_GetObjectItemCaseSensitive(b.records[s].config, "train");
+        cJSON_DeleteItemFromObjectCaseSensitive(train, "steps");
+        ck_assert(pb_json_add_f64(train, "epochs", 1));
+        pb_assert_ok(pb_record_sample(&a.records[s], "loss/train", loss, 16));
+        pb_assert_ok(pb_record_sample(&b.records[s], "loss/train", loss, 16));
+        pb_assert_ok(pb_record_sample(&a.records[s], "step/tokens", tokens, 16));
+        tokens[3] -= s == 1; /* fewer tokens in one run */
+        pb_assert_ok(pb_record_sample(&b.records[s], "step/tokens", tokens, 16));
+        tokens[3] += s == 1;
+    }
+    assert_one("tokens", "1720", "1719", false);
+}
+END_TEST
+
+/* ---- one by one ---- */
+
+START_TEST(every_shared_setting_stops_when_it_differs) {
+    static const struct {
+        const char *changes, *field, *a, *b;
+        bool cost_only;
+    } cases[] = {
+        {"{\"dtype\":\"f32\"}", "precision", "bf16", "f32", false},
+        {"{\"train\":{\"optimizer\":\"adamw8\"}}", "optimizer", "adamw", "adamw8", false},
+        {"{\"train\":{\"beta2\":0.95}}", "optimizer", "0.999", "0.95", false},
+        {"{\"train\":{\"schedule\":\"cosine\"}}", "schedule", "linear", "cosine", false},
+        {"{\"train\":{\"warmup\":0}}", "schedule", "0.06", "0", false},
+        {"{\"train\":{\"clip\":0}}", "clip", "1", "0", false},
+        {"{\"train\":{\"weight_decay\":0}}", "decay", "0.01", "0", false},
+        {"{\"train\":{\"hidden_dropout\":0.1}}", "dropout", "model", "0.1", false},
+        {"{\"data\":{\"max_len\":32}}", "data", "64", "32", false},
+        {"{\"data\":{\"subsample_seed\":2}}", "data", "1", "2", false},
+        {"{\"device\":\"ref\"}", "device", "cpu", "ref", false},
+        {"{\"train\":{\"batch\":16,\"accumulate\":2}}", "accumulate", "32", "16", true},
+        {"{\"deterministic\":false}", "deterministic", "true", "false", false},
+        {"{\"train\":{\"new_option\":3}}", "train.new_option", "not given", "3", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        made_row_make(&b, "full", "full", 3, "{}", cases[i].changes);
+        assert_one(cases[i].field, cases[i].a, cases[i].b, cases[i].cost_only);
+        made_row_free(&b);
+    }
+    made_row_make(&b, "full", "full", 3, "{}", "{\"train\":{\"batch\":16}}");
+    pb_parity p; /* half the sequences a step: quality and cost */
+    pb_assert_ok(pb_parity_check(&a.row, &b.row, NULL, &p));
+    ck_assert(find(&p, "batch") && find(&p, "accumulate"));
+    ck_assert_str_eq(pb_parity_stop(&p, false)->field, "batch");
+    pb_parity_free(&p);
+}
+END_TEST
+
+START_TEST(low_rank_methods_share_targets_and_dropout) {
+    made_row_make(&b, "dora", "DoRA", 3,
+                  "{\"rank\":8,\"alpha\":16,\"dropout\":0,\"targets\":[\"*.attn.q\",\"*.attn.v\"]}",
+                  NULL);
+    assert_one("targets", "[\"*\"]", "[\"*.attn.q\",\"*.attn.v\"]", false);
+    made_row_free(&b);
+    made_row_make(&b, "dora", "DoRA", 3,
+                  "{\"rank\":8,\"alpha\":16,\"dropout\":0.1,\"targets\":[\"*\"]}", NULL);
+    assert_one("dropout", "0", "0.1", false);
+}
+END_TEST
+
+START_TEST(machine_software_and_threads_are_compared) {
+    made_row_make(&b, "full", "full", 3, "{}", NULL);
+    made_row_environment(&b, "{\"machine\":{\"cpu\":\"Other 3 GHz\"}}");
+    assert_one("machine", "Example 2 GHz", "Other 3 GHz", false);
+    made_row_environment(&b,
+                         "{\"machine\":{\"cpu\":\"Example 2 GHz\"},"
+                         "\"build\":{\"revision\":\"r2\"}}");
+    assert_one("software", "r1", "r2", false);
+    made_row_environment(&b, "{\"build\":{\"revision\":\"r1\"},\"threads\":4}");
+    assert_one("threads", "2", "4", true);
+    made_row_environment(&b, "{\"threads\":2}");
+    assert_none();
+    /* Only one seed was made elsewhere: found all the same. */
+    made_row_free(&b);
+    made_row_make(&b, "full", "full", 3, "{}", NULL);
+    cJSON_ReplaceItemInObjectCaseSensitive(b.records[2].environment, "threads",
+                                           cJSON_CreateNumber(8));
+    assert_one("threads", "2", "8", true);
+}
+END_TEST
+
+START_TEST(data_and_their_order_are_compared) {
+    made_row_make(&b, "full", "full", 3, "{}", NULL);
+    double tokens[4] = {3, 5, 4, 6}, turned[4] = {5, 3, 4, 6}, id[4] = {0, 1, 2, 3};
+    for (int s = 0; s < 3; s++) {
+        pb_assert_ok(pb_record_sample(&a.records[s], "step/tokens", tokens, 4));
+        pb_assert_ok(pb_record_sample(&b.records[s], "step/tokens", turned, 4));
+        /* Hashes are taken by the writer; here they are put in. */
+        strcpy(a.records[s].samples[0].sha256, "0123456789abcdef");
+        strcpy(b.records[s].samples[0].sha256, "fedcba9876543210");
+    }
+    assert_one("order", "tokens per step 0123456789ab", "tokens per step fedcba987654", false);
+    for (int s = 0; s < 3; s++) {
+        ck_assert(pb_json_add_str(a.records[s].dataset, "order_sha256", "same"));
+        ck_assert(pb_json_add_str(b.records[s].dataset, "order_sha256", "same"));
+    }
+    assert_none(); /* the order's own hash is believed before the tokens of steps */
+    for (int s = 0; s < 3; s++) {
+        pb_assert_ok(pb_record_sample(&a.records[s], "eval/test/id", id, 4));
+        pb_assert_ok(pb_record_sample(&b.records[s], "eval/test/id", id, 3));
+    }
+    assert_one("data", "4, ids ", "3, ids ", false);
+}
+END_TEST
+
+START_TEST(a_row_that_is_two_rows_is_stopped) {
+    made_row_make(&b, "full", "full", 3, "{}", NULL);
+    cJSON_ReplaceItemInObjectCaseSensitive(b.records[1].config, "lr", cJSON_CreateNumber(0.5));
+    assert_one("row", "nothing", "lr", false);
+}
+END_TEST
+
+START_TEST(runs_are_paired_by_seed_and_unfinished_ones_left_out) {
+    pb_parity p;
+    made_row_make(&b, "full", "full", 3, "{}", NULL);
+    b.records[1].status = PB_RUN_DIVERGED;
+    pb_assert_ok(pb_parity_check(&a.row, &b.row, NULL, &p));
+    ck_assert_int_eq(p.common, 2);
+    pb_parity_free(&p);
+    for (int s = 0; s < 3; s++) b.records[s].seed += 10;
+    pb_assert_ok(pb_parity_check(&a.row, &b.row, NULL, &p));
+    ck_assert_int_eq(p.common, 0);
+    pb_parity_free(&p);
+}
+END_TEST
+
+START_TEST(waivers_name_a_field_or_a_setting) {
+    made_row_make(&b, "full", "full", 1, "{}", "{\"train\":{\"new_option\":3}}");
+    const char *good[] = {"scale", "train.new_option", "row"}, *bad[] = {"scle"}, *empty[] = {""};
+    pb_assert_ok(pb_waivers_check(&(pb_waivers){good, 3}, b.records, 1));
+    pb_assert_fails(pb_waivers_check(&(pb_waivers){bad, 1}, b.records, 1), PB_E_INPUT,
+                    "nearest is \"scale\"");
+    pb_assert_fails(pb_waivers_check(&(pb_waivers){empty, 1}, b.records, 1), PB_E_INPUT, "--waive");
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("parity");
+    TCase *t = pb_test_case(s, "parity");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, a_methods_own_settings_do_not_stop_it);
+    tcase_add_test(t, adalora_at_a_sixteenth_of_loras_scale_is_stopped);
+    tcase_add_test(t, full_fine_tuning_in_pure_bf16_against_f32_adapters_is_stopped);
+    tcase_add_test(t, a_run_with_fewer_steps_is_stopped);
+    tcase_add_test(t, every_shared_setting_stops_when_it_differs);
+    tcase_add_test(t, low_rank_methods_share_targets_and_dropout);
+    tcase_add_test(t, machine_software_and_threads_are_compared);
+    tcase_add_test(t, data_and_their_order_are_compared);
+    tcase_add_test(t, a_row_that_is_two_rows_is_stopped);
+    tcase_add_test(t, runs_are_paired_by_seed_and_unfinished_ones_left_out);
+    tcase_add_test(t, waivers_name_a_field_or_a_setting);
+    return pb_run_suite(s);
+}
