@@ -129,7 +129,7 @@ static void start(fiber *f) {
     f->fake = NULL;
 #if defined(__x86_64__)
     /* Six registers, then where to go; at the entry the stack must be 8 off a multiple of 16. */
-    void **top = (void **)(stack_of(f->stack) + STACK - 64);
+    void **top = (void **)(stack_of(f->stack) + STACK - 72);
     top[0] = NULL;
     *--top = (void *)pb_shim_entry;
     for (int i = 0; i < 6; i++) *--top = NULL;
