@@ -22,6 +22,12 @@ typedef enum pb_optimizer { PB_OPT_ADAMW, PB_OPT_ADAMW8 } pb_optimizer;
 
 #define PB_CHECKPOINT_ALL INT32_MAX
 
+/* A batch of latency passes: so many sequences of exactly this length. */
+typedef struct pb_infer_shape {
+    int batch, length;
+} pb_infer_shape;
+#define PB_INFER_SHAPES 12
+
 /* One run, resolved: every default filled in. Strings are owned by the suite. */
 typedef struct pb_run_config {
     char suite[64], label[64];
@@ -50,6 +56,8 @@ typedef struct pb_run_config {
     int64_t eval_every;    /* validation every n steps during training; 0 = at the end only */
     int64_t train_eval;    /* training examples whose loss is evaluated at the end */
     int64_t infer_repeats; /* latency passes, merged and unmerged */
+    pb_infer_shape infer_shapes[PB_INFER_SHAPES];
+    int n_infer_shapes;
     bool deterministic;
 } pb_run_config;
 

@@ -75,12 +75,26 @@ static bool add_assets(pb_json *o, const pb_run_config *r, const char *model_sha
            pb_json_add_i64(data, "subsample_seed", (int64_t)r->subsample_seed);
 }
 
+/* Named only where there are any: a run without them keeps the identity it had before they
+ * existed. */
+static bool add_shapes(pb_json *e, const pb_run_config *r) {
+    if (r->n_infer_shapes == 0) return true;
+    pb_json *list = pb_json_add_array(e, "infer_shapes");
+    bool ok = list != NULL;
+    for (int i = 0; i < r->n_infer_shapes && ok; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "%dx%d", r->infer_shapes[i].batch, r->infer_shapes[i].length);
+        ok = pb_json_add_str(list, NULL, text);
+    }
+    return ok;
+}
+
 static bool add_eval(pb_json *o, const pb_run_config *r) {
     pb_json *e = pb_json_add_object(o, "eval");
     return pb_json_add_i64(e, "batch", r->eval_batch) &&
            pb_json_add_i64(e, "every", r->eval_every) &&
            pb_json_add_i64(e, "train_examples", r->train_eval) &&
-           pb_json_add_i64(e, "infer_repeats", r->infer_repeats);
+           pb_json_add_i64(e, "infer_repeats", r->infer_repeats) && add_shapes(e, r);
 }
 
 pb_status pb_run_config_json(const pb_run_config *run, const char *model_sha, const char *data_sha,

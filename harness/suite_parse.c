@@ -170,8 +170,46 @@ static pb_status read_train(const pb_json *parent, const char *parent_where, pb_
     return pb_json_read_f64(o, where, "head_dropout", 0, 0.99, &r->head_dropout);
 }
 
+/* "8x128": 8 sequences of 128 tokens. */
+static pb_status read_shape(const pb_json *e, const char *where, int i, pb_infer_shape *out) {
+    int used = 0, batch = 0, length = 0;
+    const char *text = cJSON_IsString(e) ? e->valuestring : "";
+    if (sscanf(text, "%5dx%7d%n", &batch, &length, &used) == 2 && text[used] == 0 &&
+        text[0] >= '1' && text[0] <= '9' && batch <= 4096 && length >= 2 && length <= 1048576 &&
+        strchr(text, 'x')[1] >= '1' && strchr(text, 'x')[1] <= '9') {
+        *out = (pb_infer_shape){batch, length};
+        return PB_OK;
+    }
+    return PB_ERROR(PB_E_INPUT,
+                    "%s: infer_shapes[%d]: expected \"BATCHxTOKENS\", as \"8x128\": 1 to 4096"
+                    " sequences of 2 to 1048576 tokens",
+                    where, i);
+}
+
+static pb_status read_shapes(const pb_json *o, const char *where, pb_run_config *r) {
+    const pb_json *list = pb_json_get(o, "infer_shapes"), *e = NULL;
+    if (!list) return PB_OK;
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) > PB_INFER_SHAPES) {
+        return PB_ERROR(PB_E_INPUT, "%s: infer_shapes: expected an array of up to %d texts", where,
+                        PB_INFER_SHAPES);
+    }
+    r->n_infer_shapes = 0;
+    cJSON_ArrayForEach (e, list) {
+        pb_infer_shape *s = &r->infer_shapes[r->n_infer_shapes];
+        PB_RETURN(read_shape(e, where, r->n_infer_shapes, s));
+        for (int i = 0; i < r->n_infer_shapes; i++) {
+            if (r->infer_shapes[i].batch == s->batch && r->infer_shapes[i].length == s->length)
+                return PB_ERROR(PB_E_INPUT, "%s: infer_shapes[%d]: %s stands twice", where,
+                                r->n_infer_shapes, e->valuestring);
+        }
+        r->n_infer_shapes++;
+    }
+    return PB_OK;
+}
+
 static pb_status read_eval(const pb_json *root, const char *file, pb_run_config *r) {
-    static const char *const keys[] = {"batch", "every", "train_examples", "infer_repeats"};
+    static const char *const keys[] = {"batch", "every", "train_examples", "infer_repeats",
+                                       "infer_shapes"};
     char where[512];
     const pb_json *o = NULL;
     snprintf(where, sizeof where, "%s: eval", file);
@@ -181,7 +219,8 @@ static pb_status read_eval(const pb_json *root, const char *file, pb_run_config 
     PB_RETURN(pb_json_read_i64(o, where, "batch", 1, 65536, &r->eval_batch));
     PB_RETURN(pb_json_read_i64(o, where, "every", 0, 1000000000, &r->eval_every));
     PB_RETURN(pb_json_read_i64(o, where, "train_examples", 0, INT32_MAX, &r->train_eval));
-    return pb_json_read_i64(o, where, "infer_repeats", 0, 10000, &r->infer_repeats);
+    PB_RETURN(pb_json_read_i64(o, where, "infer_repeats", 0, 10000, &r->infer_repeats));
+    return read_shapes(o, where, r);
 }
 
 static pb_status too_long(const char *where, const char *what) {

@@ -184,6 +184,7 @@ static pb_status execute(pb_trainer *t) {
     PB_RETURN(pb_trainer_quality(t));
     PB_RETURN(pb_trainer_record_curve(t));
     PB_RETURN(pb_trainer_latency(t));
+    PB_RETURN(pb_trainer_latency_grid(t));
     return profile(t);
 }
 

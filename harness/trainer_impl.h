@@ -75,6 +75,8 @@ pb_status pb_trainer_quality_merged(pb_trainer *t);
 pb_status pb_trainer_curve_point(pb_trainer *t, int64_t step);
 /* Latency unmerged and merged, agreement of both, adapter file, profile by op. trainer_measure.c */
 pb_status pb_trainer_latency(pb_trainer *t);
+/* The same over the run's own shapes of batches, beside the base model. trainer_latency.c */
+pb_status pb_trainer_latency_grid(pb_trainer *t);
 pb_status pb_trainer_adapter(pb_trainer *t);
 pb_status pb_trainer_profile(pb_trainer *t);
 /* Samples and metrics of training, memory, model and data set descriptions. trainer_record.c */

@@ -208,6 +208,27 @@ static pb_status record_profile(pb_trainer *t, const pb_op_profile *profile, dou
                             "");
 }
 
+/* Over the parameters that the method added; the last step's gradients still stand there. */
+static pb_status record_adapter_gradient(pb_trainer *t) {
+    pb_params *params = pb_model_params(t->session.model);
+    double sum = 0.0;
+    int64_t n = 0;
+    for (int i = 0; i < pb_params_count(params); i++) {
+        const pb_param *p = pb_params_at(params, i);
+        if (p->role != PB_ROLE_ADAPTER || !p->trainable) continue;
+        int64_t size = pb_numel(p->grad);
+        double *g = malloc((size_t)size * sizeof *g);
+        if (g == NULL) return PB_ERROR(PB_E_OOM, "no host memory for a gradient");
+        pb_status status = pb_device_get_f64(t->session.dev, g, p->grad);
+        for (int64_t k = 0; k < size && status == PB_OK; k++) sum += g[k] * g[k];
+        free(g);
+        PB_RETURN(status);
+        n += size;
+    }
+    if (n == 0) return PB_OK;
+    return pb_record_known(t->record, "gradient/norm/adapter", sqrt(sum), n);
+}
+
 /* The last step again, a few times, its update included: nothing is evaluated or saved after this.
  */
 pb_status pb_trainer_profile(pb_trainer *t) {
@@ -226,6 +247,7 @@ pb_status pb_trainer_profile(pb_trainer *t) {
         total_s += r.forward_s + r.backward_s + r.optimizer_s;
     }
     PB_TRY(record_profile(t, &profile, total_s / STEPS, STEPS));
+    PB_TRY(record_adapter_gradient(t));
 done:
     pb_op_profile_end(dev);
     return status;

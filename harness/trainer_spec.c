@@ -36,6 +36,23 @@ static void widen(pb_loader_bounds *a, const pb_loader_bounds *b) {
     if (a->targets < b->targets) a->targets = b->targets;
 }
 
+/* The batches of the latency grid, none longer than the model has positions for. */
+static pb_status bounds_of_shapes(const pb_run_config *run, const pb_assets *assets,
+                                  pb_session_spec *spec) {
+    for (int i = 0; i < run->n_infer_shapes && run->infer_repeats > 0; i++) {
+        int64_t batch = run->infer_shapes[i].batch, length = run->infer_shapes[i].length;
+        int64_t rows = (batch * length + PB_ROW_ROUND - 1) / PB_ROW_ROUND * PB_ROW_ROUND;
+        pb_loader_bounds bounds = {
+            .rows = rows, .sequences = batch, .max_len = length, .targets = rows};
+        if (length > assets->config.P)
+            return PB_ERROR(PB_E_INPUT,
+                            "%s: infer_shapes: %" PRId64 " tokens, but %s has positions for %" PRId64,
+                            run->label, length, assets->model_name, assets->config.P);
+        widen(&spec->eval, &bounds);
+    }
+    return PB_OK;
+}
+
 /* Every batch the model will see: training, evaluation of each split, latency. */
 static pb_status bounds_of_data(const pb_run_config *run, const pb_assets *assets,
                                 pb_loader *loader, pb_session_spec *spec) {
@@ -55,7 +72,7 @@ static pb_status bounds_of_data(const pb_run_config *run, const pb_assets *asset
                                  &bounds));
         widen(&spec->eval, &bounds);
     }
-    return PB_OK;
+    return bounds_of_shapes(run, assets, spec);
 }
 
 static void bounds_without_data(const pb_run_config *run, pb_session_spec *spec) {

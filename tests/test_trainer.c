@@ -310,6 +310,48 @@ START_TEST(a_merge_into_4_bits_has_its_own_quality) {
 END_TEST
 
 /* After training: a rank for every matrix, together the budget. */
+/* Over batch x length beside the base model; hooks and weights are as before afterwards. */
+START_TEST(latency_is_measured_over_shapes) {
+    for (int i = 0; i < pb_method_registry_count; i++) {
+        const pb_method *method = pb_method_registry[i];
+        pb_run_config run = pb_lab_run(&world, PB_LAB_BERT, method->name);
+        pb_record plain, grid;
+        pb_lab_execute(&world, &run, &plain);
+        run.infer_shapes[0] = (pb_infer_shape){1, 16};
+        run.infer_shapes[1] = (pb_infer_shape){24, 5}; /* more rows than any batch of the data */
+        run.n_infer_shapes = 2;
+        pb_lab_execute(&world, &run, &grid);
+        ck_assert_msg(grid.status == PB_RUN_OK, "%s: %s", method->name, grid.reason);
+        ck_assert_int_eq(samples(&grid, "time/infer/base@shape=1x16"), 3);
+        ck_assert(metric(&grid, "time/infer/unmerged/median@shape=24x5") > 0.0);
+        ck_assert(metric(&grid, "time/infer/base/median@shape=24x5") > 0.0);
+        bool merged = pb_record_find(&grid, "time/infer/merged/median@shape=1x16") != NULL;
+        ck_assert(merged == method->mergeable);
+        ck_assert(merged == (pb_record_find(&grid, "time/infer/base_merged/median@shape=1x16") != NULL));
+        bool adds = pb_record_find(&plain, "gradient/norm/adapter") != NULL;
+        ck_assert(adds == (strcmp(method->name, "full") != 0 && strcmp(method->name, "head") != 0));
+        if (adds) { /* a merge that is undone leaves rounding, in 4 bits a little more */
+            double a = metric(&plain, "gradient/norm/adapter"), b = metric(&grid, "gradient/norm/adapter");
+            ck_assert_msg(a > 0 && fabs(a - b) <= 1e-3 * a, "%s: %g and %g", method->name, a, b);
+        }
+        assert_verifies(&grid);
+        pb_record_free(&plain);
+        pb_record_free(&grid);
+    }
+}
+END_TEST
+
+START_TEST(a_shape_longer_than_the_model_is_refused) {
+    pb_run_config run = pb_lab_run(&world, PB_LAB_BERT, "lora");
+    pb_record r;
+    run.infer_shapes[run.n_infer_shapes++] = (pb_infer_shape){1, 100000};
+    pb_lab_execute(&world, &run, &r);
+    ck_assert_int_eq(r.status, PB_RUN_FAILED);
+    ck_assert_msg(strstr(r.reason, "infer_shapes: 100000 tokens") != NULL, "%s", r.reason);
+    pb_record_free(&r);
+}
+END_TEST
+
 START_TEST(adalora_reports_the_rank_of_every_matrix) {
     for (int model = 0; model < PB_LAB_MODELS; model++) {
         pb_run_config run = pb_lab_run(&world, (pb_lab_model)model, "adalora");
@@ -683,6 +725,8 @@ int main(void) {
     tcase_add_test(runs, training_learns_the_task);
     tcase_add_test(runs, every_variant_is_evaluated_and_the_best_is_the_headline);
     tcase_add_test(runs, a_merge_into_4_bits_has_its_own_quality);
+    tcase_add_test(runs, latency_is_measured_over_shapes);
+    tcase_add_test(runs, a_shape_longer_than_the_model_is_refused);
     tcase_add_test(runs, adalora_reports_the_rank_of_every_matrix);
     tcase_add_test(runs, a_diverging_run_says_where);
     tcase_add_test(runs, a_signal_ends_the_run_with_what_it_has);

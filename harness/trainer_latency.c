@@ -1,0 +1,124 @@
+/* Latency over batch x length: forward passes over random sequences of one length, with the method's
+ * hooks and without them, in turns, so that drift of the machine hits both alike. Without hooks the
+ * same weights pass through the model's own code: the base model's time. Test: tests/test_trainer.c. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "harness/trainer_impl.h"
+
+typedef struct shape_pass {
+    pb_trainer *t;
+    const pb_infer_shape *shape;
+    pb_synthetic data;
+    pb_batch_buffers buffers;
+    pb_batch batch;
+    pb_event *begin, *end;
+    bool *hooked; /* of each site */
+    double *seconds[2]; /* without hooks, with them; infer_repeats each */
+} shape_pass;
+
+enum { WITHOUT, WITH };
+
+static void set_hooks(shape_pass *p, bool on) {
+    int n = 0;
+    pb_site *sites = pb_model_sites(p->t->session.model, &n);
+    for (int i = 0; i < n; i++) sites[i].hooked = on && p->hooked[i];
+}
+
+static pb_status shape_new(shape_pass *p) {
+    pb_session *s = &p->t->session;
+    int n = 0;
+    const pb_site *sites = pb_model_sites(s->model, &n);
+    size_t repeats = (size_t)p->t->run->infer_repeats;
+    p->hooked = calloc((size_t)n + 1, sizeof *p->hooked);
+    p->seconds[WITHOUT] = calloc(repeats, sizeof(double));
+    p->seconds[WITH] = calloc(repeats, sizeof(double));
+    if (!p->hooked || !p->seconds[WITHOUT] || !p->seconds[WITH])
+        return PB_ERROR(PB_E_OOM, "no host memory for %zu times", repeats);
+    for (int i = 0; i < n; i++) p->hooked[i] = sites[i].hooked;
+    PB_RETURN(pb_synthetic_new(s->spec.config, s->spec.model.classes, p->shape->batch,
+                               p->shape->length, p->shape->length, p->t->run->seed, &p->data));
+    const pb_host_batch *hb = &p->data.batch;
+    pb_loader_bounds bounds = {.rows = hb->rows,
+                               .sequences = hb->sequences,
+                               .max_len = hb->max_len,
+                               .targets = hb->targets};
+    PB_RETURN(pb_batch_buffers_new(s, &bounds, &p->buffers));
+    PB_RETURN(pb_event_new(s->dev, &p->begin));
+    PB_RETURN(pb_event_new(s->dev, &p->end));
+    return pb_batch_put(s, &p->buffers, hb, &p->batch);
+}
+
+static void shape_free(shape_pass *p) {
+    if (p->hooked) set_hooks(p, true);
+    pb_event_free(p->begin);
+    pb_event_free(p->end);
+    pb_synthetic_free(&p->data);
+    free(p->hooked);
+    free(p->seconds[WITHOUT]);
+    free(p->seconds[WITH]);
+}
+
+static pb_status pass_once(shape_pass *p, int which, double *seconds) {
+    pb_session *s = &p->t->session;
+    pb_pass pass = pb_session_eval_pass(s);
+    double ns = 0.0;
+    set_hooks(p, which == WITH);
+    PB_RETURN(pb_event_record(p->begin));
+    PB_RETURN(pb_model_forward(s->model, &pass, &p->batch,
+                               pb_first(p->buffers.loss, p->data.batch.targets), (pb_tensor){0}));
+    PB_RETURN(pb_event_record(p->end));
+    PB_RETURN(pb_event_elapsed(p->begin, p->end, &ns));
+    *seconds = ns * 1e-9;
+    return PB_OK;
+}
+
+static pb_status record_times(const shape_pass *p, const char *name, int which) {
+    char sample[96], metric[96];
+    snprintf(sample, sizeof sample, "time/infer/%s@shape=%dx%d", name, p->shape->batch,
+             p->shape->length);
+    snprintf(metric, sizeof metric, "time/infer/%s/median@shape=%dx%d", name, p->shape->batch,
+             p->shape->length);
+    PB_RETURN(pb_record_sample(p->t->record, sample, p->seconds[which], p->t->run->infer_repeats));
+    return pb_record_derived(p->t->record, metric, "median", sample);
+}
+
+static pb_status time_shape(pb_trainer *t, const pb_infer_shape *shape, bool merged) {
+    pb_status status = PB_OK;
+    shape_pass p = {.t = t, .shape = shape};
+    double unused;
+    pb_mark mark = pb_device_mark(t->session.dev, PB_MEM_DATA);
+    PB_TRY(shape_new(&p));
+    for (int which = WITHOUT; which <= WITH; which++) PB_TRY(pass_once(&p, which, &unused));
+    for (int64_t i = 0; i < t->run->infer_repeats; i++) {
+        int first = (int)(i % 2); /* who comes first changes, too */
+        PB_TRY(pb_trainer_stopped(t, "latency"));
+        PB_TRY(pass_once(&p, first, &p.seconds[first][i]));
+        PB_TRY(pass_once(&p, 1 - first, &p.seconds[1 - first][i]));
+    }
+    PB_TRY(record_times(&p, merged ? "merged" : "unmerged", WITH));
+    PB_TRY(record_times(&p, merged ? "base_merged" : "base", WITHOUT));
+done:
+    shape_free(&p);
+    pb_device_rewind(t->session.dev, PB_MEM_DATA, mark);
+    return status;
+}
+
+pb_status pb_trainer_latency_grid(pb_trainer *t) {
+    pb_status status = PB_OK;
+    const pb_method *method = t->run->method;
+    pb_session *s = &t->session;
+    int n = t->run->n_infer_shapes;
+    if (n == 0 || t->run->infer_repeats < 1) return PB_OK;
+    for (int i = 0; i < n; i++) {
+        pb_trainer_progress(t, "time", i, n, 0.0, false);
+        PB_RETURN(time_shape(t, &t->run->infer_shapes[i], false));
+    }
+    if (!method->mergeable || method->merge == NULL || method->unmerge == NULL) return PB_OK;
+    PB_RETURN(method->merge(s->self, s->dev));
+    for (int i = 0; i < n && status == PB_OK; i++)
+        status = time_shape(t, &t->run->infer_shapes[i], true);
+    pb_status back = method->unmerge(s->self, s->dev);
+    PB_RETURN(status);
+    return back;
+}
