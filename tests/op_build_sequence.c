@@ -318,11 +318,14 @@ static int64_t sequences(op_instance *t, pb_tensor *where, int64_t n, int64_t ma
     op_slot *cu = op_vec(t, "cu", where, PB_I32, n + 1, OP_IN, 1.0);
     cu->init[0] = 0.0;
     for (int64_t s = 0; s < n; s++)
-        cu->init[s + 1] = cu->init[s] + (double)(s == 0 ? max_len : 1 + (s * 7 + 3) % max_len);
+        cu->init[s + 1] = cu->init[s] + (double)(s == 0                         ? max_len
+                                                 : s == 1 && op_has(t, OC_ZERO) ? 0
+                                                                                : 1 + (s * 7 + 3) % max_len);
     return (int64_t)cu->init[n];
 }
 
-/* d = heads, kv_heads, head_dim, sequences, max_len, rows behind the last sequence */
+/* d = heads, kv_heads, head_dim, sequences, max_len, rows behind the last sequence. OC_ZERO: the
+ * second sequence is empty. */
 void op_build_attention_fwd(op_instance *t, const int64_t *d) {
     AS(attention_fwd);
     *a = (pb_attention_fwd_args){

@@ -92,6 +92,7 @@ struct host {
     int sticky = 0; /* a kernel's fault, reported by the next wait */
     double clock_ns = 0.0;
     std::vector<const void *> large; /* kernels allowed more than 48 KiB */
+    int major = 9, minor = 0;
 };
 host H;
 
@@ -208,6 +209,10 @@ uint64_t pb_host_graph_launches(void) { return H.graph_launches; }
 uint64_t pb_host_instantiated(void) { return H.instantiated; }
 void pb_host_seed(uint64_t seed) { pb_shim_seed(seed); }
 uint64_t pb_host_threads_run(void) { return pb_shim_threads_run(); }
+void pb_host_architecture(int major, int minor) {
+    H.major = major;
+    H.minor = minor;
+}
 
 /* --- the seam ------------------------------------------------------------------------------------ */
 
@@ -236,7 +241,8 @@ int pb_api_device_open(int index, pb_api_device *out) {
     if (index != 0) return BAD_VALUE;
     *out = {};
     snprintf(out->name, sizeof out->name, "host stand-in");
-    out->major = 9;
+    out->major = H.major;
+    out->minor = H.minor;
     out->sms = 4; /* few: kernels that size themselves by the device loop */
     out->memory_bytes = (size_t)8 << 30;
     out->l2_bytes = (size_t)1 << 20;

@@ -18,6 +18,8 @@ uint64_t pb_host_graph_launches(void);
 uint64_t pb_host_instantiated(void);
 void pb_host_seed(uint64_t seed);  /* order of threads */
 uint64_t pb_host_threads_run(void);
+/* Devices opened from now on have this architecture (9.0 at the start): 7.5 has no bf16 tensor cores. */
+void pb_host_architecture(int major, int minor);
 
 #ifdef __cplusplus
 }
