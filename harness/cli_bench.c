@@ -13,13 +13,12 @@
 #include "harness/suite_impl.h"
 
 pb_status pb_bench_dtype(const pb_bench_request *q, pb_dtype *out) {
-    pb_device *dev = NULL;
+    pb_device_facts facts;
     pb_device_options options = {.threads = 1};
     *out = q->dtype == 1 ? PB_BF16 : PB_F32;
     if (q->dtype != 2) return PB_OK;
-    PB_RETURN(pb_device_open(q->device, &options, &dev));
-    if (pb_device_fast_dtype(dev, PB_BF16)) *out = PB_BF16;
-    pb_device_close(dev);
+    PB_RETURN(pb_device_probe(q->device, &options, &facts));
+    if (facts.fast_bf16) *out = PB_BF16;
     return PB_OK;
 }
 
@@ -170,7 +169,7 @@ static int list_options(pb_bench_request *q, pb_option out[MAX_ROWS]) {
                        "a folder (default shape:minilm)"),
         PB_OPTION_CHOICE("dtype", &q->dtype, "TYPE", dtypes,
                          "f32, bf16 or auto = bf16 where the machine has it\n(default auto)"),
-        PB_OPTION_TEXT("device", &q->device, "NAME", "cpu or ref (default cpu)"),
+        PB_OPTION_TEXT("device", &q->device, "NAME", "cpu, cuda or ref (default cpu)"),
         PB_OPTION_INT("threads", &q->threads, "N", 1, 4096, "CPU threads (default: all)"),
         PB_OPTION_TEXT("methods", &q->methods, "A,B", "step: which methods (default: all)"),
         PB_OPTION_TEXT("params", &q->params, "JSON",

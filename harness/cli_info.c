@@ -10,20 +10,18 @@
 #include "plots/plots.h"
 
 static pb_status add_backend(pb_json *list, const char *name) {
-    pb_device *dev = NULL;
+    pb_device_facts facts;
     pb_json *o = pb_json_add_object(list, name);
-    pb_status found = pb_device_open(name, NULL, &dev);
+    pb_status found = pb_device_probe(name, NULL, &facts);
     if (found == PB_E_OOM) return found;
     bool ok = o && pb_json_add_bool(o, "available", found == PB_OK);
     if (found == PB_OK) {
-        ok = ok && pb_json_add_i64(o, "threads", pb_device_threads(dev)) &&
-             pb_json_add_bool(o, "fast_bf16", pb_device_fast_dtype(dev, PB_BF16));
+        ok = ok && pb_json_add_i64(o, "threads", facts.threads) &&
+             pb_json_add_bool(o, "fast_bf16", facts.fast_bf16) &&
+             (facts.text[0] == 0 || pb_json_add_str(o, "hardware", facts.text));
     } else {
-        ok = ok &&
-             pb_json_add_str(o, "why_not",
-                             found == PB_E_INPUT ? "not part of this build" : pb_error_message());
+        ok = ok && pb_json_add_str(o, "why_not", pb_error_message());
     }
-    pb_device_close(dev);
     pb_error_clear();
     return pb_cli_built(ok);
 }

@@ -206,7 +206,7 @@ static int list_options(pb_run_request *q, pb_option out[MAX_ROWS]) {
                          "f32, bf16 or auto = bf16 where the machine has it\n"
                          "(default: the suite's)"),
         PB_OPTION_TEXT("device", &q->over.device, "NAME",
-                       "cpu or ref (default: the suite's, else cpu)"),
+                       "cpu, cuda or ref (default: the suite's, else cpu)"),
         PB_OPTION_INT("steps", &q->over.steps, "N", 1, 1e9,
                       "optimizer steps (default: the suite's)"),
         PB_OPTION_INT("batch", &q->over.batch, "N", 1, 65536,

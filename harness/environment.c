@@ -150,6 +150,11 @@ static bool add_libraries(pb_json *root) {
            pb_json_add_str(o, "cjson", cJSON_Version());
 }
 
+/* An absolute path says where somebody's files lie, not what was run: only its last part is kept. */
+static const char *without_folders(const char *text) {
+    return text[0] == '/' ? strrchr(text, '/') + 1 : text;
+}
+
 /* Only what steers threads and this program: a whole environment would carry names and secrets. */
 static bool add_variables(pb_json *root) {
     pb_json *o = pb_json_add_object(root, "variables");
@@ -161,18 +166,16 @@ static bool add_variables(pb_json *root) {
         if (strncmp(*e, "OMP_", 4) != 0 && strncmp(*e, "GOMP_", 5) != 0 && strncmp(*e, "PB_", 3) != 0) continue;
         memcpy(key, *e, (size_t)(eq - *e));
         key[eq - *e] = 0;
-        if (pb_json_get(o, key) == NULL) ok = pb_json_add_str(o, key, eq + 1);
+        if (pb_json_get(o, key) == NULL) ok = pb_json_add_str(o, key, without_folders(eq + 1));
     }
     return ok;
 }
 
-/* An absolute path says where somebody's files lie, not what was run: only its last part is kept. */
 static bool add_argv(pb_json *root) {
     pb_json *o = pb_json_add_array(root, "argv");
     bool ok = o != NULL;
     for (int i = 0; i < saved_argc && ok; i++) {
-        const char *arg = saved_argv[i], *name = arg[0] == '/' ? strrchr(arg, '/') + 1 : arg;
-        ok = pb_json_add_str(o, NULL, name);
+        ok = pb_json_add_str(o, NULL, without_folders(saved_argv[i]));
     }
     return ok;
 }

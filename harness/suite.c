@@ -196,13 +196,12 @@ static pb_status choose(const pb_suite_source *s, const char *list, bool *keep) 
     return PB_OK;
 }
 
-/* "auto" is bf16 where this machine has it in hardware. Opening a device starts no thread. */
+/* "auto" is bf16 where this machine has it in hardware. The runs are forked from here: the device is only asked. */
 static pb_status resolve_dtype(pb_suite_source *s, bool *fast_bf16) {
-    pb_device *dev = NULL;
+    pb_device_facts facts;
     pb_device_options options = {.threads = 1};
-    PB_RETURN(pb_device_open(s->defaults.run.device, &options, &dev));
-    *fast_bf16 = pb_device_fast_dtype(dev, PB_BF16);
-    pb_device_close(dev);
+    PB_RETURN(pb_device_probe(s->defaults.run.device, &options, &facts));
+    *fast_bf16 = facts.fast_bf16;
     return PB_OK;
 }
 

@@ -196,6 +196,15 @@ static pb_run_status run_status_of(pb_status status) {
     return PB_RUN_FAILED;
 }
 
+/* The GPU and how it was used, after the fact: steps that fell back to eager say so. */
+static pb_status describe_device(pb_trainer *t) {
+    char text[512];
+    if (t->session.dev == NULL || t->record->environment == NULL) return PB_OK;
+    pb_device_describe(t->session.dev, text, sizeof text);
+    if (text[0] == 0 || pb_json_add_str(t->record->environment, "accelerator", text)) return PB_OK;
+    return PB_ERROR(PB_E_OOM, "no host memory for the description of the device");
+}
+
 /* What a run that ended early has measured; a second failure here changes nothing. */
 static void salvage(pb_trainer *t) {
     pb_record *r = t->record;
@@ -215,6 +224,7 @@ pb_status pb_run_execute(const pb_run_config *run, const pb_assets *assets,
     if (assets->data == NULL) return PB_ERROR(PB_E_INPUT, "%s: a run needs a data set", run->label);
     pb_utc_now(record->started);
     pb_status status = execute(&t);
+    if (status == PB_OK) status = describe_device(&t);
     record->status = run_status_of(status);
     if (status != PB_OK) {
         size_t bad = 0;

@@ -8,7 +8,7 @@
 #include "base/text.h"
 #include "kernels/core/device_impl.h"
 
-static const pb_backend *find_backend(const char *name) {
+const pb_backend *pb_backend_find(const char *name) {
     for (int i = 0; i < pb_backend_registry_count; i++) {
         if (strcmp(pb_backend_registry[i]->name, name) == 0) return pb_backend_registry[i];
     }
@@ -57,7 +57,9 @@ static pb_status open_contexts(pb_device *dev, bool plan) {
         return PB_OK;
     }
     PB_RETURN(dev->backend->open(&dev->options, &dev->ctx));
-    /* A plan needs no machine: a backend that cannot run here can still be asked for sizes. */
+    /* A plan needs no machine: a backend that cannot run here can still be asked for sizes. One that holds on to a driver is
+     * never opened for it: this process may want to fork. */
+    if (dev->holds_driver) return PB_OK;
     if (dev->kernels->open(&dev->options, &dev->kernels_ctx) != PB_OK) {
         dev->kernels_ctx = NULL;
         pb_error_clear();
@@ -69,11 +71,13 @@ pb_status pb_device_open(const char *backend, const pb_device_options *options, 
     pb_status status = PB_OK;
     *out = NULL;
     bool plan = strncmp(backend, "plan:", 5) == 0;
-    const pb_backend *kernels = find_backend(plan ? backend + 5 : backend);
+    const pb_backend *kernels = pb_backend_find(plan ? backend + 5 : backend);
     if (kernels == NULL) return unknown_backend(backend);
-    if (kernels->resolve != NULL) PB_RETURN(kernels->resolve(plan, &kernels));
+    bool holds_driver = kernels->resolve != NULL;
+    if (holds_driver) PB_RETURN(kernels->resolve(plan, &kernels));
     pb_device *dev = calloc(1, sizeof *dev);
     if (dev == NULL) return PB_ERROR(PB_E_OOM, "no host memory for device '%s'", backend);
+    dev->holds_driver = holds_driver;
     pb_copy(dev->name, sizeof dev->name, backend);
     dev->kernels = kernels;
     dev->backend = plan ? &pb_backend_plan : kernels;

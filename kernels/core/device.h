@@ -3,7 +3,7 @@
  * Operations are asynchronous: they are enqueued and run in order; pb_device_get and pb_device_sync wait. On the CPU
  * backends an enqueued operation has already run. All memory is handed out by arenas, one per purpose (pb_mem), so that
  * the peak of each arena *is* the memory table of a run. Backends: "ref" (double accumulators, never optimised, the only
- * one with f64), "cpu", and "plan:<backend>", which computes nothing and counts everything: the same calls on it predict
+ * one with f64), "cpu", "cuda", and "plan:<backend>", which computes nothing and counts everything: the same calls on it predict
  * memory by purpose, FLOPs and bytes of a run without holding a single weight. */
 #ifndef PB_KERNELS_CORE_DEVICE_H
 #define PB_KERNELS_CORE_DEVICE_H
@@ -43,9 +43,17 @@ typedef struct pb_device_options {
                              * grow by one request at a time, so that n counts requests, not chunks */
 } pb_device_options;
 
-/* Opens "ref", "cpu" or "plan:cpu". options NULL = defaults. PB_E_INPUT for an unknown name (names the known ones),
- * PB_E_ENV when the backend cannot run here. */
+/* Opens "ref", "cpu", "cuda" or "plan:<one of these>". options NULL = defaults. PB_E_INPUT for an unknown name (names the
+ * known ones), PB_E_ENV and why when the backend cannot run here. */
 pb_status pb_device_open(const char *backend, const pb_device_options *options, pb_device **out);
+/* What a device says about itself. A backend that keeps hold of a driver is opened in a process of its own: a process that
+ * has opened a GPU cannot fork children that use it. Errors as pb_device_open. */
+typedef struct pb_device_facts {
+    int threads;
+    bool fast_bf16;
+    char text[512]; /* pb_device_describe */
+} pb_device_facts;
+pb_status pb_device_probe(const char *backend, const pb_device_options *options, pb_device_facts *out);
 void pb_device_close(pb_device *dev); /* waits, then frees every arena; NULL is fine */
 
 const char *pb_device_name(const pb_device *dev); /* as given to open */

@@ -34,6 +34,7 @@ struct pb_device {
     uint64_t now_total, peak_total, growths;
     pb_work work;
     double planned_ns; /* predicted time of everything enqueued */
+    bool holds_driver; /* loaded at run time, with a driver behind it */
     bool in_step; /* between step_begin and step_end of the backend */
     pb_op_observer observer;
     void *observer_user;
@@ -42,6 +43,7 @@ struct pb_device {
 /* All backends found in kernels/<name>/backend_<name>.c (generated). */
 extern const pb_backend *const pb_backend_registry[];
 extern const int pb_backend_registry_count;
+const pb_backend *pb_backend_find(const char *name); /* NULL when there is none of that name */
 /* Not in the table: it is opened as "plan:<backend>". */
 extern const pb_backend pb_backend_plan;
 

@@ -1,0 +1,327 @@
+/* The cuda device on the host: memory, transfers, events, steps as graphs, products, and what happens when the libraries
+ * fail. The stand-in (tests/cuda/api_host.cpp) runs what is enqueued only when somebody waits. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "kernels/ops.h"
+#include "tests/cuda/api_host.h"
+#include "tests/support.h"
+
+static pb_device *open_device(const char *name) {
+    pb_device *dev = NULL;
+    pb_assert_ok(pb_device_open(name, &(pb_device_options){.threads = 1}, &dev));
+    return dev;
+}
+
+static void close_device(pb_device *dev) {
+    pb_device_close(dev);
+    ck_assert_int_eq(pb_host_live(), 0);
+}
+
+static float *numbers(int64_t n, float from) {
+    float *v = malloc((size_t)n * sizeof *v);
+    ck_assert_ptr_nonnull(v);
+    for (int64_t i = 0; i < n; i++) v[i] = from + (float)(i % 1000) / 8.0f;
+    return v;
+}
+
+/* --- memory and transfers ----------------------------------------------------------------------- */
+
+/* Around the size of a staging buffer (1 MiB). */
+static const int64_t sizes[] = {1, 1000, (1 << 18) - 1, 1 << 18, (1 << 18) + 1, 1000003};
+
+START_TEST(bytes_come_back_as_they_went) {
+    pb_device *dev = open_device("cuda");
+    int64_t n = sizes[_i];
+    float *host = numbers(n, 1.0f), *back = calloc((size_t)n, sizeof *back);
+    pb_tensor t, u;
+    pb_assert_ok(pb_alloc1(dev, PB_MEM_DATA, PB_F32, n, &t));
+    pb_assert_ok(pb_alloc1(dev, PB_MEM_DATA, PB_F32, n, &u));
+    pb_assert_ok(pb_device_put(dev, t, host, pb_bytes(t)));
+    float first = host[0];
+    host[0] = -1.0f; /* put has read it */
+    pb_assert_ok(pb_device_copy(dev, u, t));
+    pb_assert_ok(pb_device_zero(dev, t));
+    pb_assert_ok(pb_device_get(dev, back, u, pb_bytes(u)));
+    host[0] = first;
+    ck_assert(memcmp(host, back, pb_bytes(t)) == 0);
+    pb_assert_ok(pb_device_get(dev, back, t, pb_bytes(t)));
+    for (int64_t i = 0; i < n; i++) ck_assert(back[i] == 0.0f);
+    free(host);
+    free(back);
+    close_device(dev);
+}
+END_TEST
+
+START_TEST(fresh_memory_is_zero_and_the_budget_holds) {
+    pb_device *dev = NULL;
+    pb_device_options options = {.threads = 1, .memory_budget = 4 << 20};
+    pb_assert_ok(pb_device_open("cuda", &options, &dev));
+    pb_tensor t;
+    double back[64];
+    for (int i = 0; i < 2; i++) { /* the second time the bytes were used before */
+        pb_mark mark = pb_device_mark(dev, PB_MEM_ACT);
+        pb_assert_ok(pb_alloc2(dev, PB_MEM_ACT, PB_BF16, 8, 8, &t));
+        pb_assert_ok(pb_device_get_f64(dev, back, t));
+        for (int k = 0; k < 64; k++) ck_assert(back[k] == 0.0);
+        pb_fill_uniform_args fill = {.x = t, .lo = 1.0, .hi = 2.0};
+        pb_status status = pb_fill_uniform(dev, &fill);
+        ck_assert(status == PB_OK || status == PB_E_UNSUPPORTED);
+        pb_device_rewind(dev, PB_MEM_ACT, mark);
+    }
+    pb_assert_fails(pb_alloc1(dev, PB_MEM_BASE, PB_F32, 2 << 20, &t), PB_E_OOM, "budget");
+    close_device(dev);
+}
+END_TEST
+
+START_TEST(events_lie_where_they_were_enqueued) {
+    pb_device *dev = open_device("cuda");
+    pb_event *a = NULL, *b = NULL;
+    pb_tensor t;
+    double ns = -1.0;
+    pb_assert_ok(pb_event_new(dev, &a));
+    pb_assert_ok(pb_event_new(dev, &b));
+    pb_assert_ok(pb_alloc2(dev, PB_MEM_DATA, PB_F32, 64, 64, &t));
+    for (int stepped = 0; stepped < 2; stepped++) {
+        if (stepped) pb_assert_ok(pb_device_step_begin(dev));
+        pb_assert_ok(pb_event_record(a));
+        pb_act_fwd_args act = {.act = PB_ACT_RELU, .x = t, .y = t};
+        pb_assert_ok(pb_act_fwd(dev, &act));
+        pb_assert_ok(pb_event_record(b));
+        if (stepped) pb_assert_ok(pb_device_step_end(dev));
+        pb_assert_ok(pb_event_elapsed(a, b, &ns));
+        ck_assert_msg(ns > 0.0, "%g ns", ns);
+        pb_assert_ok(pb_event_elapsed(b, a, &ns));
+        ck_assert_msg(ns < 0.0, "%g ns", ns);
+    }
+    pb_event_free(a);
+    pb_event_free(b);
+    close_device(dev);
+}
+END_TEST
+
+/* --- steps ---------------------------------------------------------------------------------------- */
+
+enum { LAYERS = 12, SIDE = 32, STEPS = 6 };
+
+typedef struct chain {
+    pb_device *dev;
+    pb_event *mark;
+    pb_tensor x, y, w;
+} chain;
+
+static void chain_open(chain *c, bool graphs) {
+    setenv("PB_CUDA_GRAPHS", graphs ? "1" : "0", 1);
+    c->dev = open_device("cuda");
+    float *host = numbers(SIDE * SIDE, -40.0f);
+    for (int i = 0; i < SIDE * SIDE; i++) host[i] /= 4096.0f;
+    pb_assert_ok(pb_alloc2(c->dev, PB_MEM_ACT, PB_F32, SIDE, SIDE, &c->x));
+    pb_assert_ok(pb_alloc2(c->dev, PB_MEM_ACT, PB_F32, SIDE, SIDE, &c->y));
+    pb_assert_ok(pb_alloc2(c->dev, PB_MEM_BASE, PB_F32, SIDE, SIDE, &c->w));
+    pb_assert_ok(pb_device_put(c->dev, c->w, host, pb_bytes(c->w)));
+    pb_assert_ok(pb_event_new(c->dev, &c->mark));
+    free(host);
+}
+
+/* Products, kernels whose parameters change, bytes from the host and a wait in the middle. */
+static pb_status chain_step(chain *c, int step, int64_t rows, double *sum) {
+    float host[SIDE * SIDE];
+    double back[SIDE * SIDE];
+    pb_tensor x = pb_rows_of(c->x, 0, rows), y = pb_rows_of(c->y, 0, rows);
+    for (int i = 0; i < SIDE * SIDE; i++) host[i] = (float)((i * 7 + step * 13) % 64) / 64.0f;
+    PB_RETURN(pb_device_put(c->dev, c->x, host, sizeof host));
+    for (int i = 0; i < LAYERS; i++) {
+        pb_linear_args l = {.x = x, .y = y, .w = {.dense = c->w}};
+        pb_act_fwd_args a = {.act = PB_ACT_SILU, .x = y, .y = x};
+        PB_RETURN(pb_linear(c->dev, &l));
+        PB_RETURN(pb_act_fwd(c->dev, &a));
+        if (i == LAYERS / 2) PB_RETURN(pb_event_record(c->mark));
+    }
+    /* The view moves with the step: the same kernel with another address. */
+    pb_tensor one = pb_rows_of(c->x, step % rows, 1);
+    pb_act_fwd_args a = {.act = PB_ACT_GELU, .x = one, .y = one};
+    PB_RETURN(pb_act_fwd(c->dev, &a));
+    PB_RETURN(pb_device_get_f64(c->dev, back, c->x));
+    *sum = 0.0;
+    for (int i = 0; i < SIDE * SIDE; i++) *sum += back[i] * (double)(i + 1);
+    return PB_OK;
+}
+
+static pb_status whole_step(chain *c, int step, int64_t rows, double *sum) {
+    PB_RETURN(pb_device_step_begin(c->dev));
+    pb_status status = chain_step(c, step, rows, sum), ended = pb_device_step_end(c->dev);
+    return status != PB_OK ? status : ended;
+}
+
+static void chain_run(chain *c, double *sums) {
+    for (int i = 0; i < STEPS; i++) pb_assert_ok(whole_step(c, i, i == 3 ? SIDE / 2 : SIDE, &sums[i]));
+}
+
+static void chain_close(chain *c) {
+    pb_event_free(c->mark);
+    close_device(c->dev);
+}
+
+START_TEST(graphs_and_eager_give_the_same_bits) {
+    chain c;
+    double eager[STEPS], graphs[STEPS];
+    chain_open(&c, false);
+    chain_run(&c, eager);
+    ck_assert_uint_eq(pb_host_graph_launches(), 0);
+    chain_close(&c);
+    uint64_t launches = pb_host_launches();
+    chain_open(&c, true);
+    chain_run(&c, graphs);
+    /* Six steps, one of another shape: the first of each shape runs eagerly, the second makes the graph. */
+    ck_assert_uint_eq(pb_host_instantiated(), 1);
+    ck_assert_uint_eq(pb_host_graph_launches(), STEPS - 2);
+    ck_assert_uint_eq(pb_host_launches(), 2 * launches);
+    chain_close(&c);
+    for (int i = 0; i < STEPS; i++) {
+        ck_assert_msg(memcmp(&eager[i], &graphs[i], sizeof eager[i]) == 0, "step %d: %.17g eager, %.17g",
+                      i, eager[i], graphs[i]);
+        ck_assert(i == 0 || eager[i] != eager[i - 1]);
+    }
+}
+END_TEST
+
+static void count_op(void *user, const char *op, bool begin, const pb_work *work) {
+    (void)op;
+    (void)work;
+    uint64_t *runs = user;
+    if (!begin && pb_host_calls() > runs[0]) runs[1]++;
+    runs[0] = pb_host_calls();
+}
+
+START_TEST(with_an_observer_ops_run_where_they_are_called) {
+    chain c;
+    uint64_t seen[2] = {0, 0};
+    double sum;
+    chain_open(&c, true);
+    pb_device_observe(c.dev, count_op, seen);
+    for (int i = 0; i < 3; i++) pb_assert_ok(whole_step(&c, i, SIDE, &sum));
+    ck_assert_uint_eq(pb_host_graph_launches(), 0);
+    ck_assert_uint_eq(seen[1], 3 * (2 * LAYERS + 1));
+    chain_close(&c);
+}
+END_TEST
+
+/* --- failures ---------------------------------------------------------------------------------------- */
+
+/* The whole life of a device with graphs; PB_OK or the first failure. */
+static pb_status life(double *sum) {
+    chain c = {0};
+    pb_status status = PB_OK;
+    float host[SIDE * SIDE] = {0};
+    PB_TRY(pb_device_open("cuda", &(pb_device_options){.threads = 1}, &c.dev));
+    PB_TRY(pb_alloc2(c.dev, PB_MEM_ACT, PB_F32, SIDE, SIDE, &c.x));
+    PB_TRY(pb_alloc2(c.dev, PB_MEM_ACT, PB_F32, SIDE, SIDE, &c.y));
+    PB_TRY(pb_alloc2(c.dev, PB_MEM_BASE, PB_F32, SIDE, SIDE, &c.w));
+    PB_TRY(pb_device_put(c.dev, c.w, host, sizeof host));
+    PB_TRY(pb_event_new(c.dev, &c.mark));
+    for (int i = 0; i < 3; i++) PB_TRY(whole_step(&c, i, SIDE, sum));
+    PB_TRY(pb_device_sync(c.dev));
+done:
+    pb_event_free(c.mark);
+    pb_device_close(c.dev);
+    return status;
+}
+
+START_TEST(every_call_may_fail) {
+    setenv("PB_CUDA_GRAPHS", "1", 1);
+    double want = 0.0, got = 0.0;
+    uint64_t before = pb_host_calls();
+    pb_assert_ok(life(&want));
+    uint64_t calls = pb_host_calls() - before;
+    int failures = 0;
+    ck_assert_uint_gt(calls, 100);
+    for (uint64_t n = 1; n <= calls; n++) {
+        pb_host_fail_at(n);
+        pb_status status = life(&got);
+        /* A graph that cannot be made is given up, and what frees frees: the run goes on, with the same bits. */
+        if (pb_host_failed()) failures += status != PB_OK;
+        if (status == PB_OK) ck_assert(memcmp(&want, &got, sizeof want) == 0);
+        else ck_assert_msg(strstr(pb_error_message(), "fails on request") != NULL ||
+                               status == PB_E_OOM, "call %" PRIu64 ": %s", n, pb_error_message());
+        ck_assert_msg(pb_host_live() == 0, "call %" PRIu64 " failed: %" PRId64 " things left", n,
+                      pb_host_live());
+    }
+    pb_host_fail_at(0);
+    ck_assert_msg(failures > (int)calls / 3, "%d of %" PRIu64 " calls", failures, calls);
+    printf("%" PRIu64 " calls failed in turn, %d ended the run\n", calls, failures);
+}
+END_TEST
+
+START_TEST(a_failed_step_leaves_the_device_usable) {
+    chain c;
+    double sum = 0.0;
+    chain_open(&c, true);
+    pb_host_fail_at(20);
+    ck_assert(whole_step(&c, 0, SIDE, &sum) != PB_OK);
+    ck_assert(pb_host_failed());
+    pb_host_fail_at(0);
+    pb_assert_ok(whole_step(&c, 0, SIDE, &sum));
+    ck_assert(sum != 0.0);
+    chain_close(&c);
+}
+END_TEST
+
+/* --- what is not there -------------------------------------------------------------------------------- */
+
+START_TEST(a_missing_or_foreign_object_is_an_environment_that_lacks_something) {
+    pb_device *dev = NULL;
+    setenv("PB_CUDA_PLUGIN", "/nowhere/object.so", 1);
+    pb_assert_fails(pb_device_open("cuda", NULL, &dev), PB_E_ENV, "/nowhere/object.so is missing");
+    pb_assert_fails(pb_device_open("plan:cuda", NULL, &dev), PB_E_ENV, "missing");
+    setenv("PB_CUDA_PLUGIN", "/proc/self/cmdline", 1);
+    pb_assert_fails(pb_device_open("cuda", NULL, &dev), PB_E_ENV, "cannot be loaded");
+    setenv("PB_CUDA_PLUGIN", "/proc/self/exe", 1);
+    pb_assert_fails(pb_device_open("cuda", NULL, &dev), PB_E_ENV, "");
+    ck_assert_ptr_null(dev);
+}
+END_TEST
+
+/* This test runs where there may be a GPU: then there is nothing to see. */
+START_TEST(without_a_gpu_one_line_says_why) {
+    unsetenv("PB_CUDA_PLUGIN");
+    pb_device *dev = NULL;
+    pb_device_facts facts;
+    pb_status status = pb_device_probe("cuda", NULL, &facts);
+    if (status == PB_OK) return;
+    ck_assert_int_eq(status, PB_E_ENV);
+    ck_assert_ptr_nonnull(strstr(pb_error_message(), "cuda"));
+    ck_assert_ptr_null(strchr(pb_error_message(), '\n'));
+    ck_assert_int_eq(pb_device_open("cuda", NULL, &dev), PB_E_ENV);
+}
+END_TEST
+
+START_TEST(a_probe_keeps_nothing_open) {
+    pb_device_facts facts;
+    pb_assert_ok(pb_device_probe("cuda", NULL, &facts));
+    ck_assert(facts.fast_bf16);
+    ck_assert_ptr_nonnull(strstr(facts.text, "without TF32"));
+    ck_assert_uint_eq(pb_host_calls(), 0); /* all of it happened in another process */
+    pb_assert_ok(pb_device_probe("cpu", NULL, &facts));
+    pb_assert_fails(pb_device_probe("tpu", NULL, &facts), PB_E_INPUT, "known");
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("cuda device");
+    TCase *memory = pb_test_case(s, "memory");
+    tcase_add_loop_test(memory, bytes_come_back_as_they_went, 0, sizeof sizes / sizeof sizes[0]);
+    tcase_add_test(memory, fresh_memory_is_zero_and_the_budget_holds);
+    tcase_add_test(memory, events_lie_where_they_were_enqueued);
+    TCase *steps = pb_test_case(s, "steps");
+    tcase_add_test(steps, graphs_and_eager_give_the_same_bits);
+    tcase_add_test(steps, with_an_observer_ops_run_where_they_are_called);
+    TCase *failures = pb_test_case(s, "failures");
+    tcase_add_test(failures, every_call_may_fail);
+    tcase_add_test(failures, a_failed_step_leaves_the_device_usable);
+    TCase *missing = pb_test_case(s, "missing");
+    tcase_add_test(missing, a_missing_or_foreign_object_is_an_environment_that_lacks_something);
+    tcase_add_test(missing, without_a_gpu_one_line_says_why);
+    tcase_add_test(missing, a_probe_keeps_nothing_open);
+    return pb_run_suite(s);
+}
