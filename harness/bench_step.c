@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/text.h"
+#include "harness/profile/profile.h"
 #include "harness/trainer_impl.h"
 
 typedef struct bench {
@@ -106,23 +108,36 @@ static pb_status timed_steps(bench *b, pb_bench_step_result *out) {
 
 static pb_status traced_steps(bench *b, pb_bench_step_result *out) {
     enum { STEPS = 3 };
-    pb_status status = PB_OK;
-    pb_op_profile profile;
-    double total_s = 0.0, products_s = 0.0;
-    pb_op_profile_begin(b->session.dev, &profile);
+    pb_status status = PB_OK, ended = PB_OK;
+    pb_profile profile = {0};
+    const pb_tracer *tracer = NULL;
+    void *trace = NULL;
+    double total_s = 0.0, products_s = 0.0, busy_s = 0.0;
+    PB_TRY(pb_trace_begin(b->session.dev, &profile, &tracer, &trace, out->no_cupti));
+    pb_copy(out->tracer, sizeof out->tracer, tracer->name);
     for (int i = 0; i < STEPS; i++) {
         pb_step_result r;
         PB_TRY(pb_session_step(&b->session, b->warmup + b->steps - 1, pb_synthetic_source,
                                &b->batch, &r));
         total_s += r.forward_s + r.backward_s + r.optimizer_s;
+        PB_TRY(pb_profile_step(&profile, r.forward_s + r.backward_s + r.optimizer_s));
     }
+    ended = tracer->end(trace);
+    trace = NULL;
+    PB_TRY(ended);
     for (int op = 0; op < PB_OP_COUNT; op++) {
-        out->op_s[op] = profile.seconds[op] / STEPS;
-        if (pb_op_is_product((pb_op)op)) products_s += profile.seconds[op];
+        double seconds = pb_profile_op_seconds(&profile, pb_op_name((pb_op)op));
+        out->op_s[op] = seconds / STEPS;
+        if (pb_op_is_product((pb_op)op)) products_s += seconds;
     }
-    out->product_share = total_s > 0.0 ? products_s / total_s : 0.0;
+    PB_TRY(pb_profile_busy(&profile, &busy_s));
+    if (total_s > 0.0) {
+        out->product_share = products_s / total_s;
+        out->idle_share = busy_s < total_s ? 1.0 - busy_s / total_s : 0.0;
+    }
 done:
-    pb_op_profile_end(b->session.dev);
+    if (trace != NULL && tracer->end(trace) != PB_OK) pb_error_frame(__FILE__, __LINE__);
+    pb_profile_free(&profile);
     return status;
 }
 

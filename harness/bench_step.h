@@ -41,6 +41,8 @@ typedef struct pb_bench_step_result {
                            rows */
     double limit_share; /* flops_per_s / gemm_limit */
     double op_s[PB_OP_COUNT]; /* traced seconds per step by op */
+    double idle_share;        /* of the traced steps: the device waited */
+    char tracer[16], no_cupti[256]; /* what traced, and on a GPU why it was not CUPTI */
     uint64_t peak[PB_MEM_COUNT], peak_total;
     int64_t params_total, params_trainable;
     uint64_t growths; /* arena growths in the timed steps: 0 */

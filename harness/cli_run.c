@@ -158,6 +158,7 @@ static pb_status run_suite(pb_cli *cli, const pb_suite *suite, const pb_run_requ
                                  .threads = (int)q->threads,
                                  .memory_budget = q->budget,
                                  .again = q->again,
+                                 .profile = q->profile,
                                  .log = stderr};
     pb_runner_summary summary;
     char *folder = pb_path_join(q->out, suite->name);
@@ -234,6 +235,10 @@ static int list_options(pb_run_request *q, pb_option out[MAX_ROWS]) {
                        "print every run with its predicted memory and time, train\n"
                        "nothing; exit status 1 when one is over the budget"),
         PB_OPTION_FLAG("again", &q->again, "repeat finished runs: removes their folders first"),
+        PB_OPTION_FLAG("profile", &q->profile,
+                       "after timing, trace a few steps op by op: the report shows\n"
+                       "where the time goes; trace.json for ui.perfetto.dev.\n"
+                       "Finished runs stay as they are"),
         PB_OPTION_FLAG("no-report", &q->no_report, "records only"),
         PB_OPTION_FORMAT(&q->format),
     };

@@ -178,10 +178,12 @@ pb_status pb_optim_step(pb_optim *o, int64_t step, double *norm) {
                                    .norm = o->norm,
                                    .coef = o->coef,
                                    .max_norm = o->config.clip};
+    pb_device_scope(o->dev, PB_SCOPE_PART, "gradient_norm");
     PB_RETURN(pb_grad_norm(o->dev, &grad_norm));
     PB_RETURN(pb_read_scalar(o->dev, o->norm, norm));
     if (!isfinite(*norm)) return pb_optim_diverged(o, step, "the gradient norm", *norm);
     double lr = pb_optim_lr(o, step);
+    pb_device_scope(o->dev, PB_SCOPE_PART, "optimizer");
     for (int i = 0; i < o->n; i++) o->items[i].lr = lr * o->scale[i];
     for (int i = 0; i < o->n8; i++) o->items8[i].lr = lr * o->scale8[i];
     const pb_optim_config *c = &o->config;

@@ -39,6 +39,7 @@ typedef struct pb_runner_options {
     int threads;             /* 0 = all */
     uint64_t memory_budget;  /* bytes; 0 = none */
     bool again;              /* repeat finished runs: their folders are removed */
+    bool profile;            /* as the suite's own */
     FILE *log;               /* progress and notes */
     pb_run_function execute; /* tests; NULL = pb_run_execute */
 } pb_runner_options;

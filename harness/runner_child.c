@@ -102,6 +102,7 @@ static pb_status execute(const pb_runner *r, const pb_job *job, int fd) {
         .memory_budget = r->options->memory_budget,
         .out_dir = folder,
         .keep_adapter = true,
+        .profile = r->options->profile || r->suite->profile,
         .progress = send_progress,
         .user = &fd,
         .stop = &caught,

@@ -290,6 +290,7 @@ pb_status pb_suite_load(const char *name, const pb_suite_overrides *overrides, p
     out->storage = root; /* method parameters point into it */
     PB_TRY(pb_suite_parse(root, o, source));
     pb_copy(out->title, sizeof out->title, source->title);
+    out->profile = source->profile;
     PB_TRY(name_suite(source, o, out->name));
     PB_TRY(expand(source, o, out));
 done:

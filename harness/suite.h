@@ -66,6 +66,7 @@ typedef struct pb_suite {
                       ("quick-steps8") */
     char title[256];
     char file[512]; /* where it was read, for messages */
+    bool profile;   /* records hold the table of a traced pass; moves no result, so no part of a run's identity */
     pb_run_config *runs;
     int n_runs;
     void *storage;

@@ -24,6 +24,7 @@ typedef struct pb_suite_source {
     const char *where; /* how messages call the file */
     char *dir;         /* its folder: relative folders in it start there */
     char title[256];
+    bool profile;
     pb_suite_row defaults; /* the top level, overrides applied */
     pb_suite_row *rows;    /* all of "runs" */
     int n_rows;

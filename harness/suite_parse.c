@@ -548,7 +548,7 @@ static pb_status override_dtype(const pb_suite_overrides *over, pb_suite_source 
 pb_status pb_suite_parse(const pb_json *root, const pb_suite_overrides *overrides,
                          pb_suite_source *s) {
     static const char *const keys[] = {"title", "model", "data", "dtype", "device",
-                                       "seeds", "train", "eval", "runs"};
+                                       "seeds", "train", "eval", "runs",  "profile"};
     const char *title = "";
     pb_run_config *r = &s->defaults.run;
     if (!cJSON_IsObject(root)) return no_object(s->where);
@@ -561,6 +561,7 @@ pb_status pb_suite_parse(const pb_json *root, const pb_suite_overrides *override
                         "%s: title: expected at most %zu bytes without control characters",
                         s->where, sizeof s->title - 1);
     }
+    PB_RETURN(pb_json_read_bool(root, s->where, "profile", &s->profile));
     PB_RETURN(read_model(root, s, overrides, r));
     PB_RETURN(read_data(root, s, overrides, r));
     if (overrides->max_len) r->max_len = overrides->max_len;

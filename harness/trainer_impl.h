@@ -99,18 +99,6 @@ pb_status pb_record_known(pb_record *r, const char *tag, double value, int64_t n
 pb_status pb_verify_ops(const char *device, int threads, const pb_model_config *config,
                         pb_dtype dtype, int64_t classes, bool *passed, char *what, size_t cap);
 
-/* --- profile by op --- */
-
-typedef struct pb_op_profile {
-    double seconds[PB_OP_COUNT];
-    uint64_t calls[PB_OP_COUNT];
-    int64_t began_ns;
-    int depth, op;
-} pb_op_profile;
-/* Observes the device into `profile` until pb_op_profile_end. Ops inside ops count for the outer
- * one. */
-void pb_op_profile_begin(pb_device *dev, pb_op_profile *profile);
-void pb_op_profile_end(pb_device *dev);
 /* True for ops whose time is a matrix product of weights and activations. */
 bool pb_op_is_product(pb_op op);
 

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "harness/profile/profile.h"
 #include "harness/trainer_impl.h"
 
 /* --- latency --- */
@@ -165,47 +166,8 @@ done:
 
 /* --- where the time goes --- */
 
-static void observe(void *user, const char *op, bool begin, const pb_work *work) {
-    pb_op_profile *p = user;
-    (void)work;
-    if (begin && p->depth++ == 0) {
-        p->op = PB_OP_COUNT;
-        for (int i = 0; i < PB_OP_COUNT && p->op == PB_OP_COUNT; i++) {
-            if (strcmp(pb_op_name((pb_op)i), op) == 0) p->op = i;
-        }
-        p->began_ns = pb_now_ns();
-    } else if (!begin && --p->depth == 0 && p->op < PB_OP_COUNT) {
-        p->seconds[p->op] += (double)(pb_now_ns() - p->began_ns) * 1e-9;
-        p->calls[p->op]++;
-    }
-}
-
-void pb_op_profile_begin(pb_device *dev, pb_op_profile *profile) {
-    *profile = (pb_op_profile){0};
-    pb_device_observe(dev, observe, profile);
-}
-
-void pb_op_profile_end(pb_device *dev) { pb_device_observe(dev, NULL, NULL); }
-
 bool pb_op_is_product(pb_op op) {
     return op == PB_OP_gemm || op == PB_OP_linear || op == PB_OP_lowrank || op == PB_OP_lowrank_bwd;
-}
-
-static pb_status record_profile(pb_trainer *t, const pb_op_profile *profile, double step_s,
-                                int64_t steps) {
-    double products = 0.0;
-    for (int op = 0; op < PB_OP_COUNT; op++) {
-        char tag[96];
-        if (profile->calls[op] == 0) continue;
-        double seconds = profile->seconds[op] / (double)steps;
-        snprintf(tag, sizeof tag, "profile/op/%s", pb_op_name((pb_op)op));
-        PB_RETURN(pb_record_metric(t->record, tag, seconds, "s", -1, steps, ""));
-        if (pb_op_is_product((pb_op)op)) products += seconds;
-    }
-    PB_RETURN(pb_record_metric(t->record, "profile/step", step_s, "s", -1, steps, ""));
-    if (!(step_s > 0.0)) return PB_OK;
-    return pb_record_metric(t->record, "profile/products_share", products / step_s, "1", 0, steps,
-                            "");
 }
 
 /* Over the parameters that the method added; the last step's gradients still stand there. */
@@ -231,24 +193,61 @@ static pb_status record_adapter_gradient(pb_trainer *t) {
 
 /* The last step again, a few times, its update included: nothing is evaluated or saved after this.
  */
-pb_status pb_trainer_profile(pb_trainer *t) {
+static pb_status trace_steps(pb_trainer *t, pb_profile *profile) {
     enum { STEPS = 3 };
-    pb_status status = PB_OK;
-    pb_device *dev = t->session.dev;
-    pb_op_profile profile;
-    double total_s = 0.0;
-    pb_trainer_progress(t, "time", 1, 2, 0.0, false);
-    if (t->best_variant >= 0) PB_RETURN(t->run->method->select(t->session.self, -1));
-    pb_op_profile_begin(dev, &profile);
+    pb_status status = PB_OK, ended = PB_OK;
+    const pb_tracer *tracer = NULL;
+    void *trace = NULL;
+    char why_not[256];
+    PB_RETURN(pb_trace_begin(t->session.dev, profile, &tracer, &trace, why_not));
     for (int i = 0; i < STEPS; i++) {
         pb_step_result r;
         PB_TRY(pb_trainer_stopped(t, "the profile"));
         PB_TRY(pb_session_step(&t->session, t->steps - 1, pb_trainer_batch, t, &r));
-        total_s += r.forward_s + r.backward_s + r.optimizer_s;
+        PB_TRY(pb_profile_step(profile, r.forward_s + r.backward_s + r.optimizer_s));
     }
-    PB_TRY(record_profile(t, &profile, total_s / STEPS, STEPS));
-    PB_TRY(record_adapter_gradient(t));
 done:
-    pb_op_profile_end(dev);
+    ended = tracer->end(trace);
+    if (status != PB_OK) return status;
+    PB_RETURN(ended);
+    if (why_not[0] != 0) return pb_record_warn(t->record, "no kernel trace: %s", why_not);
+    return PB_OK;
+}
+
+static pb_status write_trace(pb_trainer *t, const pb_profile *profile) {
+    pb_status status = PB_OK;
+    if (t->options->out_dir == NULL) return PB_OK;
+    char *path = pb_path_join(t->options->out_dir, "trace.json");
+    if (path == NULL) PB_FAIL(PB_E_OOM, "no host memory for a path");
+    PB_TRY(pb_make_dirs(t->options->out_dir));
+    PB_TRY(pb_profile_trace_json(profile, path));
+done:
+    free(path);
+    return status;
+}
+
+/* Without the room for the arrays there is no roof; the run is as good without it. */
+static pb_status record_roofs(pb_trainer *t) {
+    pb_roofs roofs;
+    pb_status status = pb_roofs_measure(t->session.dev, t->run->dtype, &roofs);
+    if (status == PB_OK) return pb_roofs_record(&roofs, t->record);
+    if (status != PB_E_OOM) return status;
+    return pb_record_warn(t->record, "no roofs measured: %s", pb_error_message());
+}
+
+pb_status pb_trainer_profile(pb_trainer *t) {
+    pb_status status = PB_OK;
+    pb_profile profile = {0};
+    bool table = t->options->profile;
+    pb_trainer_progress(t, "time", 1, 2, 0.0, false);
+    if (t->best_variant >= 0) PB_RETURN(t->run->method->select(t->session.self, -1));
+    PB_TRY(trace_steps(t, &profile));
+    PB_TRY(pb_profile_record(&profile, table, t->record));
+    PB_TRY(record_adapter_gradient(t));
+    if (!table) goto done;
+    PB_TRY(write_trace(t, &profile));
+    PB_TRY(record_roofs(t));
+done:
+    pb_profile_free(&profile);
     return status;
 }

@@ -183,19 +183,24 @@ static pb_status micro_step(pb_session *s, int64_t step, int64_t micro, const pb
                     .micro = micro};
     pb_batch batch;
     int64_t targets = pb_batch_targets(s, hb);
+    pb_device_scope(s->dev, PB_SCOPE_PHASE, "load");
     if (targets > 0) PB_RETURN(pb_batch_put(s, &s->buffers, hb, &batch));
     PB_RETURN(pb_event_record(s->events[e]));
+    pb_device_scope(s->dev, PB_SCOPE_PHASE, "forward");
     if (targets > 0) {
         PB_RETURN(pb_model_forward(s->model, &pass, &batch, pb_first(s->buffers.loss, targets),
                                    (pb_tensor){0}));
     }
     PB_RETURN(pb_event_record(s->events[e + 1]));
+    pb_device_scope(s->dev, PB_SCOPE_PHASE, "backward");
     if (targets > 0) {
         PB_RETURN(pb_model_backward(s->model, &pass, &batch, scale));
         pb_reduce_args log = {.x = pb_first(s->buffers.loss, targets),
                               .y = element(s->loss_log, step),
                               .alpha = scale,
                               .beta = first ? 0.0 : 1.0};
+        pb_device_scope(s->dev, PB_SCOPE_SITE, "head");
+        pb_device_scope(s->dev, PB_SCOPE_PART, "loss");
         PB_RETURN(pb_reduce(s->dev, &log));
     }
     return pb_event_record(s->events[e + 2]);
@@ -205,15 +210,19 @@ static pb_status micro_step(pb_session *s, int64_t step, int64_t micro, const pb
 static pb_status update(pb_session *s, int64_t step, double *loss, double *norm) {
     const pb_method *method = s->spec.method;
     PB_RETURN(pb_event_record(s->events[EV_UPDATE]));
+    pb_device_scope(s->dev, PB_SCOPE_PHASE, "optimizer");
+    pb_device_scope(s->dev, PB_SCOPE_PART, "loss");
     PB_RETURN(pb_read_scalar(s->dev, element(s->loss_log, step), loss));
     if (!isfinite(*loss)) return pb_optim_diverged(s->optim, step, "the loss", *loss);
     if (method != NULL && method->loss_term != NULL) {
         PB_RETURN(method->loss_term(s->self, s->dev, element(s->term_log, step)));
     }
+    pb_device_scope(s->dev, PB_SCOPE_SITE, "");
     PB_RETURN(pb_optim_step(s->optim, step, norm));
     if (method != NULL && method->after_step != NULL) {
         PB_RETURN(method->after_step(s->self, s->dev, step, pb_optim_grad_scale(s->optim)));
     }
+    pb_device_scope(s->dev, PB_SCOPE_PHASE, "");
     return pb_event_record(s->events[EV_END]);
 }
 
@@ -223,8 +232,10 @@ static pb_status run_step(pb_session *s, int64_t step, pb_batch_source source, v
     int64_t accumulate = s->spec.accumulate;
     bool first = true;
     PB_RETURN(pb_event_record(s->events[EV_START]));
+    pb_device_scope(s->dev, PB_SCOPE_PHASE, "optimizer");
     if (method != NULL && method->before_step != NULL)
         PB_RETURN(method->before_step(s->self, step));
+    pb_device_scope(s->dev, PB_SCOPE_PART, "zero_gradients");
     PB_RETURN(pb_params_zero_grads(pb_model_params(s->model)));
     PB_RETURN(pb_event_record(s->events[EV_READY]));
     for (int64_t m = 0; m < accumulate; m++) {

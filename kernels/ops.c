@@ -77,6 +77,7 @@ pb_status pb_op_run(pb_device *dev, pb_op op, const void *args) {
     pb_work work = pb_op_work(op, args);
     if (dev->observer != NULL) dev->observer(dev->observer_user, ops[op].name, true, &work);
     pb_status status = run_kernel(dev, k, args);
+    if (!dev->backend->computes) dev->planned_ns += nominal_ns(dev, work);
     if (dev->observer != NULL) dev->observer(dev->observer_user, ops[op].name, false, &work);
     if (status != PB_OK) {
         pb_error_frame(__FILE__, __LINE__);
@@ -86,6 +87,5 @@ pb_status pb_op_run(pb_device *dev, pb_op op, const void *args) {
     dev->work.flops_else += work.flops_else;
     dev->work.bytes += work.bytes;
     dev->work.ops += work.ops;
-    if (!dev->backend->computes) dev->planned_ns += nominal_ns(dev, work);
     return PB_OK;
 }

@@ -198,6 +198,7 @@ pb_status pb_lowrank_branch_fwd(pb_lora *lr, const pb_pass *pass, pb_lowrank_sit
     pb_status status = PB_OK;
     pb_branch br = lr->branch(lr, s);
     pb_mark mark = pb_device_mark(pass->dev, PB_MEM_WORK);
+    pb_device_scope(pass->dev, PB_SCOPE_PART, PB_SCOPED_LOW_RANK);
     PB_TRY(
         pb_alloc2_raw(pass->dev, pb_pass_keep(pass), pass->dtype, pb_rows(x), br.a.dim[0], &s->h));
     pb_lowrank_args args = {.x = x,
@@ -230,6 +231,7 @@ pb_status pb_lowrank_branch_bwd(pb_lora *lr, const pb_pass *pass, pb_lowrank_sit
                                 .scale = br.scale,
                                 .beta_dx = beta_dx,
                                 .drop = pb_lowrank_drop(lr, pass, s->site)};
+    pb_device_scope(pass->dev, PB_SCOPE_PART, PB_SCOPED_LOW_RANK);
     return pb_lowrank_bwd(pass->dev, &args);
 }
 

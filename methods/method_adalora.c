@@ -254,6 +254,8 @@ static pb_status loss_term(void *self, pb_device *dev, pb_tensor loss) {
     PB_ASSERT(dev == ad->lr.dev);
     double weight = ad->orth_weight / (2.0 * ad->lr.n_sites); /* mean over matrices */
     for (int i = 0; i < ad->lr.n_sites && weight > 0; i++) {
+        pb_device_scope(dev, PB_SCOPE_SITE, at(ad, i)->s.site->name);
+        pb_device_scope(dev, PB_SCOPE_PART, "orthogonality");
         PB_RETURN(orthogonality(ad, at(ad, i)->s.a, true, loss, weight));
         PB_RETURN(orthogonality(ad, at(ad, i)->s.b, false, loss, weight));
     }
@@ -281,9 +283,13 @@ static pb_status watch(adalora *ad, const pb_param *p, importance *im, pb_tensor
 
 /* Triplet score: E's own, plus the means over A's row and B's column. */
 static pb_status update_importance(adalora *ad, pb_tensor grad_scale) {
+    pb_device_scope(ad->lr.dev, PB_SCOPE_SITE, "");
+    pb_device_scope(ad->lr.dev, PB_SCOPE_PART, "importance");
     PB_RETURN(pb_device_zero(ad->lr.dev, ad->score));
     for (int i = 0; i < ad->lr.n_sites; i++) {
         adalora_site *as = at(ad, i);
+        pb_device_scope(ad->lr.dev, PB_SCOPE_SITE, as->s.site->name);
+        pb_device_scope(ad->lr.dev, PB_SCOPE_PART, "importance");
         PB_RETURN(watch(ad, as->e, &as->of_e, grad_scale, as->score, false));
         PB_RETURN(watch(ad, as->s.a, &as->of_a, grad_scale, as->score, false));
         PB_RETURN(watch(ad, as->s.b, &as->of_b, grad_scale, as->score, true));
@@ -295,6 +301,8 @@ static pb_status update_importance(adalora *ad, pb_tensor grad_scale) {
 static pb_status choose(adalora *ad, int64_t budget) {
     int64_t n = n_triplets(ad);
     double *score = ad->host, *scratch = ad->host + n, *keep = ad->host + 2 * n;
+    pb_device_scope(ad->lr.dev, PB_SCOPE_SITE, "");
+    pb_device_scope(ad->lr.dev, PB_SCOPE_PART, "rank_budget");
     PB_RETURN(pb_device_get(ad->lr.dev, ad->raw, ad->score, pb_bytes(ad->score)));
     for (int64_t i = 0; i < n; i++)
         score[i] =
@@ -308,6 +316,8 @@ static pb_status apply_keep(adalora *ad) {
     for (int i = 0; i < ad->lr.n_sites; i++) {
         adalora_site *as = at(ad, i);
         pb_tensor e = as->e->master;
+        pb_device_scope(ad->lr.dev, PB_SCOPE_SITE, as->s.site->name);
+        pb_device_scope(ad->lr.dev, PB_SCOPE_PART, "rank_budget");
         pb_scale_cols_args mask = {.x = pb_reshape(e, 1, ad->lr.rank), .c = as->keep};
         mask.y = mask.x;
         PB_RETURN(pb_scale_cols(ad->lr.dev, &mask));

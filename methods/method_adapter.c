@@ -192,6 +192,7 @@ static pb_status forward(const adapter *ad, const pb_pass *pass, adapter_site *s
                          pb_tensor res, pb_tensor y) {
     pb_device *dev = pass->dev;
     pb_mem keep = pb_pass_keep(pass);
+    pb_device_scope(dev, PB_SCOPE_PART, "bottleneck");
     bool inner = has_inner_norm(ad, s->site);
     s->z = x;
     /* x itself may be gone at backward: z is kept */
@@ -256,6 +257,7 @@ static pb_status sublayer_bwd(void *self, const pb_pass *pass, pb_site *site, pb
     pb_device *dev = pass->dev;
     pb_status status = PB_OK;
     pb_tensor dact, dz;
+    pb_device_scope(dev, PB_SCOPE_PART, "bottleneck");
     int64_t rows = pb_rows(dy), cols = pb_cols(dy);
     pb_mark mark = pb_device_mark(dev, PB_MEM_WORK);
     PB_TRY(pb_alloc2_raw(dev, PB_MEM_WORK, pass->dtype, rows, ad->size, &dact));

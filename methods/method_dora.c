@@ -64,6 +64,7 @@ static pb_status norms(const dora *d, const dora_site *ds) {
                               .n = ds->n,
                               .c = ds->c,
                               .scale = d->lr.scale};
+    pb_device_scope(d->lr.dev, PB_SCOPE_PART, "weight_norm");
     return pb_dora_norm(d->lr.dev, &args);
 }
 
@@ -119,6 +120,7 @@ static pb_status dropped_product(const pb_pass *pass, const pb_site *site, pb_te
     pb_status status = PB_OK;
     pb_tensor xd;
     pb_mark mark = pb_device_mark(pass->dev, PB_MEM_WORK);
+    pb_device_scope(pass->dev, PB_SCOPE_PART, "dropped_product");
     PB_TRY(pb_alloc2_raw(pass->dev, PB_MEM_WORK, pass->dtype, pb_rows(x), pb_cols(x), &xd));
     PB_TRY(pb_dropout(pass->dev, &(pb_dropout_args){.x = x, .y = xd, .drop = drop}));
     PB_TRY(linear(pass, site, xd, q, false, 0));
@@ -143,6 +145,7 @@ static pb_status forward(dora *d, const pb_pass *pass, dora_site *ds, pb_tensor 
         if (site->bias) scale.bias = site->bias->value;
     }
     PB_RETURN(pb_lowrank_branch_fwd(&d->lr, pass, &ds->s, x, ds->q));
+    pb_device_scope(pass->dev, PB_SCOPE_PART, "magnitude");
     return pb_scale_cols(pass->dev, &scale);
 }
 
@@ -174,6 +177,7 @@ done:
 static pb_status input_bwd(const dora *d, const pb_pass *pass, const pb_site *site, pb_tensor g,
                            pb_tensor gc, pb_tensor dx) {
     pb_drop drop = pb_lowrank_drop(&d->lr, pass, site);
+    pb_device_scope(pass->dev, PB_SCOPE_PART, PB_SCOPED_BASE);
     if (drop.p == 0) return linear(pass, site, gc, dx, true, 1);
 
     pb_status status = PB_OK;
@@ -181,6 +185,7 @@ static pb_status input_bwd(const dora *d, const pb_pass *pass, const pb_site *si
     pb_mark mark = pb_device_mark(pass->dev, PB_MEM_WORK);
     PB_TRY(pb_alloc2_raw(pass->dev, PB_MEM_WORK, pass->dtype, pb_rows(dx), site->in, &t));
     PB_TRY(linear(pass, site, g, dx, true, 1));
+    pb_device_scope(pass->dev, PB_SCOPE_PART, "dropped_product");
     PB_TRY(pb_axpby(pass->dev, &(pb_axpby_args){.x = g, .y = gc, .alpha = -1, .beta = 1}));
     PB_TRY(linear(pass, site, gc, t, true, 0));
     PB_TRY(pb_dropout(pass->dev, &(pb_dropout_args){.x = t, .y = dx, .beta = 1, .drop = drop}));
@@ -222,6 +227,7 @@ static pb_status exact_bwd(const dora *d, const pb_pass *pass, dora_site *ds, pb
     pb_lowrank_site *s = &ds->s;
     pb_dtype master = pb_params_master(d->lr.params);
     pb_dora_exact_args exact = {.m = ds->m->master, .n = ds->n};
+    pb_device_scope(pass->dev, PB_SCOPE_PART, "exact_norm_gradient");
     pb_mark mark = pb_device_mark(pass->dev, PB_MEM_WORK);
     PB_TRY(pb_alloc2_raw(pass->dev, PB_MEM_WORK, master, s->site->out, s->site->in, &exact.g));
     PB_TRY(pb_alloc2_raw(pass->dev, PB_MEM_WORK, master, s->site->out, s->site->in, &exact.v));
@@ -253,6 +259,7 @@ static pb_status branch_bwd(dora *d, const pb_pass *pass, dora_site *ds, pb_tens
     pb_tensor none = {0};
     if (!d->exact) return pb_lowrank_branch_bwd(&d->lr, pass, &ds->s, x, gc, dx, none, beta_dx);
     if (!pb_has(dx)) return PB_OK;
+    pb_device_scope(pass->dev, PB_SCOPE_PART, PB_SCOPED_LOW_RANK);
     pb_branch br = d->lr.branch(&d->lr, &ds->s);
     pb_lowrank_bwd_args args = {.x = x,
                                 .h = ds->s.h,
@@ -274,7 +281,9 @@ static pb_status linear_bwd(void *self, const pb_pass *pass, pb_site *site, pb_t
     pb_status status = PB_OK;
     pb_tensor gc;
     pb_mark mark = pb_device_mark(pass->dev, PB_MEM_WORK);
+    pb_device_scope(pass->dev, PB_SCOPE_PART, PB_SCOPED_GRADS);
     PB_TRY(pb_linear_grads(pass->dev, NULL, site->bias, x, dy)); /* the bias is not scaled */
+    pb_device_scope(pass->dev, PB_SCOPE_PART, "magnitude");
     pb_coldot_args dm = {.a = dy, .b = ds->q, .div = ds->n, .y = ds->m->grad};
     PB_TRY(pb_coldot(pass->dev, &dm));
     PB_TRY(pb_alloc2_raw(pass->dev, PB_MEM_WORK, pass->dtype, pb_rows(dy), site->out, &gc));

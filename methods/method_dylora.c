@@ -107,6 +107,7 @@ static pb_status linear_bwd(void *self, const pb_pass *pass, pb_site *site, pb_t
                                 .scale = br.scale,
                                 .beta_dx = 1,
                                 .drop = pb_lowrank_drop(&dy->lr, pass, site)};
+    pb_device_scope(pass->dev, PB_SCOPE_PART, PB_SCOPED_LOW_RANK);
     if (!dy->frozen) {
         args.da = pb_rows_of(s->a->grad, 0, b);
         args.db = pb_cols_of(s->b->grad, 0, b);

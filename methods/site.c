@@ -24,6 +24,7 @@ pb_weight pb_site_weight(const pb_site *site) {
 pb_status pb_site_base_fwd(const pb_pass *pass, const pb_site *site, pb_tensor x, pb_tensor y,
                            bool with_bias) {
     pb_linear_args args = {.x = x, .y = y, .w = pb_site_weight(site)};
+    pb_device_scope(pass->dev, PB_SCOPE_PART, PB_SCOPED_BASE);
     if (with_bias && site->bias) args.bias = site->bias->value;
     return pb_linear(pass->dev, &args);
 }
@@ -42,8 +43,10 @@ pb_status pb_linear_grads(pb_device *dev, const pb_param *weight, const pb_param
 
 pb_status pb_site_base_bwd(const pb_pass *pass, const pb_site *site, pb_tensor x, pb_tensor dy,
                            pb_tensor dx, double beta_dx) {
+    pb_device_scope(pass->dev, PB_SCOPE_PART, PB_SCOPED_GRADS);
     PB_RETURN(pb_linear_grads(pass->dev, site->weight, site->bias, x, dy));
     if (!pb_has(dx)) return PB_OK;
+    pb_device_scope(pass->dev, PB_SCOPE_PART, PB_SCOPED_BASE);
     pb_linear_args args = {
         .x = dy, .y = dx, .w = pb_site_weight(site), .transpose = true, .beta = beta_dx};
     return pb_linear(pass->dev, &args);

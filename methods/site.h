@@ -48,6 +48,11 @@ pb_drop pb_pass_dropout(const pb_pass *pass, int site_id, int slot, double p);
 /* The memory for something a forward hook keeps for backward: PB_MEM_ACT when training, else PB_MEM_WORK. */
 pb_mem pb_pass_keep(const pb_pass *pass);
 
+/* Parts of a step as profiles name them (pb_device_scope); a method adds its own. */
+#define PB_SCOPED_BASE "base_product"       /* x W^T + b, and its gradient with respect to x */
+#define PB_SCOPED_GRADS "weight_gradients"  /* of dense weights and biases */
+#define PB_SCOPED_LOW_RANK "low_rank"       /* B A x and its gradients */
+
 /* The stored weight of a LINEAR site as ops take it. */
 pb_weight pb_site_weight(const pb_site *site);
 

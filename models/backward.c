@@ -9,6 +9,7 @@ static pb_status linear_bwd(pb_run *r, pb_site *site, pb_tensor x, pb_tensor dy,
                             double beta_dx) {
     const pb_method *method = r->m->method;
     if (!pb_has(dx) && !pb_site_trains(site)) return PB_OK;
+    pb_device_scope(r->m->dev, PB_SCOPE_SITE, site->name);
     if (site->hooked && method && method->linear_bwd) {
         return method->linear_bwd(r->m->self, r->pass, site, x, dy, dx, beta_dx);
     }
@@ -30,6 +31,7 @@ static pb_status norm_bwd(pb_run *r, const pb_norm_part *n, pb_tensor dy, pb_ten
                              .dgamma = grad_of(n->site->gamma),
                              .dbeta = grad_of(n->site->beta),
                              .beta_dx = beta_dx};
+    pb_scope_of(r->m, n->site->name, "norm");
     return pb_norm_bwd(r->m->dev, &args);
 }
 
@@ -43,13 +45,16 @@ static pb_status enter(pb_run *r, pb_sublayer *s, pb_tensor dh, pb_drop drop, pb
         pb_tensor dy = {0}, dx = {0};
         PB_RETURN(pb_buffer(r, false, m->T, r->rows, C, &dy));
         PB_RETURN(pb_buffer(r, false, m->T, r->rows, C, &dx));
+        pb_scope_of(m, s->out->name, "bottleneck"); /* the copy is the hook's */
         PB_RETURN(pb_device_copy(m->dev, dy, dh));
         PB_RETURN(m->method->sublayer_bwd(m->self, r->pass, s->out, dy, dx, dh));
+        pb_scope_of(m, s->out->name, "dropout");
         if (drop.p > 0)
             PB_RETURN(pb_dropout(m->dev, &(pb_dropout_args){.x = dx, .y = dx, .drop = drop}));
         *dout = dx;
     } else if (drop.p > 0) {
         PB_RETURN(pb_buffer(r, false, m->T, r->rows, C, dout));
+        pb_scope_of(m, s->out->name, "dropout");
         PB_RETURN(pb_dropout(m->dev, &(pb_dropout_args){.x = dh, .y = *dout, .drop = drop}));
     }
     return PB_OK;
@@ -87,6 +92,7 @@ static pb_status attention_grads(pb_run *r, int64_t i, pb_tensor dcontext, pb_te
                                   .scale = 1.0 / sqrt((double)c->HS),
                                   .causal = c->causal,
                                   .drop = pb_drop_in_layer(m, r->pass, i, PB_PLACE_PROBS)};
+    pb_scope_of(m, l->attention->name, "attention");
     PB_RETURN(pb_attention_bwd(m->dev, &args));
     if (!c->rope) return PB_OK;
     pb_rope_args q = {.x = d[0],
@@ -126,12 +132,14 @@ static pb_status mlp_bwd(pb_run *r, int64_t i, pb_tensor dout, pb_tensor dx, dou
     if (!l->mlp.mid_grad) return PB_OK;
     if (!m->config.gated_mlp) {
         pb_act_bwd_args args = {.act = m->config.act, .x = l->tup, .dy = d[0], .dx = d[0]};
+        pb_scope_of(m, l->mlp.out->name, "activation");
         PB_RETURN(pb_act_bwd(m->dev, &args));
         return linear_bwd(r, l->up, l->mlp.in, d[0], dx, beta);
     }
     PB_RETURN(pb_buffer(r, false, m->T, r->rows, m->config.FF, &d[1]));
     pb_swiglu_bwd_args args = {
         .gate = l->tgate, .up = l->tup, .dy = d[0], .dgate = d[0], .dup = d[1]};
+    pb_scope_of(m, l->mlp.out->name, "activation");
     PB_RETURN(pb_swiglu_bwd(m->dev, &args));
     return fan_in(r, (pb_site *const[]){l->gate, l->up}, d, 2, l->mlp.in, dx, beta);
 }
@@ -160,6 +168,7 @@ static pb_status embed_bwd(pb_run *r, pb_tensor dh) {
     pb_drop drop = pb_drop_embed(m, r->pass);
     bool norm = m->embed_norm.site && m->embed_norm.bwd;
     if (!norm && !m->embed_grad) return PB_OK;
+    pb_scope_of(m, "embed", "dropout");
     if (drop.p > 0)
         PB_RETURN(pb_dropout(m->dev, &(pb_dropout_args){.x = dh, .y = dh, .drop = drop}));
     if (norm) PB_RETURN(norm_bwd(r, &m->embed_norm, dh, dh, 0));
@@ -171,6 +180,7 @@ static pb_status embed_bwd(pb_run *r, pb_tensor dh) {
                               .dword = grad_of(m->word),
                               .dpos = grad_of(m->position),
                               .dtype = grad_of(m->type)};
+    pb_scope_of(m, "embed", "embedding");
     return pb_embed_bwd(m->dev, &args);
 }
 

@@ -120,7 +120,7 @@ static pb_status add_layer(pb_builder *b, int i) {
     PB_RETURN(add_linear(b, PB_PART_Q, i, "attn.q", c->C, q, qkv, &l->q));
     PB_RETURN(add_linear(b, PB_PART_K, i, "attn.k", c->C, kv, qkv, &l->k));
     PB_RETURN(add_linear(b, PB_PART_V, i, "attn.v", c->C, kv, qkv, &l->v));
-    (void)add_site(m, PB_SITE_ATTENTION, i, "attn");
+    l->attention = add_site(m, PB_SITE_ATTENTION, i, "attn");
     PB_RETURN(add_linear(b, PB_PART_O, i, "attn.o", q, c->C, c->biases, &l->o));
     l->attn.out = add_site(m, PB_SITE_SUBLAYER_OUT, i, "attn.out");
     PB_RETURN(add_norm(b, PB_PART_ATTN_NORM, i, "attn.norm", &l->attn.norm));

@@ -29,10 +29,16 @@ pb_drop pb_drop_head(const pb_model *m, const pb_pass *pass) {
     return drop_at(m, pass, m->config.L * PB_PLACE_LAYER_COUNT + 1, m->options.head_dropout);
 }
 
+void pb_scope_of(const pb_model *m, const char *site, const char *part) {
+    pb_device_scope(m->dev, PB_SCOPE_SITE, site);
+    pb_device_scope(m->dev, PB_SCOPE_PART, part);
+}
+
 /* --- pieces ---------------------------------------------------------------------------------- */
 
 static pb_status linear(pb_run *r, pb_site *site, pb_tensor x, pb_tensor y) {
     const pb_method *method = r->m->method;
+    pb_device_scope(r->m->dev, PB_SCOPE_SITE, site->name);
     if (site->hooked && method && method->linear_fwd) {
         return method->linear_fwd(r->m->self, r->pass, site, x, y);
     }
@@ -53,6 +59,7 @@ static pb_status stats(pb_run *r, bool keep, int64_t n, pb_tensor *out) {
 static pb_status norm_step(pb_run *r, pb_norm_part *n, bool keep, bool keep_y) {
     pb_model *m = r->m;
     int64_t C = m->config.C;
+    pb_scope_of(m, n->site->name, "norm");
     bool pre = !m->config.post_norm;
     pb_tensor sum = {0}, mean = {0}, rstd = {0}, y = {0};
     if (keep) PB_RETURN(pb_buffer(r, true, m->T, r->rows, C, &sum));
@@ -92,6 +99,7 @@ static pb_status finish(pb_run *r, pb_sublayer *s, pb_site *last, pb_tensor x, p
     pb_tensor out = {0};
     PB_RETURN(pb_buffer(r, false, m->T, r->rows, m->config.C, &out));
     PB_RETURN(linear(r, last, x, out));
+    pb_scope_of(m, s->out->name, "dropout");
     if (drop.p > 0)
         PB_RETURN(pb_dropout(m->dev, &(pb_dropout_args){.x = out, .y = out, .drop = drop}));
     PB_RETURN(m->method->sublayer_fwd(m->self, r->pass, s->out, out, r->h, r->pend));
@@ -110,6 +118,7 @@ static pb_status qkv(pb_run *r, pb_layer *l) {
     PB_RETURN(linear(r, l->k, r->in, l->tk));
     PB_RETURN(linear(r, l->v, r->in, l->tv));
     if (!c->rope) return PB_OK;
+    pb_scope_of(m, l->attention->name, "attention");
     pb_rope_args q = {
         .x = l->tq, .inv_freq = m->inv_freq, .positions = r->batch->positions, .heads = c->NH};
     pb_rope_args k = {
@@ -142,6 +151,7 @@ static pb_status attention(pb_run *r, int64_t i) {
                                   .scale = 1.0 / sqrt((double)c->HS),
                                   .causal = c->causal,
                                   .drop = pb_drop_in_layer(m, r->pass, i, PB_PLACE_PROBS)};
+    pb_scope_of(m, l->attention->name, "attention");
     PB_RETURN(pb_attention_fwd(m->dev, &args));
     return finish(r, &l->attn, l->o, l->context, pb_drop_in_layer(m, r->pass, i, PB_PLACE_ATTN));
 }
@@ -160,9 +170,11 @@ static pb_status mlp(pb_run *r, int64_t i) {
     if (c->gated_mlp) {
         PB_RETURN(pb_buffer(r, grad, m->T, r->rows, c->FF, &l->tgate));
         PB_RETURN(linear(r, l->gate, r->in, l->tgate));
+        pb_scope_of(m, l->mlp.out->name, "activation");
         PB_RETURN(pb_swiglu_fwd(
             m->dev, &(pb_swiglu_fwd_args){.gate = l->tgate, .up = l->tup, .y = l->act}));
     } else {
+        pb_scope_of(m, l->mlp.out->name, "activation");
         PB_RETURN(pb_act_fwd(m->dev, &(pb_act_fwd_args){.act = c->act, .x = l->tup, .y = l->act}));
     }
     /* Made again, a pre-norm layer's output has no reader: only a hook may keep something there. */
@@ -184,6 +196,7 @@ static pb_status embed(pb_run *r) {
         args.type = m->type->value;
         args.types = r->batch->types;
     }
+    pb_scope_of(m, "embed", "embedding");
     PB_RETURN(pb_embed_fwd(m->dev, &args));
     pb_drop drop = pb_drop_embed(m, r->pass);
     if (!m->embed_norm.site) {
@@ -192,6 +205,7 @@ static pb_status embed(pb_run *r) {
     }
     bool keep_y = r->keep && (m->layers[0].attn.keep_in || m->layers[0].checkpoint);
     PB_RETURN(norm_step(r, &m->embed_norm, r->keep && m->embed_norm.bwd, keep_y));
+    pb_scope_of(m, "embed", "dropout");
     if (drop.p > 0)
         PB_RETURN(pb_dropout(m->dev, &(pb_dropout_args){.x = r->h, .y = r->h, .drop = drop}));
     return PB_OK;

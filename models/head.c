@@ -176,15 +176,18 @@ static pb_status decoder_bwd(pb_run *r, double scale, pb_tensor dh) {
 /* --- shared ---------------------------------------------------------------------------------- */
 
 pb_status pb_head_fwd(pb_run *r, pb_tensor loss, pb_tensor pred) {
+    pb_scope_of(r->m, "head", "head");
     return r->m->config.causal ? decoder_fwd(r, loss, pred) : encoder_fwd(r, loss, pred);
 }
 
 pb_status pb_head_bwd(pb_run *r, double scale, pb_tensor dh) {
+    pb_scope_of(r->m, "head", "head");
     return r->m->config.causal ? decoder_bwd(r, scale, dh) : encoder_bwd(r, scale, dh);
 }
 
 pb_status pb_head_features(pb_run *r, pb_tensor out) {
     pb_model *m = r->m;
+    pb_scope_of(m, "head", "head");
     if (m->config.causal) return pb_device_copy(m->dev, out, r->h);
     pb_pool_fwd_args args = {.pool = m->config.pool, .x = r->h, .cu = r->batch->cu, .y = out};
     return pb_pool_fwd(m->dev, &args);
@@ -192,6 +195,7 @@ pb_status pb_head_features(pb_run *r, pb_tensor out) {
 
 pb_status pb_head_logits(pb_run *r, pb_tensor out) {
     pb_tensor x = r->h;
+    pb_scope_of(r->m, "head", "head");
     PB_RETURN(need_head(r->m));
     if (!r->m->config.causal) PB_RETURN(pool(r, false, &x));
     return make_logits(r, x, out);

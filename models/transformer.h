@@ -34,7 +34,7 @@ typedef struct pb_sublayer {
 } pb_sublayer;
 
 typedef struct pb_layer {
-    pb_site *q, *k, *v, *o, *gate, *up, *down;
+    pb_site *q, *k, *v, *o, *gate, *up, *down, *attention;
     pb_sublayer attn, mlp;
     bool active; /* takes part in backward */
     bool checkpoint; /* keeps its input alone; backward runs it again */
@@ -130,6 +130,8 @@ bool pb_hooks_sublayer(const pb_model *m, const pb_site *site);
 
 /* --- forward.c, backward.c, head.c ----------------------------------------------------------- */
 
+/* The ops that follow are this part's at this site, for profilers. */
+void pb_scope_of(const pb_model *m, const char *site, const char *part);
 pb_status pb_buffer(const pb_run *r, bool keep, pb_dtype dtype, int64_t rows, int64_t cols,
                     pb_tensor *out);
 /* Embedding to final hidden rows: r->h. */

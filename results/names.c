@@ -40,6 +40,14 @@ static const pb_tag_info families[] = {
     {"size/*", "bytes", -1, "size on disk"},
     {"work/*/flops", "FLOP", -1, "arithmetic work"},
     {"work/*/bytes", "bytes", -1, "bytes moved"},
+    {"work/mfu", "1", 1, "model FLOP utilisation"},
+    {"profile/step", "s", -1, "time of a traced step"},
+    {"profile/busy", "s", -1, "time of a traced step in which the device worked"},
+    {"profile/idle_share", "1", -1, "share of a traced step in which the device waited"},
+    {"profile/products_share", "1", 0, "share of a traced step inside matrix products"},
+    {"profile/*/*", "s", -1, "time of a traced step"},
+    {"roof/bytes_per_s", "bytes/s", 0, "measured memory roof"},
+    {"roof/flops_per_s", "FLOP/s", 0, "measured compute roof"},
 };
 
 const pb_tag_info *pb_tag_find(const char *tag) {

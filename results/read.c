@@ -203,21 +203,23 @@ static pb_status read_lists(const pb_json *o, const char *where, pb_record *r) {
     return PB_OK;
 }
 
-/* "1.0": the same major number reads; a higher minor one may bring fields that are unknown here. */
+/* "1.x": the same major number reads; a higher minor one may bring fields that are unknown here. */
 static pb_status read_schema(const pb_json *o, const char *where) {
     static const char *const keys[] = {
         "schema",  "digest", "run_id",  "status",   "reason", "verified", "suite",
         "method",  "label",  "seed",    "started",  "ended",  "model",    "dataset",
-        "metrics", "memory", "samples", "warnings", "report", "config",   "environment"};
+        "metrics", "memory", "samples", "warnings", "report", "profile",  "config",
+        "environment"};
     char schema[16] = "";
+    int64_t known = 0;
+    pb_parse_i64(PB_RECORD_SCHEMA + 2, &known);
     if (!cJSON_IsObject(o)) return PB_ERROR(PB_E_INPUT, "%s: expected an object", where);
     PB_RETURN(read_text(o, where, "schema", MUST, schema, sizeof schema));
-    if (strcmp(schema, PB_RECORD_SCHEMA) == 0)
-        return pb_json_only_keys(o, where, keys, sizeof keys / sizeof keys[0]);
     int64_t minor;
     if (strncmp(schema, PB_RECORD_SCHEMA, 2) != 0 || !pb_parse_i64(schema + 2, &minor) || minor < 0)
         return PB_ERROR(PB_E_INPUT, "%s: schema: \"%s\", expected \"%s\" or a later 1.x", where,
                         schema, PB_RECORD_SCHEMA);
+    if (minor <= known) return pb_json_only_keys(o, where, keys, sizeof keys / sizeof keys[0]);
     return PB_OK;
 }
 
@@ -242,6 +244,7 @@ static pb_status read_object(const pb_json *o, const char *where, pb_record *r) 
     PB_RETURN(read_part(o, where, "dataset", MUST, &r->dataset));
     PB_RETURN(read_part(o, where, "environment", MUST, &r->environment));
     PB_RETURN(read_part(o, where, "report", MAY, &r->report));
+    PB_RETURN(read_part(o, where, "profile", MAY, &r->profile));
     PB_RETURN(read_lists(o, where, r));
     PB_RETURN(read_memory(o, where, r));
     PB_RETURN(pb_record_validate(r, where, PB_E_INPUT));

@@ -25,6 +25,7 @@ void pb_record_free(pb_record *r) {
     pb_json_free(r->dataset);
     pb_json_free(r->environment);
     pb_json_free(r->report);
+    pb_json_free(r->profile);
     for (int i = 0; i < r->n_samples; i++) free(r->samples[i].values);
     for (int i = 0; i < r->n_warnings; i++) free(r->warnings[i]);
     free(r->metrics);
@@ -302,6 +303,7 @@ pb_status pb_record_validate(const pb_record *r, const char *where, pb_status co
     PB_RETURN(validate_part(r->dataset, "dataset", ok, where, code));
     PB_RETURN(validate_part(r->environment, "environment", false, where, code));
     PB_RETURN(validate_part(r->report, "report", false, where, code));
+    PB_RETURN(validate_part(r->profile, "profile", false, where, code));
     PB_RETURN(validate_lists(r, where, code));
     PB_RETURN(validate_metrics(r, where, code));
     return PB_OK;
@@ -387,6 +389,7 @@ static pb_status compose(const pb_record *r, const char *where, char (*hashes)[P
                  add_part(o, "dataset", r->dataset) && add_metrics(o, r) && add_memory(o, r) &&
                  add_samples(o, r, hashes) && add_warnings(o, r) &&
                  (!r->report || add_part(o, "report", r->report)) &&
+                 (!r->profile || add_part(o, "profile", r->profile)) &&
                  add_part(o, "config", r->config) && add_part(o, "environment", r->environment);
     if (!built || !(*text = pb_json_print(o, true)))
         PB_FAIL(PB_E_OOM, "%s: no memory for the record's text", where);

@@ -17,7 +17,7 @@
 #include "base/json.h"
 #include "base/status.h"
 
-#define PB_RECORD_SCHEMA "1.0"
+#define PB_RECORD_SCHEMA "1.1"
 #define PB_RUN_ID 17 /* 16 hex digits and a NUL */
 
 typedef enum pb_run_status {
@@ -70,6 +70,7 @@ typedef struct pb_record {
                              truncated{...}} */
     pb_json *environment; /* machine, libraries, build, argv, threads */
     pb_json *report;      /* what the method reported (ranks, ...), may be NULL */
+    pb_json *profile;     /* names and state of the traced pass (profile_table.h), may be NULL */
     pb_metric *metrics;
     int n_metrics;
     pb_sample *samples;

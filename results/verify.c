@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "results/profile_table.h"
 #include "results/record_impl.h"
 
 typedef struct findings {
@@ -130,6 +131,48 @@ static void check_place(const pb_record *r, findings *f) {
     free(real);
 }
 
+/* Every sum of the table has its metric, and every profile/{op,part,phase} metric is a sum. */
+static void check_sums(const pb_record *r, const pb_profile_table *t, pb_profile_group by,
+                       const char *key, findings *f) {
+    pb_profile_sum *sums = NULL;
+    int n = 0, found = 0;
+    char prefix[32];
+    snprintf(prefix, sizeof prefix, "profile/%s/", key);
+    if (pb_profile_sums(t, by, &sums, &n) != PB_OK) {
+        finding(f, "%s", pb_error_message());
+        return;
+    }
+    for (int i = 0; i < n; i++) {
+        char tag[160];
+        snprintf(tag, sizeof tag, "%s%s", prefix, sums[i].name);
+        double value = pb_record_value(r, tag);
+        if (isnan(value) || !agree(value, sums[i].seconds))
+            finding(f, "%s: %g, but the profile's table gives %g", tag, value, sums[i].seconds);
+    }
+    for (int i = 0; i < r->n_metrics; i++)
+        found += strncmp(r->metrics[i].tag, prefix, strlen(prefix)) == 0;
+    if (found != n)
+        finding(f, "profile: %d metrics %s*, but the table has %d names", found, prefix, n);
+    free(sums);
+}
+
+static void check_profile(const pb_record *r, findings *f) {
+    pb_profile_table t = {0};
+    if (!r->profile) return;
+    if (pb_profile_table_read(r, &t) != PB_OK) {
+        finding(f, "%s", pb_error_message());
+        return;
+    }
+    check_sums(r, &t, PB_GROUP_OP, "op", f);
+    check_sums(r, &t, PB_GROUP_PART, "part", f);
+    check_sums(r, &t, PB_GROUP_PHASE, "phase", f);
+    double busy = pb_record_value(r, "profile/busy"), idle = pb_record_value(r, "profile/idle_share");
+    double expected = busy < t.step_s ? 1 - busy / t.step_s : 0;
+    if (!isnan(idle) && !(fabs(idle - expected) <= 1e-9))
+        finding(f, "profile/idle_share: %g, but busy and step give %g", idle, expected);
+    pb_profile_table_free(&t);
+}
+
 static void check_record(const char *path, findings *f) {
     pb_record r;
     char id[PB_RUN_ID];
@@ -147,6 +190,7 @@ static void check_record(const char *path, findings *f) {
         finding(f, "verified: incorrect in a run with status ok");
     check_place(&r, f);
     check_metrics(&r, f);
+    check_profile(&r, f);
     pb_record_free(&r);
 }
 

@@ -273,10 +273,10 @@ static void edit(const char *path, const char *from, const char *to) {
 static const struct {
     const char *from, *to, *field;
 } faults[] = {
-    {"\"schema\": \"1.0\"", "\"schema\": \"2.0\"", "schema: \"2.0\""},
-    {"\"schema\": \"1.0\"", "\"schema\": \"1.x\"", "schema"},
-    {"\"schema\": \"1.0\",", "", "schema: missing"},
-    {"\"schema\": \"1.0\"", "\"schema\": 1", "schema"},
+    {"\"schema\": \"1.1\"", "\"schema\": \"2.0\"", "schema: \"2.0\""},
+    {"\"schema\": \"1.1\"", "\"schema\": \"1.x\"", "schema"},
+    {"\"schema\": \"1.1\",", "", "schema: missing"},
+    {"\"schema\": \"1.1\"", "\"schema\": 1", "schema"},
     {"\"digest\":", "\"digset\":", "digset"},
     {"\"run_id\":", "\"runid\":", "runid"},
     {"\"run_id\": \"", "\"run_id\": \"x", "run_id"},
@@ -374,7 +374,7 @@ START_TEST(later_minor_schemas_may_bring_fields) {
     pb_record *r = make(&small), back;
     pb_assert_ok(pb_record_write(r, root));
     char *path = path_of(root, r, PB_RECORD_FILE);
-    edit(path, "\"schema\": \"1.0\",", "\"schema\": \"1.7\", \"colour\": \"green\",");
+    edit(path, "\"schema\": \"1.1\",", "\"schema\": \"1.7\", \"colour\": \"green\",");
     pb_assert_ok(pb_record_read(path, true, &back));
     same_record(r, &back);
     pb_record_free(&back);

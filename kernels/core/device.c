@@ -130,3 +130,14 @@ void pb_device_observe(pb_device *dev, pb_op_observer fn, void *user) {
     dev->observer = fn;
     dev->observer_user = user;
 }
+
+bool pb_device_observed(const pb_device *dev) { return dev->observer != NULL; }
+
+void pb_device_scope(pb_device *dev, pb_scope scope, const char *name) {
+    dev->scope[scope] = name;
+    for (int inner = (int)scope + 1; inner < PB_SCOPE_COUNT; inner++) dev->scope[inner] = NULL;
+}
+
+const char *pb_device_scope_name(const pb_device *dev, pb_scope scope) {
+    return dev->scope[scope] != NULL ? dev->scope[scope] : "";
+}

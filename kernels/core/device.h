@@ -128,9 +128,18 @@ typedef struct pb_work {
 } pb_work;
 pb_work pb_device_work(const pb_device *dev);
 
-/* Called around every op, for profilers: `op` is the op's name; begin = true before, false after. NULL removes it. */
+/* Called around every op, for profilers: `op` is the op's name; begin = true before, false after. Transfers come as "zero",
+ * "copy", "put" and "get" with their bytes as work. NULL removes it. While one is there, a device enqueues every op by itself
+ * (no captured graphs), so that each can be seen. */
 typedef void (*pb_op_observer)(void *user, const char *op, bool begin, const pb_work *work_of_op);
 void pb_device_observe(pb_device *dev, pb_op_observer fn, void *user);
+bool pb_device_observed(const pb_device *dev);
+
+/* Where the ops that follow belong, outermost first: "forward", then "layers.3.attn.q", then "low_rank". A name holds until
+ * the next one of its scope and ends those inside it; it is not copied and must outlive its use. "" = none. */
+typedef enum pb_scope { PB_SCOPE_PHASE, PB_SCOPE_SITE, PB_SCOPE_PART, PB_SCOPE_COUNT } pb_scope;
+void pb_device_scope(pb_device *dev, pb_scope scope, const char *name);
+const char *pb_device_scope_name(const pb_device *dev, pb_scope scope);
 
 #ifdef __cplusplus
 }

@@ -38,6 +38,7 @@ struct pb_device {
     bool in_step; /* between step_begin and step_end of the backend */
     pb_op_observer observer;
     void *observer_user;
+    const char *scope[PB_SCOPE_COUNT]; /* NULL = none */
 };
 
 /* All backends found in kernels/<name>/backend_<name>.c (generated). */

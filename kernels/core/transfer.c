@@ -15,14 +15,28 @@ static pb_status need_contiguous(const char *what, pb_tensor t, size_t bytes) {
                     (long long)pb_rows(t), (long long)pb_cols(t), (long long)t.stride);
 }
 
+/* Profilers see transfers as ops; the device's own count of work stays that of ops. */
+static void tell(pb_device *dev, const char *what, bool begin, double bytes) {
+    pb_work work = {.bytes = bytes};
+    if (dev->observer != NULL) dev->observer(dev->observer_user, what, begin, &work);
+}
+
 pb_status pb_device_put(pb_device *dev, pb_tensor dst, const void *host, size_t bytes) {
     PB_RETURN(need_contiguous("put", dst, bytes));
-    return bytes == 0 ? PB_OK : dev->backend->put(dev->ctx, dst.data, host, bytes);
+    if (bytes == 0) return PB_OK;
+    tell(dev, "put", true, (double)bytes);
+    pb_status status = dev->backend->put(dev->ctx, dst.data, host, bytes);
+    tell(dev, "put", false, (double)bytes);
+    return status;
 }
 
 pb_status pb_device_get(pb_device *dev, void *host, pb_tensor src, size_t bytes) {
     PB_RETURN(need_contiguous("get", src, bytes));
-    return bytes == 0 ? PB_OK : dev->backend->get(dev->ctx, host, src.data, bytes);
+    if (bytes == 0) return PB_OK;
+    tell(dev, "get", true, (double)bytes);
+    pb_status status = dev->backend->get(dev->ctx, host, src.data, bytes);
+    tell(dev, "get", false, (double)bytes);
+    return status;
 }
 
 static void encode(pb_dtype dtype, void *dst, const void *host, bool f64, int64_t from, int64_t n) {
@@ -99,14 +113,33 @@ done:
     return status;
 }
 
-pb_status pb_device_zero(pb_device *dev, pb_tensor t) {
-    if (!pb_has(t)) return PB_ERROR(PB_E_BUG, "zero: no tensor");
-    if (pb_numel(t) == 0) return PB_OK;
+static pb_status zero(pb_device *dev, pb_tensor t) {
     if (pb_contiguous(t)) return dev->backend->zero(dev->ctx, t.data, pb_bytes(t));
     size_t size = pb_dtype_size(t.dtype);
     for (int64_t r = 0; r < pb_rows(t); r++) {
         char *row = (char *)t.data + (size_t)(r * t.stride) * size;
         PB_RETURN(dev->backend->zero(dev->ctx, row, (size_t)pb_cols(t) * size));
+    }
+    return PB_OK;
+}
+
+pb_status pb_device_zero(pb_device *dev, pb_tensor t) {
+    if (!pb_has(t)) return PB_ERROR(PB_E_BUG, "zero: no tensor");
+    if (pb_numel(t) == 0) return PB_OK;
+    tell(dev, "zero", true, (double)pb_bytes(t));
+    pb_status status = zero(dev, t);
+    tell(dev, "zero", false, (double)pb_bytes(t));
+    return status;
+}
+
+static pb_status copy(pb_device *dev, pb_tensor dst, pb_tensor src) {
+    bool flat = pb_contiguous(dst) && pb_contiguous(src);
+    if (flat) return dev->backend->copy(dev->ctx, dst.data, src.data, pb_bytes(dst));
+    size_t size = pb_dtype_size(dst.dtype);
+    for (int64_t r = 0; r < pb_rows(dst); r++) {
+        char *to = (char *)dst.data + (size_t)(r * dst.stride) * size;
+        const char *from = (const char *)src.data + (size_t)(r * src.stride) * size;
+        PB_RETURN(dev->backend->copy(dev->ctx, to, from, (size_t)pb_cols(dst) * size));
     }
     return PB_OK;
 }
@@ -121,14 +154,10 @@ pb_status pb_device_copy(pb_device *dev, pb_tensor dst, pb_tensor src) {
                         pb_dtype_name(dst.dtype), (long long)pb_rows(dst), (long long)pb_cols(dst));
     }
     if (pb_numel(dst) == 0) return PB_OK;
-    if (flat) return dev->backend->copy(dev->ctx, dst.data, src.data, pb_bytes(dst));
-    size_t size = pb_dtype_size(dst.dtype);
-    for (int64_t r = 0; r < pb_rows(dst); r++) {
-        char *to = (char *)dst.data + (size_t)(r * dst.stride) * size;
-        const char *from = (const char *)src.data + (size_t)(r * src.stride) * size;
-        PB_RETURN(dev->backend->copy(dev->ctx, to, from, (size_t)pb_cols(dst) * size));
-    }
-    return PB_OK;
+    tell(dev, "copy", true, 2.0 * (double)pb_bytes(dst));
+    pb_status status = copy(dev, dst, src);
+    tell(dev, "copy", false, 2.0 * (double)pb_bytes(dst));
+    return status;
 }
 
 pb_status pb_device_sync(pb_device *dev) { return dev->backend->sync(dev->ctx); }

@@ -1,0 +1,120 @@
+/* Where the time of training steps goes: spans of device time, each with the kernel, op, site, part and phase it belongs to.
+ *
+ * A tracer fills a pb_profile while it watches a device; there are three: none, host (events around every op, on any
+ * device) and CUPTI (every kernel, copy and fill of a GPU, through the plug-in). Everything behind it is one: rows, the
+ * record, the Chrome trace. Tracing is a pass of its own, after timing and after the memory was measured.
+ * Test: tests/test_profile.c. */
+#ifndef PB_HARNESS_PROFILE_PROFILE_H
+#define PB_HARNESS_PROFILE_PROFILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kernels/core/device.h"
+#include "results/record.h"
+
+/* What a span can be asked for. Order and names as in the record's table (results/SCHEMA.md). */
+typedef enum pb_by {
+    PB_BY_KERNEL, /* "linear (onednn)"; on a GPU the kernel's own name */
+    PB_BY_OP,     /* "linear", "copy"; "" = launched outside every op */
+    PB_BY_SITE,   /* "layers.3.attn.q" */
+    PB_BY_PART,   /* "base_product", "low_rank" */
+    PB_BY_PHASE,  /* "forward", "backward", "optimizer"; "load" is no part of a step's time */
+    PB_BY_COUNT
+} pb_by;
+const char *pb_by_name(pb_by by);
+
+/* Distinct names in the order of their first use. */
+typedef struct pb_names {
+    char **name;
+    int n, cap;
+} pb_names;
+
+typedef struct pb_span {
+    int name[PB_BY_COUNT]; /* indices into the profile's names */
+    int step;              /* which traced step, from 0 */
+    double start_ns, ns;   /* from the start of the trace */
+    pb_work work;          /* analytic; of an op with several kernels each has its share by time */
+} pb_span;
+
+/* Hardware counters of the traced steps; most machines refuse them: then the reason says why. */
+typedef struct pb_counters {
+    bool available;
+    char reason[256];
+} pb_counters;
+
+/* What the device's own records say about memory (CUPTI); zero elsewhere. */
+typedef struct pb_device_memory {
+    bool known;
+    uint64_t peak;           /* highest sum of live allocations of this process seen while tracing */
+    uint64_t used, capacity; /* the whole device's, as the driver says */
+} pb_device_memory;
+
+typedef struct pb_profile {
+    char tracer[16]; /* "none", "host", "cupti" */
+    pb_names names[PB_BY_COUNT];
+    pb_span *spans;
+    int64_t n_spans, cap_spans;
+    int steps;                              /* traced so far */
+    double *step_s;                         /* [steps] */
+    uint64_t records, dropped, no_time;     /* of the tracer; host: one record per span */
+    double overhead_s;                      /* that the tracer says it cost */
+    pb_counters counters;
+    pb_device_memory memory;
+} pb_profile;
+
+void pb_profile_free(pb_profile *p);
+/* The index of a name, added when it is new; -1 when memory ran out. */
+int pb_profile_name(pb_profile *p, pb_by by, const char *name);
+pb_status pb_profile_span(pb_profile *p, const pb_span *span);
+/* Ends traced step number p->steps. */
+pb_status pb_profile_step(pb_profile *p, double seconds);
+
+/* --- rows ---------------------------------------------------------------------------------------------------------- */
+
+/* All spans with the same names, added up. */
+typedef struct pb_profile_row {
+    int name[PB_BY_COUNT];
+    int64_t calls;
+    double seconds;
+    pb_work work;
+} pb_profile_row;
+/* In the order of first appearance; malloc'ed. */
+pb_status pb_profile_rows(const pb_profile *p, pb_profile_row **rows, int64_t *n);
+
+/* Seconds in which at least one span ran, "load" left out: spans may overlap on a GPU. */
+pb_status pb_profile_busy(const pb_profile *p, double *seconds);
+/* Seconds of all spans of an op over all traced steps. */
+double pb_profile_op_seconds(const pb_profile *p, const char *op);
+
+/* --- tracers ------------------------------------------------------------------------------------------------------- */
+
+typedef struct pb_tracer {
+    const char *name;
+    /* PB_E_ENV, with the reason, when it cannot run here. The profile is zero and outlives the trace. */
+    pb_status (*begin)(pb_device *dev, pb_profile *profile, void **trace);
+    /* Waits for the device and turns what was seen into spans; frees the trace also when it fails. */
+    pb_status (*end)(void *trace);
+} pb_tracer;
+extern const pb_tracer pb_tracer_none, pb_tracer_host, pb_tracer_cupti;
+
+/* CUPTI on "cuda" where it works, else host. *why_not (may be NULL): why not CUPTI, "" when it is. */
+pb_status pb_trace_begin(pb_device *dev, pb_profile *profile, const pb_tracer **tracer, void **trace, char why_not[256]);
+
+/* --- what becomes of it -------------------------------------------------------------------------------------------- */
+
+/* Metrics (profile/...), and with `table` the samples profile/table/... and the record's `profile` object. */
+pb_status pb_profile_record(const pb_profile *p, bool table, pb_record *r);
+/* Chrome's trace format (chrome://tracing, ui.perfetto.dev), written atomically. */
+pb_status pb_profile_trace_json(const pb_profile *p, const char *path);
+
+/* Measured on this device: bytes/s of y = x over arrays that fit no cache, FLOP/s of a large product in `dtype`; the best of
+ * some repetitions. Needs workspace memory. */
+typedef struct pb_roofs {
+    double bytes_per_s[8], flops_per_s[8];
+    int n;
+} pb_roofs;
+pb_status pb_roofs_measure(pb_device *dev, pb_dtype dtype, pb_roofs *out);
+pb_status pb_roofs_record(const pb_roofs *roofs, pb_record *r);
+
+#endif

@@ -1,0 +1,379 @@
+/* Where the time goes: what a tracer sees of a step, how it is added up, what reaches the record and the trace file. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "harness/profile/profile.h"
+#include "results/profile_table.h"
+#include "tests/lab.h"
+#include "tests/support.h"
+
+/* --- scopes --- */
+
+START_TEST(a_scope_ends_those_inside_it) {
+    pb_device *dev = NULL;
+    pb_assert_ok(pb_device_open("cpu", NULL, &dev));
+    ck_assert_str_eq(pb_device_scope_name(dev, PB_SCOPE_PART), "");
+    pb_device_scope(dev, PB_SCOPE_PHASE, "forward");
+    pb_device_scope(dev, PB_SCOPE_SITE, "layers.0.attn.q");
+    pb_device_scope(dev, PB_SCOPE_PART, "low_rank");
+    ck_assert_str_eq(pb_device_scope_name(dev, PB_SCOPE_PART), "low_rank");
+    pb_device_scope(dev, PB_SCOPE_SITE, "layers.0.attn.k");
+    ck_assert_str_eq(pb_device_scope_name(dev, PB_SCOPE_PHASE), "forward");
+    ck_assert_str_eq(pb_device_scope_name(dev, PB_SCOPE_PART), "");
+    pb_device_scope(dev, PB_SCOPE_PHASE, "backward");
+    ck_assert_str_eq(pb_device_scope_name(dev, PB_SCOPE_SITE), "");
+    pb_device_close(dev);
+}
+END_TEST
+
+/* --- a traced step --- */
+
+static pb_status traced(pb_lab *lab, int steps, pb_profile *p) {
+    const pb_tracer *tracer = NULL;
+    void *trace = NULL;
+    char why[256];
+    PB_RETURN(pb_trace_begin(lab->session.dev, p, &tracer, &trace, why));
+    for (int i = 0; i < steps; i++) {
+        pb_event *a = NULL, *b = NULL;
+        double ns = 0.0;
+        PB_RETURN(pb_event_new(lab->session.dev, &a));
+        PB_RETURN(pb_event_new(lab->session.dev, &b));
+        PB_RETURN(pb_event_record(a));
+        PB_RETURN(pb_lab_train(lab, 1));
+        PB_RETURN(pb_event_record(b));
+        PB_RETURN(pb_event_elapsed(a, b, &ns));
+        PB_RETURN(pb_profile_step(p, ns * 1e-9));
+        pb_event_free(a);
+        pb_event_free(b);
+    }
+    return tracer->end(trace);
+}
+
+static bool open_lab(pb_lab *lab, pb_lab_model model, const pb_method *method, const char *device) {
+    char *dir = pb_test_dir();
+    bool trains = false;
+    pb_lab_write_model(model, dir);
+    pb_lab_options o = {.model = model, .method = method, .device = device, .dropout = 0.1};
+    pb_assert_ok(pb_lab_open(lab, dir, &o, &trains));
+    free(dir);
+    return trains;
+}
+
+static const char *name_of(const pb_profile *p, const pb_span *s, pb_by by) {
+    return p->names[by].name[s->name[by]];
+}
+
+/* Every method, both families: no op of a step without its phase and part; ops at sites name one that exists. */
+START_TEST(every_op_of_a_step_has_its_place) {
+    const pb_method *method = pb_method_registry[_i / PB_LAB_MODELS];
+    pb_lab lab;
+    pb_profile p = {0};
+    if (!open_lab(&lab, (pb_lab_model)(_i % PB_LAB_MODELS), method, "cpu")) return;
+    pb_assert_ok(traced(&lab, 2, &p));
+    ck_assert_str_eq(p.tracer, "host");
+    ck_assert(p.n_spans > 20 && p.steps == 2 && (int64_t)p.records == p.n_spans && p.dropped == 0);
+    int n = 0;
+    const pb_site *sites = pb_model_sites(lab.session.model, &n);
+    for (int64_t i = 0; i < p.n_spans; i++) {
+        const pb_span *s = &p.spans[i];
+        const char *site = name_of(&p, s, PB_BY_SITE), *phase = name_of(&p, s, PB_BY_PHASE);
+        bool known = !*site || strcmp(site, "head") == 0;
+        for (int k = 0; k < n && !known; k++) known = strcmp(sites[k].name, site) == 0;
+        ck_assert_msg(known, "%s: %s at '%s'", method->name, name_of(&p, s, PB_BY_OP), site);
+        ck_assert_msg(*phase, "%s: %s has no phase", method->name, name_of(&p, s, PB_BY_OP));
+        if (strcmp(phase, "load") == 0) continue;
+        ck_assert_msg(*name_of(&p, s, PB_BY_PART), "%s: %s at '%s' in %s has no part", method->name,
+                      name_of(&p, s, PB_BY_OP), site, phase);
+        ck_assert(s->ns >= 0.0 && s->start_ns >= 0.0 && s->step >= 0 && s->step < 2);
+    }
+    pb_profile_free(&p);
+    pb_lab_close(&lab);
+}
+END_TEST
+
+static bool has_part(const pb_profile *p, const char *part) {
+    for (int i = 0; i < p->names[PB_BY_PART].n; i++)
+        if (strcmp(p->names[PB_BY_PART].name[i], part) == 0) return true;
+    return false;
+}
+
+START_TEST(methods_name_what_they_add) {
+    static const struct {
+        const char *method, *part;
+        bool there;
+    } expected[] = {
+        {"lora", "low_rank", true},          {"lora", "weight_norm", false},
+        {"dora", "weight_norm", true},       {"dora", "magnitude", true},
+        {"adalora", "orthogonality", true},  {"adalora", "importance", true},
+        {"adapter", "bottleneck", true},     {"adapter", "low_rank", false},
+        {"full", "weight_gradients", true},  {"qlora", "base_product", true},
+        {"dylora", "low_rank", true},        {"full", "optimizer", true},
+    };
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+        pb_lab lab;
+        pb_profile p = {0};
+        ck_assert(open_lab(&lab, PB_LAB_BERT, pb_method_find(expected[i].method), "cpu"));
+        pb_assert_ok(traced(&lab, 1, &p));
+        ck_assert_msg(has_part(&p, expected[i].part) == expected[i].there, "%s: %s",
+                      expected[i].method, expected[i].part);
+        pb_profile_free(&p);
+        pb_lab_close(&lab);
+    }
+}
+END_TEST
+
+/* On a plan device time is predicted and exact: the spans are the step, without a gap, and their work is the device's. */
+START_TEST(a_planned_step_is_the_sum_of_its_spans) {
+    pb_lab lab;
+    pb_profile p = {0};
+    double busy = 0.0, ns = 0.0, flops = 0.0;
+    ck_assert(open_lab(&lab, PB_LAB_LLAMA, pb_method_find("dora"), "plan:cpu"));
+    double before = pb_device_work(lab.session.dev).flops;
+    pb_assert_ok(traced(&lab, 1, &p));
+    for (int64_t i = 0; i < p.n_spans; i++) {
+        ns += p.spans[i].ns;
+        flops += p.spans[i].work.flops;
+    }
+    pb_assert_ok(pb_profile_busy(&p, &busy));
+    ck_assert(p.step_s[0] > 0.0 && fabs(ns * 1e-9 - p.step_s[0]) < 1e-9 * p.step_s[0]);
+    ck_assert(fabs(busy - p.step_s[0]) < 1e-9 * p.step_s[0]);
+    ck_assert(flops == pb_device_work(lab.session.dev).flops - before);
+    pb_profile_free(&p);
+    pb_lab_close(&lab);
+}
+END_TEST
+
+START_TEST(tracing_changes_no_bit) {
+    char hex[2][PB_SHA256_HEX];
+    for (int trace = 0; trace < 2; trace++) {
+        pb_lab lab;
+        pb_profile p = {0};
+        ck_assert(open_lab(&lab, PB_LAB_BERT, pb_method_find("adalora"), "cpu"));
+        if (trace) pb_assert_ok(traced(&lab, 3, &p));
+        else pb_assert_ok(pb_lab_train(&lab, 3));
+        ck_assert(!pb_device_observed(lab.session.dev));
+        pb_assert_ok(pb_lab_hash(&lab, true, hex[trace]));
+        pb_profile_free(&p);
+        pb_lab_close(&lab);
+    }
+    ck_assert_str_eq(hex[0], hex[1]);
+}
+END_TEST
+
+/* --- adding up --- */
+
+static void add(pb_profile *p, const char *kernel, const char *part, const char *phase,
+                double start_ns, double ns, double flops) {
+    const char *const names[PB_BY_COUNT] = {kernel, kernel, "layers.1.attn.q", part, phase};
+    pb_span s = {.start_ns = start_ns, .ns = ns, .step = p->steps, .work = {.flops = flops}};
+    for (int by = 0; by < PB_BY_COUNT; by++)
+        s.name[by] = pb_profile_name(p, (pb_by)by, names[by]);
+    pb_assert_ok(pb_profile_span(p, &s));
+}
+
+/* Two steps of 1 us; the spans of the first overlap. */
+static void make_profile(pb_profile *p) {
+    strcpy(p->tracer, "host");
+    strcpy(p->counters.reason, "none here");
+    add(p, "put", "", "load", 0, 500, 0);
+    add(p, "linear", "base_product", "forward", 1000, 400, 8);
+    add(p, "lowrank", "low_rank", "forward", 1200, 400, 2);
+    pb_assert_ok(pb_profile_step(p, 1e-6));
+    add(p, "linear", "base_product", "forward", 3000, 300, 8);
+    add(p, "adamw", "optimizer", "optimizer", 3500, 100, 0);
+    pb_assert_ok(pb_profile_step(p, 1e-6));
+    p->records = 5;
+}
+
+START_TEST(equal_names_make_one_row) {
+    pb_profile p = {0};
+    pb_profile_row *rows = NULL;
+    int64_t n = 0;
+    double busy = 0.0;
+    make_profile(&p);
+    pb_assert_ok(pb_profile_rows(&p, &rows, &n));
+    ck_assert_int_eq((int)n, 4);
+    ck_assert_str_eq(p.names[PB_BY_OP].name[rows[1].name[PB_BY_OP]], "linear");
+    ck_assert(rows[1].calls == 2 && fabs(rows[1].seconds - 7e-7) < 1e-15);
+    ck_assert(rows[1].work.flops == 16 && rows[2].calls == 1);
+    pb_assert_ok(pb_profile_busy(&p, &busy)); /* 600 + 300 + 100: an overlap once, loading not */
+    ck_assert(fabs(busy - 1e-6) < 1e-15);
+    ck_assert(fabs(pb_profile_op_seconds(&p, "linear") - 7e-7) < 1e-15);
+    free(rows);
+    pb_profile_free(&p);
+}
+END_TEST
+
+/* --- the record --- */
+
+static void make_record(pb_record *r) {
+    pb_profile p = {0};
+    strcpy(r->suite, "s");
+    strcpy(r->method, "lora");
+    strcpy(r->label, "LoRA");
+    strcpy(r->verified, "passed");
+    strcpy(r->started, "2026-01-01T00:00:00Z");
+    strcpy(r->ended, "2026-01-01T00:00:01Z");
+    r->config = cJSON_CreateObject();
+    r->model = cJSON_CreateObject();
+    r->dataset = cJSON_CreateObject();
+    ck_assert(pb_json_add_str(r->model, "name", "m") && pb_json_add_str(r->dataset, "name", "d"));
+    pb_assert_ok(pb_run_id_of(r->config, r->run_id));
+    make_profile(&p);
+    pb_assert_ok(pb_profile_record(&p, true, r));
+    pb_profile_free(&p);
+}
+
+static pb_status write_and_verify(const pb_record *r, char *message, size_t cap) {
+    char *dir = pb_test_dir(), *text = NULL;
+    size_t len = 0;
+    int n = 0, bad = 0;
+    pb_assert_ok(pb_record_write(r, dir));
+    FILE *out = open_memstream(&text, &len);
+    pb_status status = pb_records_verify(dir, out, &n, &bad);
+    fclose(out);
+    snprintf(message, cap, "%s", text);
+    ck_assert_int_eq(n, 1);
+    free(text);
+    free(dir);
+    return status;
+}
+
+START_TEST(a_profile_comes_back_from_its_record) {
+    pb_record r = {0}, back = {0};
+    pb_profile_table t;
+    pb_profile_sum *sums = NULL;
+    int n = 0;
+    char *dir = pb_test_dir(), path[1200];
+    make_record(&r);
+    pb_assert_ok(pb_record_write(&r, dir));
+    snprintf(path, sizeof path, "%s/%s/%s/record.json", dir, r.suite, r.run_id);
+    pb_assert_ok(pb_record_read(path, true, &back));
+    pb_assert_ok(pb_profile_table_read(&back, &t));
+    ck_assert(t.n == 4 && t.steps == 2 && fabs(t.step_s - 1e-6) < 1e-15);
+    ck_assert_str_eq(t.lines[2].name[PB_KEY_PART], "low_rank");
+    ck_assert(!pb_profile_in_step(&t.lines[0]) && pb_profile_in_step(&t.lines[1]));
+    pb_assert_ok(pb_profile_sums(&t, PB_GROUP_LAYER, &sums, &n));
+    ck_assert(n == 1 && strcmp(sums[0].name, "layers.1") == 0);
+    ck_assert(fabs(sums[0].seconds - 6e-7) < 1e-15 && sums[0].flops == 9);
+    ck_assert(fabs(pb_record_value(&back, "profile/part/low_rank") - 2e-7) < 1e-15);
+    ck_assert(fabs(pb_record_value(&back, "profile/idle_share") - 0.5) < 1e-9);
+    free(sums);
+    pb_profile_table_free(&t);
+    pb_record_free(&r);
+    pb_record_free(&back);
+    free(dir);
+}
+END_TEST
+
+static pb_metric *metric(pb_record *r, const char *tag) {
+    for (int i = 0; i < r->n_metrics; i++)
+        if (strcmp(r->metrics[i].tag, tag) == 0) return &r->metrics[i];
+    ck_abort_msg("no metric %s", tag);
+    return NULL;
+}
+
+static pb_sample *sample(pb_record *r, const char *tag) {
+    for (int i = 0; i < r->n_samples; i++)
+        if (strcmp(r->samples[i].tag, tag) == 0) return &r->samples[i];
+    ck_abort_msg("no sample %s", tag);
+    return NULL;
+}
+
+/* Each way in which a profile can say something its table does not. */
+START_TEST(verify_derives_a_profile_again) {
+    static const struct {
+        const char *what, *found;
+    } faults[] = {
+        {"none", ""},
+        {"part", "profile/part/low_rank"},
+        {"idle", "profile/idle_share"},
+        {"index", "is none of the"},
+        {"calls", "expected a count"},
+        {"seconds", "expected a number"},
+        {"missing", "metrics profile/op/*"},
+    };
+    pb_record r = {0};
+    char message[4096];
+    make_record(&r);
+    if (_i == 1) metric(&r, "profile/part/low_rank")->value *= 2;
+    if (_i == 2) metric(&r, "profile/idle_share")->value = 0.25;
+    if (_i == 3) sample(&r, "profile/table/site")->values[1] = 9;
+    if (_i == 4) sample(&r, "profile/table/calls")->values[1] = 0.5;
+    if (_i == 5) sample(&r, "profile/table/seconds")->values[1] = -1;
+    if (_i == 6) strcpy(metric(&r, "profile/op/adamw")->tag, "profile/op2/adamw");
+    pb_status status = write_and_verify(&r, message, sizeof message);
+    ck_assert_msg(status == (_i == 0 ? PB_OK : PB_E_CHECK), "%s: %s", faults[_i].what, message);
+    ck_assert_msg(strstr(message, faults[_i].found) != NULL, "%s: %s", faults[_i].what, message);
+    pb_record_free(&r);
+}
+END_TEST
+
+/* --- the trace file --- */
+
+START_TEST(the_trace_is_chrome_json) {
+    pb_profile p = {0};
+    pb_json *json = NULL;
+    char *dir = pb_test_dir(), *path = pb_path_join(dir, "trace.json"), *text = NULL;
+    size_t len = 0;
+    int complete = 0, metadata = 0;
+    make_profile(&p);
+    add(&p, "kernel<\"a\\b\">", "optimizer", "optimizer", 4000, 10, 0);
+    pb_assert_ok(pb_profile_trace_json(&p, path));
+    pb_assert_ok(pb_file_read(path, 1 << 20, &text, &len));
+    pb_assert_ok(pb_json_parse(path, text, len, &json));
+    for (const pb_json *e = pb_json_get(json, "traceEvents")->child; e; e = e->next) {
+        const char *ph = pb_json_get(e, "ph")->valuestring;
+        metadata += strcmp(ph, "M") == 0;
+        if (strcmp(ph, "X") != 0) continue;
+        complete++;
+        ck_assert(cJSON_IsNumber(pb_json_get(e, "ts")) && cJSON_IsNumber(pb_json_get(e, "dur")));
+    }
+    ck_assert_int_eq(metadata, 4);
+    ck_assert_int_eq(complete, 6 + 3 + 5); /* spans; steps 0, 1, 2; phases load forward | forward optimizer | optimizer */
+    pb_json_free(json);
+    free(text);
+    free(path);
+    free(dir);
+    pb_profile_free(&p);
+}
+END_TEST
+
+/* --- roofs --- */
+
+START_TEST(a_machine_has_roofs) {
+    pb_device *dev = NULL;
+    pb_roofs roofs;
+    pb_assert_ok(pb_device_open("plan:cpu", NULL, &dev));
+    pb_assert_ok(pb_roofs_measure(dev, PB_F32, &roofs));
+    ck_assert(roofs.n == 5 && roofs.bytes_per_s[4] > 0 && roofs.flops_per_s[0] > 0);
+    ck_assert(pb_device_mem_now(dev, PB_MEM_WORK) == 0);
+    pb_device_close(dev);
+    pb_device_options small = {.memory_budget = 1 << 20};
+    pb_assert_ok(pb_device_open("plan:cpu", &small, &dev));
+    pb_assert_fails(pb_roofs_measure(dev, PB_F32, &roofs), PB_E_OOM, "");
+    pb_device_close(dev);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("profile");
+    TCase *t = pb_test_case(s, "tracing");
+    tcase_add_test(t, a_scope_ends_those_inside_it);
+    tcase_add_loop_test(t, every_op_of_a_step_has_its_place, 0,
+                        pb_method_registry_count * PB_LAB_MODELS);
+    tcase_add_test(t, methods_name_what_they_add);
+    tcase_add_test(t, a_planned_step_is_the_sum_of_its_spans);
+    tcase_add_test(t, tracing_changes_no_bit);
+    t = pb_test_case(s, "adding up");
+    tcase_add_test(t, equal_names_make_one_row);
+    t = pb_test_case(s, "record");
+    tcase_add_test(t, a_profile_comes_back_from_its_record);
+    tcase_add_loop_test(t, verify_derives_a_profile_again, 0, 7);
+    tcase_add_test(t, the_trace_is_chrome_json);
+    tcase_add_test(t, a_machine_has_roofs);
+    return pb_run_suite(s);
+}
