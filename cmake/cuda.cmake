@@ -67,7 +67,7 @@ if(PB_CUDA)
   set(CMAKE_CUDA_FLAGS_RELEASE "-O3")
   get_filename_component(PB_CUDA_LIBRARY_DIR ${PB_CUBLASLT_LIBRARY} DIRECTORY)
   # Line numbers for profilers; no fast-math; warnings of both compilers are errors.
-  set(PB_CUDA_FLAGS -lineinfo -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Wno-unused-parameter,-Werror
+  set(PB_CUDA_FLAGS -lineinfo -Xptxas=-v -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Wno-unused-parameter,-Werror
     --expt-relaxed-constexpr)
   message(STATUS "cuda backend: ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION}, architectures ${pb_architectures}")
 endif()
