@@ -48,6 +48,10 @@ const op_case op_cases[] = {
     {"nf4, odd sizes", OP(linear), FB, {7, 37, 21}, OC_NF4 | OC_OPT},
     {"nf4, odd sizes, backward", OP(linear), FB, {7, 37, 21}, OC_NF4 | OC_TA},
     {"nf4, many rows", OP(linear), FB, {70, 320, 130}, OC_NF4 | OC_DQ | OC_OPT},
+    {"nf4 double, 16 tokens", OP(linear), FB, {16, 192, 40}, OC_NF4 | OC_DQ},
+    {"fp4 double, 9 tokens, added", OP(linear), FB, {9, 64, 33}, OC_FP4 | OC_DQ | OC_BETA | OC_OPT},
+    {"int4, 3 tokens, long rows", OP(linear), FB, {3, 1216, 20}, OC_INT4},
+    {"nf4, 4 tokens, strided", OP(linear), FB, {4, 128, 20}, OC_NF4 | OC_STRIDED},
     {"large", OP(linear), FB, {512, 768, 3072}, OC_SPEED | OC_OPT},
     {"large nf4", OP(linear), FB, {512, 1024, 1024}, OC_SPEED | OC_NF4 | OC_DQ},
     {"large nf4, one token", OP(linear), FB, {1, 4096, 4096}, OC_SPEED | OC_NF4 | OC_DQ},
@@ -82,6 +86,10 @@ const op_case op_cases[] = {
     {"dropout, e, strided", OP(lowrank), FB, {130, 37, 45, 5}, OC_DROP | OC_OPT | OC_STRIDED},
     {"strided", OP(lowrank), FB, {20, 40, 40, 6}, OC_STRIDED},
     {"exact", OP(lowrank), F32, {65, 70, 33, 5}, OC_EXACT | OC_OPT},
+    {"dropout, wide", OP(lowrank), FB, {70, 520, 24, 40}, OC_DROP},
+    {"dropout, rank 20", OP(lowrank), FB, {130, 72, 17, 20}, OC_DROP},
+    {"dropout, e, rank 100", OP(lowrank), FB, {65, 72, 40, 100}, OC_DROP | OC_OPT},
+    {"dropout, rank 130", OP(lowrank), FB, {20, 64, 40, 130}, OC_DROP},
     {"large", OP(lowrank), FB, {1024, 768, 768, 16}, OC_SPEED | OC_DROP},
 
     {"one token", OP(lowrank_bwd), FB, {1, 40, 30, 4}, OC_OPT},
@@ -93,6 +101,10 @@ const op_case op_cases[] = {
     {"no dx", OP(lowrank_bwd), ALL, {33, 20, 24, 2}, OC_BARE | OC_DROP},
     {"many rows", OP(lowrank_bwd), FB, {1100, 40, 33, 8}, OC_OPT | OC_DROP},
     {"exact", OP(lowrank_bwd), F32, {65, 40, 33, 5}, OC_EXACT | OC_OPT | OC_BETA},
+    {"dropout, wide", OP(lowrank_bwd), FB, {260, 136, 24, 40}, OC_DROP | OC_BETA},
+    {"dropout, no dx, rank 20", OP(lowrank_bwd), FB, {130, 72, 17, 20}, OC_DROP | OC_BARE},
+    {"dropout, e, rank 100", OP(lowrank_bwd), FB, {70, 72, 40, 100}, OC_DROP | OC_OPT | OC_BETA},
+    {"dropout, rank 130", OP(lowrank_bwd), FB, {20, 64, 40, 130}, OC_DROP},
     {"large", OP(lowrank_bwd), FB, {1024, 768, 768, 16}, OC_SPEED | OC_DROP},
 
     /* N, C, act */

@@ -50,17 +50,10 @@ static __device__ attn_place attn_place_of(const attn_params &p, int heads, bool
     return w;
 }
 
-/* pb_random_u32 with selects: a word picked by a run-time index would live in memory. */
-static __device__ __forceinline__ uint32_t attn_random(const attn_params &p, uint64_t index) {
-    pb_u32x4 x = pb_philox(p.mask.key, p.mask.stream, index / 4);
-    uint32_t lo = (index & 1) != 0 ? x.v[1] : x.v[0], hi = (index & 1) != 0 ? x.v[3] : x.v[2];
-    return (index & 2) != 0 ? hi : lo;
-}
-
 static __device__ __forceinline__ bool attn_kept(const attn_params &p, int64_t row, int head,
                                                  int key) {
     uint64_t index = (uint64_t)((row * p.heads + head) * p.max_len + key);
-    return attn_random(p, index) >= p.mask.threshold;
+    return pb_draw_u32(p.mask.key, p.mask.stream, index) >= p.mask.threshold;
 }
 
 #endif

@@ -102,7 +102,7 @@ static __device__ __forceinline__ uint32_t attn_keep_bits(const attn_params &p, 
                 int row = g + 8 * (i >> 1), col = 8 * n + 2 * t + (i & 1);
                 int query = query0 + (BY_KEY ? col : row), key = key0 + (BY_KEY ? row : col);
                 uint64_t index = (uint64_t)(((first + query) * p.heads + head) * p.max_len + key);
-                word[i] = attn_random(p, index);
+                word[i] = pb_draw_u32(p.mask.key, p.mask.stream, index);
             }
         } else if (!BY_KEY) {
             /* Lanes t and t^1 hold keys 4j..4j+3 of rows g and g+8: the even one makes row g's. */
@@ -344,9 +344,10 @@ static __device__ __forceinline__ void attn_spread(float (&acc)[D / 8][4], float
                                                    const uint16_t *b) {
 #pragma unroll
     for (int kk = 0; kk < NT / 2; kk++) {
-        uint32_t fa[4] = {
-            pb_pack2(s[2 * kk][0], s[2 * kk][1]), pb_pack2(s[2 * kk][2], s[2 * kk][3]),
-            pb_pack2(s[2 * kk + 1][0], s[2 * kk + 1][1]), pb_pack2(s[2 * kk + 1][2], s[2 * kk + 1][3])};
+        uint32_t fa[4] = {pb_pack2(s[2 * kk][0], s[2 * kk][1]),
+                          pb_pack2(s[2 * kk][2], s[2 * kk][3]),
+                          pb_pack2(s[2 * kk + 1][0], s[2 * kk + 1][1]),
+                          pb_pack2(s[2 * kk + 1][2], s[2 * kk + 1][3])};
 #pragma unroll
         for (int n = 0; n < D / 16; n++) {
             uint32_t fb[4];

@@ -14,19 +14,20 @@
 #define PLAIN_THREADS 128
 #define PLAIN_ROWS    16
 #define PLAIN_COLS    32
-#define PLAIN_DEPTH   64 /* columns of head_dim in shared memory at once */
+#define PLAIN_DEPTH   64  /* columns of head_dim in shared memory at once */
 #define PLAIN_OUT     256 /* output columns of a block */
 
 typedef struct plain_shared {
-    float rows[PLAIN_DEPTH][PLAIN_ROWS + 4]; /* transposed: the four rows of a warp are one float4 */
+    float rows[PLAIN_DEPTH]
+              [PLAIN_ROWS + 4]; /* transposed: the four rows of a warp are one float4 */
     float cols[PLAIN_COLS][PLAIN_DEPTH + 1];
     float p[PLAIN_COLS][PLAIN_ROWS + 4];
 } plain_shared;
 
 /* Rows [from, from+n) of a head of a sequence, columns [d0, d0+depth); zeros outside. */
 template <typename T>
-static __device__ void plain_load_rows(plain_shared *sh, attn_mat m, int64_t first, int head, int dim,
-                                       int from, int len, int d0) {
+static __device__ void plain_load_rows(plain_shared *sh, attn_mat m, int64_t first, int head,
+                                       int dim, int from, int len, int d0) {
     for (int i = (int)threadIdx.x; i < PLAIN_ROWS * PLAIN_DEPTH; i += PLAIN_THREADS) {
         int row = i / PLAIN_DEPTH, d = i % PLAIN_DEPTH;
         bool in = from + row < len && d0 + d < dim;
@@ -35,8 +36,8 @@ static __device__ void plain_load_rows(plain_shared *sh, attn_mat m, int64_t fir
     }
 }
 template <typename T>
-static __device__ void plain_load_cols(plain_shared *sh, attn_mat m, int64_t first, int head, int dim,
-                                       int from, int len, int d0) {
+static __device__ void plain_load_cols(plain_shared *sh, attn_mat m, int64_t first, int head,
+                                       int dim, int from, int len, int d0) {
     for (int i = (int)threadIdx.x; i < PLAIN_COLS * PLAIN_DEPTH; i += PLAIN_THREADS) {
         int row = i / PLAIN_DEPTH, d = i % PLAIN_DEPTH;
         bool in = from + row < len && d0 + d < dim;
@@ -47,8 +48,9 @@ static __device__ void plain_load_cols(plain_shared *sh, attn_mat m, int64_t fir
 
 /* s[r] := row 4 warp + r of a times row `lane` of b, over head_dim. Starts and ends with a barrier. */
 template <typename T>
-static __device__ void plain_dots(plain_shared *sh, float (&s)[4], attn_mat a, int a_head, int a_from,
-                                  attn_mat b, int b_head, int b_from, int64_t first, int len, int dim) {
+static __device__ void plain_dots(plain_shared *sh, float (&s)[4], attn_mat a, int a_head,
+                                  int a_from, attn_mat b, int b_head, int b_from, int64_t first,
+                                  int len, int dim) {
     int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
     s[0] = s[1] = s[2] = s[3] = 0.0f;
     for (int d0 = 0; d0 < dim; d0 += PLAIN_DEPTH) {

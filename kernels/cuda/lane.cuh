@@ -131,10 +131,17 @@ static inline pb_mask pb_mask_of(pb_drop drop) {
     return m;
 }
 
+/* pb_random_u32 by selects: a word picked by a run-time index would live in memory. */
+__device__ inline uint32_t pb_draw_u32(uint64_t key, uint64_t stream, uint64_t index) {
+    const pb_u32x4 r = pb_philox(key, stream, index / 4);
+    uint32_t lo = (index & 1) != 0 ? r.v[1] : r.v[0], hi = (index & 1) != 0 ? r.v[3] : r.v[2];
+    return (index & 2) != 0 ? hi : lo;
+}
+
 /* 0 or 1/(1-p) for one element. Four neighbours from one draw: pb_mask_factors4. */
 __device__ inline float pb_mask_factor(const pb_mask &m, uint64_t index) {
     if (!m.on) return 1.0f;
-    return pb_random_u32(m.key, m.stream, index) >= m.threshold ? m.scale : 0.0f;
+    return pb_draw_u32(m.key, m.stream, index) >= m.threshold ? m.scale : 0.0f;
 }
 /* Elements 4*block .. 4*block+3. */
 __device__ inline void pb_mask_factors4(const pb_mask &m, uint64_t block, float (&out)[4]) {

@@ -49,9 +49,9 @@ static __device__ __forceinline__ void pb_ldmatrix4_trans(uint32_t (&r)[4], cons
 static __device__ __forceinline__ void pb_mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
                                               uint32_t b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+        "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 /* 16 bytes from global to shared memory, both 16-byte aligned; zeros when not valid (the source is
@@ -87,10 +87,16 @@ static __device__ __forceinline__ uint32_t pb_pack2(float lo, float hi) {
 
 #if PB_HAS_MMA
 
-/* Offset, in elements, of a chunk of a row of a tile D wide. */
+/* Offset, in elements, of a chunk of a row of a tile D = 16, 32, 64, ... wide. Rows of 32 or 64 bytes share the 128 bytes
+ * of all banks: there every 4th or 2nd row gets another permutation. */
 template <int D>
 static __device__ __forceinline__ int pb_tile_at(int row, int chunk) {
-    return row * D + ((D == 32 ? chunk ^ ((row >> 1) & 3) : chunk ^ (row & 7)) * 8);
+    constexpr int CHUNKS = D / 8,
+                  SHIFT = D == 16   ? 2
+                          : D == 32 ? 1
+                                    : 0,
+                  MASK = CHUNKS < 8 ? CHUNKS - 1 : 7;
+    return row * D + (chunk ^ ((row >> SHIFT) & MASK)) * 8;
 }
 
 /* A fragment: rows r0..r0+15, columns 16 k..16 k+15 of the tile. */
@@ -99,6 +105,15 @@ static __device__ __forceinline__ void pb_tile_a(uint32_t (&a)[4], const uint16_
                                                  int k) {
     int lane = (int)threadIdx.x & 31;
     pb_ldmatrix4(a, tile + pb_tile_at<D>(r0 + (lane & 15), 2 * k + (lane >> 4)));
+}
+
+/* A fragment when the rows of the tile are the inner dimension: rows k0..k0+15, columns 16 m..16 m+15 are the rows of A. */
+template <int D>
+static __device__ __forceinline__ void pb_tile_a_trans(uint32_t (&a)[4], const uint16_t *tile,
+                                                       int k0, int m) {
+    int lane = (int)threadIdx.x & 31;
+    int row = k0 + (lane & 7) + ((lane >> 4) << 3);
+    pb_ldmatrix4_trans(a, tile + pb_tile_at<D>(row, 2 * m + ((lane >> 3) & 1)));
 }
 
 /* B fragments of two neighbouring n tiles when the rows of the tile are n: b[0..1] for rows

@@ -81,31 +81,37 @@ static pb_status grid_of(attn_params *p, int rows, int heads, int64_t *n) {
     p->blocks = (int)pb_ceil_div(p->max_len, rows);
     *n = (int64_t)p->blocks * heads * p->sequences;
     if (*n <= 0x7fffffff) return PB_OK;
-    return PB_ERROR(PB_E_UNSUPPORTED,
-                    "cuda: attention over %d sequences of up to %lld rows with %d heads is more than one "
-                    "launch can hold; use smaller batches",
-                    p->sequences, (long long)p->max_len, heads);
+    return PB_ERROR(
+        PB_E_UNSUPPORTED,
+        "cuda: attention over %d sequences of up to %lld rows with %d heads is more than one "
+        "launch can hold; use smaller batches",
+        p->sequences, (long long)p->max_len, heads);
 }
 
 static pb_status check_sizes(int64_t heads, int64_t head_dim, int64_t sequences, int64_t max_len,
                              int64_t rows) {
     const int64_t most = 0x7fffffff;
-    if (heads <= 65535 && head_dim <= 65536 && sequences < most && max_len <= most - 65536 && rows <= most)
+    if (heads <= 65535 && head_dim <= 65536 && sequences < most && max_len <= most - 65536 &&
+        rows <= most)
         return PB_OK;
-    return PB_ERROR(PB_E_UNSUPPORTED,
-                    "cuda: attention with %lld heads of %lld, %lld sequences of up to %lld, %lld rows",
-                    (long long)heads, (long long)head_dim, (long long)sequences, (long long)max_len,
-                    (long long)rows);
+    return PB_ERROR(
+        PB_E_UNSUPPORTED,
+        "cuda: attention with %lld heads of %lld, %lld sequences of up to %lld, %lld rows",
+        (long long)heads, (long long)head_dim, (long long)sequences, (long long)max_len,
+        (long long)rows);
 }
 
 template <typename T>
-static pb_status zero_tail(pb_cuda *cuda, const attn_params &p, attn_mat m, int64_t cols, float *lse) {
-    return PB_LAUNCH(cuda, (attention_zero_tail<T>), pb_grid(p.rows), PLAIN_THREADS, 0, p, m, cols, lse);
+static pb_status zero_tail(pb_cuda *cuda, const attn_params &p, attn_mat m, int64_t cols,
+                           float *lse) {
+    return PB_LAUNCH(cuda, (attention_zero_tail<T>), pb_grid(p.rows), PLAIN_THREADS, 0, p, m, cols,
+                     lse);
 }
 
 /* --- forward ---------------------------------------------------------------------------------- */
 
-template <int D> static pb_status fwd_mma(pb_cuda *cuda, attn_params p) {
+template <int D>
+static pb_status fwd_mma(pb_cuda *cuda, attn_params p) {
     int64_t n = 0;
     size_t shared = attn_fwd_shared(D);
     PB_RETURN(grid_of(&p, ATTN_ROWS * ATTN_FWD_MT(D), p.heads, &n));
@@ -113,14 +119,16 @@ template <int D> static pb_status fwd_mma(pb_cuda *cuda, attn_params p) {
     return PB_LAUNCH(cuda, (attention_fwd_mma<D>), pb_grid(n), ATTN_THREADS, shared, p);
 }
 
-template <typename T, int NC> static pb_status fwd_plain(pb_cuda *cuda, attn_params p) {
+template <typename T, int NC>
+static pb_status fwd_plain(pb_cuda *cuda, attn_params p) {
     int64_t n = 0;
     PB_RETURN(grid_of(&p, PLAIN_ROWS, p.heads, &n));
-    return PB_LAUNCH(cuda, (attention_fwd_plain<T, NC>), pb_grid(n, pb_ceil_div(p.head_dim, PLAIN_OUT)),
-                     PLAIN_THREADS, 0, p);
+    return PB_LAUNCH(cuda, (attention_fwd_plain<T, NC>),
+                     pb_grid(n, pb_ceil_div(p.head_dim, PLAIN_OUT)), PLAIN_THREADS, 0, p);
 }
 
-template <typename T> static pb_status fwd_any(pb_cuda *cuda, const attn_params &p) {
+template <typename T>
+static pb_status fwd_any(pb_cuda *cuda, const attn_params &p) {
     if (p.head_dim <= 64) return fwd_plain<T, 2>(cuda, p);
     return p.head_dim <= 128 ? fwd_plain<T, 4>(cuda, p) : fwd_plain<T, 8>(cuda, p);
 }
@@ -146,26 +154,32 @@ static pb_status attention_fwd_run(pb_device *dev, const void *args, void *ws) {
 
 /* --- backward --------------------------------------------------------------------------------- */
 
-template <int D> static pb_status bwd_mma(pb_cuda *cuda, attn_params p) {
+template <int D>
+static pb_status bwd_mma(pb_cuda *cuda, attn_params p) {
     int64_t n = 0;
     PB_RETURN(grid_of(&p, ATTN_ROWS, p.kv_heads, &n));
     PB_CUDA(pb_api_set_shared((const void *)attention_bwd_dkv_mma<D>, attn_dkv_shared(D)));
-    PB_RETURN(PB_LAUNCH(cuda, (attention_bwd_dkv_mma<D>), pb_grid(n), ATTN_THREADS, attn_dkv_shared(D), p));
+    PB_RETURN(PB_LAUNCH(cuda, (attention_bwd_dkv_mma<D>), pb_grid(n), ATTN_THREADS,
+                        attn_dkv_shared(D), p));
     PB_RETURN(grid_of(&p, ATTN_ROWS, p.heads, &n));
     PB_CUDA(pb_api_set_shared((const void *)attention_bwd_dq_mma<D>, attn_dq_shared(D)));
-    return PB_LAUNCH(cuda, (attention_bwd_dq_mma<D>), pb_grid(n), ATTN_THREADS, attn_dq_shared(D), p);
+    return PB_LAUNCH(cuda, (attention_bwd_dq_mma<D>), pb_grid(n), ATTN_THREADS, attn_dq_shared(D),
+                     p);
 }
 
-template <typename T, int NC> static pb_status bwd_plain(pb_cuda *cuda, attn_params p) {
+template <typename T, int NC>
+static pb_status bwd_plain(pb_cuda *cuda, attn_params p) {
     int64_t n = 0, outs = pb_ceil_div(p.head_dim, PLAIN_OUT);
     PB_RETURN(grid_of(&p, PLAIN_ROWS, p.kv_heads, &n));
-    PB_RETURN(PB_LAUNCH(cuda, (attention_bwd_dkv_plain<T, NC>), pb_grid(n, outs), PLAIN_THREADS, 0, p));
+    PB_RETURN(
+        PB_LAUNCH(cuda, (attention_bwd_dkv_plain<T, NC>), pb_grid(n, outs), PLAIN_THREADS, 0, p));
     PB_RETURN(grid_of(&p, PLAIN_ROWS, p.heads, &n));
     return PB_LAUNCH(cuda, (attention_bwd_dq_plain<T, NC>), pb_grid(n, outs), PLAIN_THREADS, 0, p);
 }
 
 /* delta and zeros: what both ways need. */
-template <typename T> static pb_status bwd_start(pb_cuda *cuda, const pb_attention_bwd_args *a, const attn_params &p) {
+template <typename T>
+static pb_status bwd_start(pb_cuda *cuda, const pb_attention_bwd_args *a, const attn_params &p) {
     int64_t pairs = p.rows * p.heads;
     PB_RETURN(PB_LAUNCH(cuda, (attention_delta<T>), pb_grid(pb_ceil_div(pairs, PLAIN_THREADS / 32)),
                         PLAIN_THREADS, 0, p));
@@ -174,7 +188,8 @@ template <typename T> static pb_status bwd_start(pb_cuda *cuda, const pb_attenti
     return zero_tail<T>(cuda, p, p.dv, pb_cols(a->dv), (float *)NULL);
 }
 
-template <typename T> static pb_status bwd_any(pb_cuda *cuda, const attn_params &p) {
+template <typename T>
+static pb_status bwd_any(pb_cuda *cuda, const attn_params &p) {
     if (p.head_dim <= 64) return bwd_plain<T, 2>(cuda, p);
     return p.head_dim <= 128 ? bwd_plain<T, 4>(cuda, p) : bwd_plain<T, 8>(cuda, p);
 }

@@ -1,6 +1,7 @@
-/* Products of dense matrices and linear layers over dense weights: cuBLASLt (gemm.cu). The bias goes into the product's
- * epilogue. FLOPs 2 M N K. */
+/* Products of dense matrices and linear layers: cuBLASLt (gemm.cu), over 4-bit weights linear4.cu. The bias goes into the
+ * product's epilogue. FLOPs 2 M N K. */
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/linear4.h"
 
 static pb_status gemm_run(pb_device *dev, const void *args, void *ws) {
     const pb_gemm_args *g = (const pb_gemm_args *)args;
@@ -10,16 +11,15 @@ static pb_status gemm_run(pb_device *dev, const void *args, void *ws) {
 }
 
 static size_t linear_workspace(const pb_device *dev, const void *args) {
+    const pb_linear_args *l = (const pb_linear_args *)args;
     (void)dev;
-    (void)args;
-    return 0;
+    return l->w.quant != NULL ? pb_cuda_linear4_workspace(l) : 0;
 }
 
 static pb_status linear_run(pb_device *dev, const void *args, void *ws) {
     const pb_linear_args *l = (const pb_linear_args *)args;
-    (void)ws;
     if (l->x.dtype == PB_F64) return pb_cuda_no_f64("linear");
-    if (l->w.quant != NULL) return PB_ERROR(PB_E_UNSUPPORTED, "cuda: linear over 4-bit weights has no kernel");
+    if (l->w.quant != NULL) return pb_cuda_linear4(pb_cuda_of(dev), l, ws);
     pb_gemm_args g = {};
     g.a = l->x;
     g.b = l->w.dense;

@@ -10,8 +10,8 @@
 /* The decision rules of pb_code_encode, which has them as tables too. */
 typedef struct quant_rules {
     float threshold[15];
-    int n;    /* thresholds */
-    int fp4;  /* of |x|, sign apart */
+    int n;   /* thresholds */
+    int fp4; /* of |x|, sign apart */
 } quant_rules;
 
 static quant_rules rules_of(pb_code code) {
@@ -36,8 +36,8 @@ static __device__ __forceinline__ unsigned quant_encode(const quant_rules &r, fl
  * the cache. Bytes: src once, 1/2 byte of codes and 4/64 of absmax per element. Set-up only. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
-    quantize4_kernel(const T *src, int64_t stride, quant_rules r, int64_t in, int64_t n, int block, int64_t blocks,
-                     uint8_t *codes, float *absmax) {
+    quantize4_kernel(const T *src, int64_t stride, quant_rules r, int64_t in, int64_t n, int block,
+                     int64_t blocks, uint8_t *codes, float *absmax) {
     int lane = (int)threadIdx.x & 31;
     int64_t b = (int64_t)blockIdx.x * (THREADS / 32) + (threadIdx.x >> 5), first = b * block;
     if (b >= blocks) return;
@@ -62,7 +62,8 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 /* offset[0] := mean of absmax, in double and in a fixed order: one block, set-up only. */
-static __global__ void __launch_bounds__(THREADS) quant_mean_kernel(const float *absmax, int64_t n, float *offset) {
+static __global__ void __launch_bounds__(THREADS)
+    quant_mean_kernel(const float *absmax, int64_t n, float *offset) {
     __shared__ double part[THREADS];
     double sum = 0.0;
     for (int64_t i = threadIdx.x; i < n; i += THREADS) sum += (double)absmax[i];
@@ -92,8 +93,8 @@ static __device__ __forceinline__ int quant_nearest(const float *map, float x) {
 
 /* absmax - mean in 8 bits, one thread block to a block of 256. */
 static __global__ void __launch_bounds__(THREADS)
-    quant_absmax_kernel(const float *absmax, int64_t n, const float *offset, quant_map m, uint8_t *codes,
-                        float *absmax2) {
+    quant_absmax_kernel(const float *absmax, int64_t n, const float *offset, quant_map m,
+                        uint8_t *codes, float *absmax2) {
     __shared__ float map[256], scratch[32];
     map[threadIdx.x] = m.v[threadIdx.x];
     int64_t i = (int64_t)blockIdx.x * PB_QUANT8_BLOCK + threadIdx.x;
@@ -121,14 +122,16 @@ static pb_status quantize4_run(pb_device *dev, const void *args, void *ws) {
     int64_t blocks = block_count(q);
     pb_status status = PB_OK;
     PB_WITH_REAL(a->src.dtype, T,
-                 status = PB_LAUNCH(cuda, (quantize4_kernel<T>), pb_grid(pb_ceil_div(blocks, THREADS / 32)), THREADS, 0,
-                                    (const T *)a->src.data, a->src.stride, rules_of(q->code), q->in, q->out * q->in,
-                                    q->block, blocks, (uint8_t *)q->codes.data, absmax));
+                 status = PB_LAUNCH(
+                     cuda, (quantize4_kernel<T>), pb_grid(pb_ceil_div(blocks, THREADS / 32)),
+                     THREADS, 0, (const T *)a->src.data, a->src.stride, rules_of(q->code), q->in,
+                     q->out * q->in, q->block, blocks, (uint8_t *)q->codes.data, absmax));
     if (status != PB_OK || !q->double_quant) return status;
-    PB_RETURN(PB_LAUNCH(cuda, quant_mean_kernel, 1, THREADS, 0, absmax, blocks, (float *)q->offset.data));
-    return PB_LAUNCH(cuda, quant_absmax_kernel, pb_grid(pb_ceil_div(blocks, PB_QUANT8_BLOCK)), THREADS, 0, absmax,
-                     blocks, (const float *)q->offset.data, quant_map_signed(), (uint8_t *)q->absmax_q.data,
-                     (float *)q->absmax2.data);
+    PB_RETURN(
+        PB_LAUNCH(cuda, quant_mean_kernel, 1, THREADS, 0, absmax, blocks, (float *)q->offset.data));
+    return PB_LAUNCH(cuda, quant_absmax_kernel, pb_grid(pb_ceil_div(blocks, PB_QUANT8_BLOCK)),
+                     THREADS, 0, absmax, blocks, (const float *)q->offset.data, quant_map_signed(),
+                     (uint8_t *)q->absmax_q.data, (float *)q->absmax2.data);
 }
 
 /* --- dequantising ------------------------------------------------------------------------------- */
@@ -140,8 +143,9 @@ static pb_status quantize4_run(pb_device *dev, const void *args, void *ws) {
  * (of all of it where rows follow each other without gaps: then rows is 1). */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
-    dequant8_kernel(const __grid_constant__ quant_view v, const __grid_constant__ quant_map m, int64_t first,
-                    int64_t pitch, int64_t n, unsigned per_row, T *dst, int64_t stride) {
+    dequant8_kernel(const __grid_constant__ quant_view v, const __grid_constant__ quant_map m,
+                    int64_t first, int64_t pitch, int64_t n, unsigned per_row, T *dst,
+                    int64_t stride) {
     __shared__ quant_tables s;
     quant_tables_fill(&s, v);
     unsigned row = blockIdx.x / per_row;
@@ -178,8 +182,9 @@ static __global__ void __launch_bounds__(THREADS)
 /* The same element by element, for any size and stride. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
-    dequant1_kernel(const __grid_constant__ quant_view v, const __grid_constant__ quant_map m, int64_t first,
-                    int64_t pitch, int64_t n, unsigned per_row, T *dst, int64_t stride) {
+    dequant1_kernel(const __grid_constant__ quant_view v, const __grid_constant__ quant_map m,
+                    int64_t first, int64_t pitch, int64_t n, unsigned per_row, T *dst,
+                    int64_t stride) {
     __shared__ quant_tables s;
     quant_tables_fill(&s, v);
     unsigned row = blockIdx.x / per_row;
@@ -188,27 +193,30 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 template <typename T>
-static pb_status dequant(pb_cuda *cuda, const pb_quant4 *q, int64_t row, int64_t rows, int64_t from, int64_t n,
-                         pb_tensor dst) {
+static pb_status dequant(pb_cuda *cuda, const pb_quant4 *q, int64_t row, int64_t rows, int64_t from,
+                         int64_t n, pb_tensor dst) {
     int64_t first = row * q->in + from, pitch = q->in, stride = dst.stride;
     bool by8 = quant_by_8(q, from) && n % 8 == 0 && pb_vectors_fit(dst);
     if (n == q->in && pb_contiguous(dst)) { /* one long row */
         n *= rows;
         rows = n > 0 ? 1 : 0;
     }
-    int64_t per_row = pb_ceil_div(n, by8 ? 8 * PER_THREAD * THREADS : THREADS), grid = rows * per_row;
+    int64_t per_row = pb_ceil_div(n, by8 ? 8 * PER_THREAD * THREADS : THREADS),
+            grid = rows * per_row;
     if (grid > 0x7fffffff)
-        return PB_ERROR(PB_E_UNSUPPORTED, "cuda: a 4-bit matrix of %lld elements", (long long)(rows * n));
+        return PB_ERROR(PB_E_UNSUPPORTED, "cuda: a 4-bit matrix of %lld elements",
+                        (long long)(rows * n));
     quant_view v = quant_view_of(q);
     if (by8)
-        return PB_LAUNCH(cuda, (dequant8_kernel<T>), pb_grid(grid), THREADS, 0, v, quant_map_signed(), first, pitch, n,
-                         (unsigned)per_row, (T *)dst.data, stride);
-    return PB_LAUNCH(cuda, (dequant1_kernel<T>), pb_grid(grid), THREADS, 0, v, quant_map_signed(), first, pitch, n,
-                     (unsigned)per_row, (T *)dst.data, stride);
+        return PB_LAUNCH(cuda, (dequant8_kernel<T>), pb_grid(grid), THREADS, 0, v,
+                         quant_map_signed(), first, pitch, n, (unsigned)per_row, (T *)dst.data,
+                         stride);
+    return PB_LAUNCH(cuda, (dequant1_kernel<T>), pb_grid(grid), THREADS, 0, v, quant_map_signed(),
+                     first, pitch, n, (unsigned)per_row, (T *)dst.data, stride);
 }
 
-pb_status pb_cuda_dequant4(pb_cuda *cuda, const pb_quant4 *q, int64_t row, int64_t rows, int64_t from, int64_t n,
-                           pb_tensor dst) {
+pb_status pb_cuda_dequant4(pb_cuda *cuda, const pb_quant4 *q, int64_t row, int64_t rows,
+                           int64_t from, int64_t n, pb_tensor dst) {
     return dst.dtype == PB_F32 ? dequant<float>(cuda, q, row, rows, from, n, dst)
                                : dequant<pb_bf16>(cuda, q, row, rows, from, n, dst);
 }
@@ -260,7 +268,8 @@ static __global__ void __launch_bounds__(THREADS)
 /* The same over 4-bit codes; values are rounded to the compute dtype T before they are squared. */
 template <typename T, bool BY8>
 static __global__ void __launch_bounds__(THREADS)
-    norm2_quant_kernel(const __grid_constant__ quant_view v, const __grid_constant__ quant_map m, float *y) {
+    norm2_quant_kernel(const __grid_constant__ quant_view v, const __grid_constant__ quant_map m,
+                       float *y) {
     __shared__ quant_tables s;
     __shared__ float scratch[32];
     quant_tables_fill(&s, v);
@@ -284,20 +293,25 @@ static __global__ void __launch_bounds__(THREADS)
     if (threadIdx.x == 0) y[blockIdx.x] = sum;
 }
 
-template <typename T> static pb_status norm2(pb_cuda *cuda, const pb_weight_norm2_args *a) {
+template <typename T>
+static pb_status norm2(pb_cuda *cuda, const pb_weight_norm2_args *a) {
     float *y = (float *)a->y.data;
     dim3 grid = pb_grid(pb_weight_out(a->w));
     if (a->w.quant == NULL) {
         const pb_tensor w = a->w.dense;
         const T *at = (const T *)w.data;
         if (pb_vectors_fit(w))
-            return PB_LAUNCH(cuda, (norm2_dense_kernel<T, true>), grid, THREADS, 0, at, w.stride, pb_cols(w), y);
-        return PB_LAUNCH(cuda, (norm2_dense_kernel<T, false>), grid, THREADS, 0, at, w.stride, pb_cols(w), y);
+            return PB_LAUNCH(cuda, (norm2_dense_kernel<T, true>), grid, THREADS, 0, at, w.stride,
+                             pb_cols(w), y);
+        return PB_LAUNCH(cuda, (norm2_dense_kernel<T, false>), grid, THREADS, 0, at, w.stride,
+                         pb_cols(w), y);
     }
     quant_view v = quant_view_of(a->w.quant);
     if (quant_by_8(a->w.quant, 0))
-        return PB_LAUNCH(cuda, (norm2_quant_kernel<T, true>), grid, THREADS, 0, v, quant_map_signed(), y);
-    return PB_LAUNCH(cuda, (norm2_quant_kernel<T, false>), grid, THREADS, 0, v, quant_map_signed(), y);
+        return PB_LAUNCH(cuda, (norm2_quant_kernel<T, true>), grid, THREADS, 0, v,
+                         quant_map_signed(), y);
+    return PB_LAUNCH(cuda, (norm2_quant_kernel<T, false>), grid, THREADS, 0, v, quant_map_signed(),
+                     y);
 }
 
 static pb_status weight_norm2_run(pb_device *dev, const void *args, void *ws) {

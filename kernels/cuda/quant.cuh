@@ -40,7 +40,8 @@ static inline quant_map quant_map_signed(void) {
 
 /* Host: may a thread take 8 elements of a row at once (4 bytes of codes, one block)? */
 static inline bool quant_by_8(const pb_quant4 *q, int64_t from) {
-    return q->in % 8 == 0 && q->block % 8 == 0 && from % 8 == 0 && ((uintptr_t)q->codes.data & 15) == 0;
+    return q->in % 8 == 0 && q->block % 8 == 0 && from % 8 == 0 &&
+           ((uintptr_t)q->codes.data & 15) == 0;
 }
 
 /* The code's 16 values in shared memory lie in 16 banks, so lookups by 32 lanes never conflict (constant memory serves
@@ -55,7 +56,8 @@ static __device__ __forceinline__ void quant_tables_fill(quant_tables *s, const 
     __syncthreads();
 }
 
-static __device__ __forceinline__ float quant_absmax(const quant_view &v, const quant_map &m, int64_t block) {
+static __device__ __forceinline__ float quant_absmax(const quant_view &v, const quant_map &m,
+                                                     int64_t block) {
     if (v.absmax != NULL) return v.absmax[block];
     return __fadd_rn(__fmul_rn(m.v[v.absmax_q[block]], v.absmax2[block / 256]), v.offset[0]);
 }
@@ -66,15 +68,15 @@ static __device__ __forceinline__ int64_t quant_block(const quant_view &v, int64
 }
 
 /* Element i of the flattened matrix in f32. */
-static __device__ __forceinline__ float quant_value(const quant_view &v, const quant_map &m, const quant_tables *s,
-                                                      int64_t i) {
+static __device__ __forceinline__ float quant_value(const quant_view &v, const quant_map &m,
+                                                    const quant_tables *s, int64_t i) {
     unsigned byte = v.codes[i >> 1];
     return s->code[(i & 1) == 0 ? byte >> 4 : byte & 15u] * quant_absmax(v, m, quant_block(v, i));
 }
 
 /* Eight values out of four bytes of codes as loaded (element 0 in the high nibble of the lowest byte). */
-static __device__ __forceinline__ void quant_eight(const quant_tables *s, uint32_t word, float absmax,
-                                                   float (&out)[8]) {
+static __device__ __forceinline__ void quant_eight(const quant_tables *s, uint32_t word,
+                                                   float absmax, float (&out)[8]) {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         unsigned byte = word >> (8 * i);
@@ -84,7 +86,8 @@ static __device__ __forceinline__ void quant_eight(const quant_tables *s, uint32
 }
 
 /* As a layer sees it: rounded to the compute dtype. */
-template <typename T> static __device__ __forceinline__ float quant_rounded(float v) {
+template <typename T>
+static __device__ __forceinline__ float quant_rounded(float v) {
     return pb_wide(pb_narrow<T>(v));
 }
 

@@ -5,8 +5,8 @@
 #include "kernels/cuda/cuda.h"
 
 /* dst [q->out, n] (f32 or bf16, own stride) := columns [from, from + n) of rows [row, row + rows) of the matrix. */
-pb_status pb_cuda_dequant4(pb_cuda *cuda, const pb_quant4 *q, int64_t row, int64_t rows, int64_t from, int64_t n,
-                           pb_tensor dst);
+pb_status pb_cuda_dequant4(pb_cuda *cuda, const pb_quant4 *q, int64_t row, int64_t rows,
+                           int64_t from, int64_t n, pb_tensor dst);
 
 /* A 4-bit weight is decoded in slabs that stay in the L2 cache between the decoding and the product: rows of W
  * (columns when `columns`) in one slab, a multiple of 64 unless all fit. */

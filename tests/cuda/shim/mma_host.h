@@ -34,7 +34,8 @@ static inline void pb_host_fault(const char *what) {
 }
 
 static inline pb_host_lane *pb_host_me() {
-    static thread_local pb_host_lane *lanes = (pb_host_lane *)calloc(PB_HOST_LANES, sizeof(pb_host_lane));
+    static thread_local pb_host_lane *lanes =
+        (pb_host_lane *)calloc(PB_HOST_LANES, sizeof(pb_host_lane));
     pb_host_lane *me = lanes + threadIdx.x; /* blocks are one-dimensional where these are used */
     uint3 b = blockIdx;
     if (me->n > 0 && (b.x != me->block.x || b.y != me->block.y || b.z != me->block.z))
@@ -43,11 +44,12 @@ static inline pb_host_lane *pb_host_me() {
     return me;
 }
 
-static inline void pb_host_ldmatrix(uint32_t (&r)[4], const void *row, bool trans, const char *file, int line) {
+static inline void pb_host_ldmatrix(uint32_t (&r)[4], const void *row, bool trans, const char *file,
+                                    int line) {
     int lane = (int)pb_shim_lane();
     if (((uintptr_t)row & 15) != 0) pb_host_fault("ldmatrix: a row is not 16-byte aligned");
-    const uint16_t *const *rows = (const uint16_t *const *)pb_shim_warp_meet(PB_ALL_LANES, &row, sizeof row,
-                                                                             "ldmatrix", file, line);
+    const uint16_t *const *rows = (const uint16_t *const *)pb_shim_warp_meet(
+        PB_ALL_LANES, &row, sizeof row, "ldmatrix", file, line);
     for (int m = 0; m < 4; m++) {
         uint16_t v[2];
         for (int i = 0; i < 2; i++) {
@@ -66,13 +68,16 @@ static inline void pb_ldmatrix4_trans(uint32_t (&r)[4], const void *row, PB_SHIM
     pb_host_ldmatrix(r, row, true, file, line);
 }
 
-static inline float pb_host_half(uint32_t reg, int i) { return __uint_as_float((reg >> (16 * i)) << 16); }
+static inline float pb_host_half(uint32_t reg, int i) {
+    return __uint_as_float((reg >> (16 * i)) << 16);
+}
 
 struct pb_host_ab {
     uint32_t a[4], b[2];
 };
 
-static inline void pb_mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, PB_SHIM_HERE) {
+static inline void pb_mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                          PB_SHIM_HERE) {
     int lane = (int)pb_shim_lane(), g = lane / 4, t = lane % 4;
     const pb_host_ab mine = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
     const pb_host_ab *all =
@@ -91,14 +96,16 @@ static inline void pb_mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, ui
 
 static inline void pb_async16(void *to, const void *from, bool valid) {
     pb_host_lane *me = pb_host_me();
-    if ((((uintptr_t)to | (uintptr_t)from) & 15) != 0) pb_host_fault("cp.async: not 16-byte aligned");
+    if ((((uintptr_t)to | (uintptr_t)from) & 15) != 0)
+        pb_host_fault("cp.async: not 16-byte aligned");
     if (me->n == PB_HOST_PENDING) pb_host_fault("cp.async: too many copies under way");
     me->copy[me->n++] = pb_host_copy{to, valid ? from : NULL, me->group};
     memset(to, 0xff, 16);
 }
 static inline void pb_async_commit() { pb_host_me()->group++; }
 
-template <int N> static inline void pb_async_wait() {
+template <int N>
+static inline void pb_async_wait() {
     pb_host_lane *me = pb_host_me();
     int left = 0;
     for (int i = 0; i < me->n; i++) {
