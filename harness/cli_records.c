@@ -20,8 +20,11 @@ static pb_status run_report(pb_cli *cli, int argc, char **argv) {
         PB_OPTION_TEXT("baseline", &report.baseline, "NAME",
                        "label or method that the others are compared with\n"
                        "(default: lora when there, else the first row)"),
+        PB_OPTION_TEXT("waive", &report.waive, "FIELDS",
+                       "compare although rows differ in these fields, separated by commas;\n"
+                       "peftbench compare --help lists them (default: none)"),
     };
-    PB_RETURN(pb_cli_parse(cli, options, 2, argc, argv, &line));
+    PB_RETURN(pb_cli_parse(cli, options, 3, argc, argv, &line));
     if (line.help) return PB_OK;
     if (report.out_dir) PB_RETURN(pb_make_dirs(report.out_dir));
     PB_RETURN(pb_report_write(line.args[0], &report, stdout, &no_plots));
@@ -34,7 +37,7 @@ const pb_command pb_command_report = {
     .name = "report",
     .args = "DIR",
     .summary = "write the report of a results folder",
-    .details = "Writes report.html, report.md and summary.csv from the records under DIR (a run, a "
+    .details = "Writes report.html, report.md, report.tex and summary.csv from the records under DIR (a run, a "
                "suite or a results\n"
                "root) and prints their paths. Needs nothing but the records.\n",
     .min_args = 1,

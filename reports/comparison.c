@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define DRAWS 2000 /* of the front */
-#define FLIPS 1999
+#define FLIPS 999
 
 const char *pb_verdict_name(pb_verdict_kind kind) {
     static const char *const names[] = {"not comparable", "better", "worse",
@@ -294,9 +294,9 @@ static pb_status find_fronts(pb_comparison *c, const pb_values *values) {
     size_t n = ((size_t)c->n + 1) * DRAWS;
     double *quality = malloc(n * sizeof *quality), *cost = malloc(n * sizeof *cost);
     if (!quality || !cost) PB_FAIL(PB_E_OOM, "no memory for the draws of %d rows", c->n);
+    PB_TRY(draw(c, PB_ACCURACY, values, quality));
     for (int f = 0; f < 2; f++) {
         int m = f ? PB_MEMORY : PB_STEP;
-        PB_TRY(draw(c, PB_ACCURACY, values, quality));
         PB_TRY(draw(c, m, values, cost));
         for (int i = 0; i < c->n; i++)
             for (int b = 0; b < DRAWS && !on_the_map(c, i, m); b++) cost[i * DRAWS + b] = NAN;

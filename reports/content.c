@@ -1,10 +1,12 @@
 /* What the report says, first part: the summary in words, the main table, figures, notes. Tables of
- * detail: details.c. Wording: means and spreads are described, nothing is called significant. */
+ * detail: details.c. Verdicts in words and tables: answer.c,
+ * verdicts.c. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "reports/model.h"
+#include "reports/verdicts.h"
 
 #define PM "\xc2\xb1"
 #define DASH "\xe2\x80\x93"
@@ -13,104 +15,57 @@ static const char *plural(int n) {
     return n == 1 ? "" : "s";
 }
 
-/* "within the spread over seeds", "larger than ...", or why nothing can be said. */
-static const char *spread_verdict(pb_stat a, pb_stat b) {
-    switch (rp_within_spread(a, b)) {
-    case 1:
-        return "within the spread over seeds";
-    case 0:
-        return "larger than the spread over seeds";
-    default:
-        return "from a single seed in a row, so its spread is unknown";
-    }
-}
-
 /* ---- summary ---- */
 
-static void accuracy_summary(const rp_chapter *m, rp_doc *doc) {
-    const rp_row *best = &m->rows[m->best], *base = m->baseline >= 0 ? &m->rows[m->baseline] : NULL;
-    rp_word a, b, value;
-    bool accuracy = best->accuracy.n > 0;
-    pb_stat mine = accuracy ? best->accuracy : best->nll;
-    const char *what = accuracy ? "the highest mean test accuracy" : "the lowest mean test loss";
-    const char *unit = accuracy ? " %" : " nats";
-    if (accuracy)
-        rp_percent(a, mine);
-    else
-        rp_spread(a, mine, 1);
-    snprintf(value, sizeof value, "%.50s%s", a, unit);
-    pb_text detail = {0}, said = {0};
-    pb_text_add(&detail, "%s", value);
-    pb_text_add(&said, "%s reached %s: %s (%d seed%s).", best->row->label, what, value, mine.n,
-                plural(mine.n));
-    if (base && base != best && (accuracy ? base->accuracy.n : base->nll.n)) {
-        pb_stat theirs = accuracy ? base->accuracy : base->nll;
-        double gap = (mine.mean - theirs.mean) * (accuracy ? 100 : 1);
-        if (accuracy)
-            rp_percent(b, theirs);
-        else
-            rp_spread(b, theirs, 1);
-        pb_text_add(&detail, "; %.*f%s %s %s, %s", accuracy ? 1 : 3, fabs(gap),
-                    accuracy ? " points" : " nats", gap >= 0 ? "above" : "below", base->row->label,
-                    spread_verdict(mine, theirs));
-        pb_text_add(&said, " %s: %s%s. The difference of %.*f%s is %s.", base->row->label, b, unit,
-                    accuracy ? 1 : 3, fabs(gap), accuracy ? " points" : " nats",
-                    spread_verdict(mine, theirs));
-    }
-    int n = 0;
-    for (int i = 0; i < m->n_rows; i++) {
-        const rp_row *r = &m->rows[i];
-        pb_stat s = accuracy ? r->accuracy : r->nll;
-        if (r == best || !s.n || rp_within_spread(mine, s) != 1) continue;
-        pb_text_add(&said, "%s%s", n++ ? ", " : " Within the spread of the best: ", r->row->label);
-    }
-    if (n) pb_text_add(&said, ".");
-    rp_add_tile(doc, accuracy ? "Best test accuracy" : "Lowest test loss", best->row->label,
-                detail.data);
-    rp_add(doc, RP_ITEM, "%s", said.data ? said.data : "");
-    doc->failed = doc->failed || detail.failed || said.failed;
-    pb_text_free(&detail);
-    pb_text_free(&said);
+/* "0.893 nats (95 %: 0.85 to 0.94)". */
+static void estimate_words(pb_text *t, const rp_chapter *m, int measure, int i) {
+    const pb_estimate *e = pb_estimate_of(&m->comparison, measure, i);
+    rp_word w;
+    pb_text_add(t, "%s %s", rp_estimate(w, &pb_measures[measure], e),
+                measure == PB_NLL        ? "nats"
+                : measure == PB_ACCURACY ? "%"
+                : measure == PB_STEP     ? "ms"
+                                         : "MiB");
 }
 
-/* The lowest time or memory: a tile and a sentence. */
-static void cost_summary(const rp_chapter *m, rp_doc *doc, bool time) {
-    int who = time ? m->fastest : m->least;
-    const rp_row *r = &m->rows[who], *base = m->baseline >= 0 ? &m->rows[m->baseline] : NULL;
-    pb_stat s = time ? r->step : r->peak;
-    double ratio = time ? r->step_ratio : r->peak_ratio;
-    rp_word a, b, value;
-    if (time)
-        snprintf(value, sizeof value, "%.50s ms", rp_number(a, s.mean * 1e3));
-    else
-        rp_bytes(value, s.mean);
-    pb_text detail = {0}, said = {0};
-    pb_text_add(&detail, "%s", value);
-    pb_text_add(
-        &said,
-        time ? "%s had the shortest training step: %s (median over steps, mean over %d seed%s)."
-             : "%s needed the least memory: %s at the peak (mean over %d seed%s).",
-        r->row->label, value, s.n, plural(s.n));
-    if (base && base != r && isfinite(ratio)) {
-        pb_stat theirs = time ? base->step : base->peak;
-        if (time)
-            snprintf(b, sizeof b, "%.50s ms", rp_number(a, theirs.mean * 1e3));
-        else
-            rp_bytes(b, theirs.mean);
-        rp_ratio(a, ratio);
-        pb_text_add(&detail, "; %s the %s of %s", a, time ? "time" : "memory", base->row->label);
-        pb_text_add(&said, " %s: %s, so %s is %s of it", base->row->label, b, r->row->label, a);
-        pb_text_add(&said, rp_within_spread(s, theirs) == 1
-                               ? "; the difference is within the spread over seeds."
-                               : ".");
-    } else if (base == r) {
-        pb_text_add(&detail, "; this is the row that others are compared with");
+/* Who else has the first rank: "; not told apart: A, B", or "; alone on rank 1". */
+static void sharers(pb_text *t, const rp_chapter *m, int measure, int i) {
+    const int *best = m->comparison.best + measure * m->comparison.n;
+    int others = 0;
+    if (best[i] != 1 || !m->comparison.family[measure][0]) return;
+    for (int k = 0; k < m->n_rows; k++) {
+        if (k == i || best[k] != 1) continue;
+        pb_text_add(t, "%s%s", others++ ? ", " : "; shares rank 1 with ", m->rows[k].row->label);
     }
-    rp_add_tile(doc, time ? "Fastest training step" : "Least memory", r->row->label, detail.data);
-    rp_add(doc, RP_ITEM, "%s", said.data ? said.data : "");
-    doc->failed = doc->failed || detail.failed || said.failed;
-    pb_text_free(&detail);
-    pb_text_free(&said);
+    if (!others) pb_text_add(t, "; found better than every row it can be compared with");
+}
+
+static void quality_tile(const rp_chapter *m, rp_doc *doc) {
+    int measure = m->rows[m->best].nll.n ? PB_NLL : PB_ACCURACY;
+    pb_text t = {0};
+    estimate_words(&t, m, measure, m->best);
+    sharers(&t, m, measure, m->best);
+    rp_add_tile(doc, measure == PB_NLL ? "Lowest test loss" : "Best test accuracy",
+                m->rows[m->best].row->label, t.data);
+    doc->failed = doc->failed || t.failed;
+    pb_text_free(&t);
+}
+
+static void cost_tile(const rp_chapter *m, int measure, int who, rp_doc *doc) {
+    const pb_verdict *v = pb_verdict_of(&m->comparison, measure, who, m->baseline);
+    pb_text t = {0};
+    rp_word w;
+    estimate_words(&t, m, measure, who);
+    if (who == m->baseline)
+        pb_text_add(&t, "; this is the row that others are compared with");
+    else if (v->kind != PB_INCOMPARABLE)
+        pb_text_add(&t, "; %s the %s of %s%s", rp_ratio(w, v->estimate),
+                    measure == PB_STEP ? "time" : "memory", m->rows[m->baseline].row->label,
+                    v->kind == PB_NO_DIFFERENCE ? ", not told apart" : "");
+    rp_add_tile(doc, measure == PB_STEP ? "Fastest training step" : "Least memory",
+                m->rows[who].row->label, t.data);
+    doc->failed = doc->failed || t.failed;
+    pb_text_free(&t);
 }
 
 /* Names the rows that train inside the model and yet stay below the head alone: a sign of bad
@@ -161,9 +116,11 @@ static void summary(const rp_chapter *m, rp_doc *doc) {
                "No run finished: there is nothing to compare. The reasons are listed below.");
         return;
     }
-    if (m->best >= 0) accuracy_summary(m, doc);
-    if (m->fastest >= 0) cost_summary(m, doc, true);
-    if (m->least >= 0) cost_summary(m, doc, false);
+    if (m->best >= 0) quality_tile(m, doc);
+    if (m->fastest >= 0) cost_tile(m, PB_STEP, m->fastest, doc);
+    if (m->least >= 0) cost_tile(m, PB_MEMORY, m->least, doc);
+    rp_view view = rp_view_of(m);
+    rp_answer(&view, doc);
     baseline_summary(m, doc);
 }
 
@@ -184,28 +141,14 @@ static void status_cell(const pb_row *row, rp_doc *doc) {
     pb_text_free(&t);
 }
 
-static void leader_cell(rp_doc *doc, int row, int leader, double sort, const char *text) {
-    rp_cell_add(doc, sort, "%s", text);
-    if (row == leader) rp_cell_strong(doc);
-}
-
-static void main_columns(const rp_chapter *m, rp_doc *doc) {
-    char ratio[96];
-    snprintf(ratio, sizeof ratio, "\xc3\x97 %.80s",
-             m->baseline >= 0 ? m->rows[m->baseline].row->label : "baseline");
-    rp_column_add(doc, "Row", false, "The suite's name for a method with its settings");
+/* What the comparison does not judge: size, speed in examples, latency of inference. */
+static void size_table(const rp_chapter *m, rp_doc *doc) {
+    rp_word w;
+    rp_add(doc, RP_HEADING, "Size and latency");
+    rp_add_table(doc);
+    rp_column_add(doc, "Row", false, NULL);
     rp_column_add(doc, "Runs", false, "Seeds by how their run ended");
-    rp_column_add(doc, "Test accuracy (%)", true,
-                  "Mean " PM " standard deviation over the finished seeds");
-    rp_column_add(doc, "Test NLL (nats)", true,
-                  "Mean negative log-likelihood of the right answer; lower is better");
-    rp_column_add(doc, "Step (ms)", true,
-                  "Median time of a training step behind the warm-up, mean over seeds");
-    rp_column_add(doc, ratio, true, "Step time relative to the baseline row");
     rp_column_add(doc, "Examples/s", true, "Training examples per second, evaluation not counted");
-    rp_column_add(doc, "Peak memory (MiB)", true,
-                  "Peak of the program's own memory arenas during training");
-    rp_column_add(doc, ratio, true, "Peak memory relative to the baseline row");
     rp_column_add(doc, "Trainable", true, "Trained parameters, the task head included");
     rp_column_add(doc, "% of all", true, "Share of all parameters that is trained");
     rp_column_add(doc, "Adapter file", true, "Size of what has to be stored per task");
@@ -213,25 +156,12 @@ static void main_columns(const rp_chapter *m, rp_doc *doc) {
                   "Median time of one test batch, adapter folded into the weights");
     rp_column_add(doc, "Inference, unmerged (ms)", true,
                   "Median time of one test batch, adapter beside the weights");
-}
-
-static void main_table(const rp_chapter *m, rp_doc *doc) {
-    rp_word w;
-    rp_add_table(doc);
-    main_columns(m, doc);
     for (int i = 0; i < m->n_rows; i++) {
         const rp_row *r = &m->rows[i];
         rp_row_add(doc, r->colour);
         rp_cell_add(doc, i, "%s", r->row->label);
-        if (i == m->baseline) rp_cell_strong(doc);
         status_cell(r->row, doc);
-        leader_cell(doc, i, m->best, r->accuracy.mean, rp_percent(w, r->accuracy));
-        rp_cell_add(doc, r->nll.mean, "%s", rp_spread(w, r->nll, 1));
-        leader_cell(doc, i, m->fastest, r->step.mean, rp_spread(w, r->step, 1e3));
-        rp_cell_add(doc, r->step_ratio, "%s", rp_ratio(w, r->step_ratio));
         rp_cell_add(doc, r->examples.mean, "%s", rp_number(w, r->examples.mean));
-        leader_cell(doc, i, m->least, r->peak.mean, rp_number(w, r->peak.mean / 1048576));
-        rp_cell_add(doc, r->peak_ratio, "%s", rp_ratio(w, r->peak_ratio));
         rp_cell_add(doc, r->trainable, "%s", rp_count(w, r->trainable));
         rp_cell_add(doc, r->trainable / r->params, "%s",
                     rp_number(w, 100 * r->trainable / r->params));
@@ -240,11 +170,13 @@ static void main_table(const rp_chapter *m, rp_doc *doc) {
         rp_cell_add(doc, r->unmerged.mean, "%s", rp_number(w, r->unmerged.mean * 1e3));
     }
     rp_add(doc, RP_TEXT,
-           "Bold: the baseline row and the best of each comparison (head only aside in time and "
-           "memory). A dash means "
-           "that the "
-           "number does not exist for this row: methods that cannot be merged, runs that did not "
-           "finish.");
+           "Means over the finished seeds. A dash: the number does not exist for this row (methods "
+           "that cannot be merged, runs that did not finish).");
+}
+
+static void main_table(const rp_chapter *m, rp_doc *doc) {
+    rp_view view = rp_view_of(m);
+    rp_comparison_table(&view, doc);
     if (m->tokens)
         rp_add(doc, RP_TEXT,
                "This is text completion, not classification: accuracy is the share of target "
@@ -258,15 +190,9 @@ static void notes(const rp_chapter *m, int n, rp_doc *doc) {
     const char *data = n == 1 ? m->c->dataset : "";
     rp_add(doc, RP_HEADING, "What these numbers are, and what they are not");
     rp_add(doc, RP_ITEM,
-           "Numbers are means over the finished seeds; " PM
-           " is the sample standard deviation over seeds. It "
-           "describes how far the runs lie apart. It is no confidence interval, and no "
-           "significance test was "
-           "made.");
-    rp_add(doc, RP_ITEM,
-           "\xe2\x80\x9cWithin the spread\xe2\x80\x9d means: the means differ by no more than the "
-           "larger of the "
-           "two standard deviations. With few seeds that is a rough guide.");
+           PM
+           " in the tables of detail is the sample standard deviation over the finished seeds: how "
+           "far the runs lie apart. In verdicts it is half of a 95 %% interval.");
     rp_add(doc, RP_ITEM,
            "A row is a method with the settings of this suite. Another learning rate, rank or "
            "number of steps "
@@ -302,6 +228,9 @@ static void chapter(const rp_chapter *m, bool several, const char *missing, rp_d
     rp_add(doc, RP_HEADING, "Comparison");
     main_table(m, doc);
     figures(m, missing, doc);
+    rp_view view = rp_view_of(m);
+    rp_verdict_tables(&view, doc);
+    size_table(m, doc);
 }
 
 /* Model, data and how many runs, in one sentence or two. */
@@ -351,6 +280,9 @@ pb_status rp_compose(const rp_chapter *models, int n, const pb_report_options *o
     for (int i = 0; i < n; i++) {
         chapter(&models[i], n > 1, plots_missing, doc);
         PB_RETURN(rp_compose_details(&models[i], doc));
+        rp_view view = rp_view_of(&models[i]);
+        rp_add(doc, RP_HEADING, "How it was done");
+        rp_how(&view, doc);
     }
     notes(models, n, doc);
     rp_add(doc, RP_HEADING, "Make this report again");
@@ -361,4 +293,17 @@ pb_status rp_compose(const rp_chapter *models, int n, const pb_report_options *o
         rp_add(doc, RP_CODE, "peftbench report '%s'", dir);
     PB_RETURN(rp_doc_status(doc));
     return PB_OK;
+}
+
+pb_status rp_compose_tables(const rp_chapter *models, int n, rp_doc *doc) {
+    for (int i = 0; i < n; i++) {
+        rp_view view = rp_view_of(&models[i]);
+        rp_add(doc, RP_HEADING, "%s: %s on %s", models[i].c->suite,
+               *models[i].c->model ? models[i].c->model : "unknown model",
+               *models[i].c->dataset ? models[i].c->dataset : "unknown data");
+        rp_answer(&view, doc);
+        rp_comparison_table(&view, doc);
+        rp_how(&view, doc);
+    }
+    return rp_doc_status(doc);
 }

@@ -164,9 +164,7 @@ void rp_doc_free(rp_doc *doc) {
 #define PLUS_MINUS " \xc2\xb1 "
 #define TIMES "\xc3\x97"
 
-static const char *word(rp_word out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static const char *word(rp_word out, const char *fmt, ...) {
+const char *rp_word_set(rp_word out, const char *fmt, ...) {
     char buf[256];
     va_list args;
     locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
@@ -191,37 +189,38 @@ static int digits(double v) {
 }
 
 const char *rp_percent(rp_word out, pb_stat s) {
-    if (!s.n) return word(out, UNKNOWN);
-    if (s.n == 1) return word(out, "%.1f", s.mean * 100);
-    return word(out, "%.1f" PLUS_MINUS "%.1f", s.mean * 100, s.sd * 100);
+    if (!s.n) return rp_word_set(out, UNKNOWN);
+    if (s.n == 1) return rp_word_set(out, "%.1f", s.mean * 100);
+    return rp_word_set(out, "%.1f" PLUS_MINUS "%.1f", s.mean * 100, s.sd * 100);
 }
 
 const char *rp_spread(rp_word out, pb_stat s, double scale) {
     double mean = s.mean * scale;
     int d = digits(mean);
-    if (!s.n) return word(out, UNKNOWN);
-    if (fabs(mean) >= 1e7 || (mean != 0 && fabs(mean) < 1e-5)) return word(out, "%.3g", mean);
-    if (s.n == 1) return word(out, "%.*f", d, mean);
+    if (!s.n) return rp_word_set(out, UNKNOWN);
+    if (fabs(mean) >= 1e7 || (mean != 0 && fabs(mean) < 1e-5))
+        return rp_word_set(out, "%.3g", mean);
+    if (s.n == 1) return rp_word_set(out, "%.*f", d, mean);
     for (double sd = s.sd * scale; sd > 0 && sd < 0.5 * pow(10, -d) && d < 6;) d++;
-    return word(out, "%.*f" PLUS_MINUS "%.*f", d, mean, d, s.sd * scale);
+    return rp_word_set(out, "%.*f" PLUS_MINUS "%.*f", d, mean, d, s.sd * scale);
 }
 
 const char *rp_number(rp_word out, double v) {
-    if (isnan(v)) return word(out, UNKNOWN);
-    if (fabs(v) >= 1e7 || (v != 0 && fabs(v) < 1e-5)) return word(out, "%.3g", v);
-    return word(out, "%.*f", digits(v), v);
+    if (isnan(v)) return rp_word_set(out, UNKNOWN);
+    if (fabs(v) >= 1e7 || (v != 0 && fabs(v) < 1e-5)) return rp_word_set(out, "%.3g", v);
+    return rp_word_set(out, "%.*f", digits(v), v);
 }
 
 const char *rp_ratio(rp_word out, double v) {
-    return isfinite(v) ? word(out, "%.2f" TIMES, v) : word(out, UNKNOWN);
+    return isfinite(v) ? rp_word_set(out, "%.2f" TIMES, v) : rp_word_set(out, UNKNOWN);
 }
 
 const char *rp_bytes(rp_word out, double bytes) {
     static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB"};
     int u = 0;
-    if (isnan(bytes)) return word(out, UNKNOWN);
+    if (isnan(bytes)) return rp_word_set(out, UNKNOWN);
     for (; u < 5 && fabs(bytes) >= 1024; u++) bytes /= 1024;
-    return word(out, "%.*f %s", u == 0 ? 0 : digits(bytes), bytes, units[u]);
+    return rp_word_set(out, "%.*f %s", u == 0 ? 0 : digits(bytes), bytes, units[u]);
 }
 
 const char *rp_count(rp_word out, double n) {
@@ -234,5 +233,5 @@ const char *rp_count(rp_word out, double n) {
         grouped[k++] = plain[i];
     }
     grouped[k] = 0;
-    return word(out, "%s", grouped);
+    return rp_word_set(out, "%s", grouped);
 }

@@ -75,6 +75,8 @@ void rp_doc_free(rp_doc *doc);
 
 /* Numbers as people read them; `out` has 64 bytes. NaN gives an en dash. */
 typedef char rp_word[64];
+/* printf with points whatever the locale. */
+const char *rp_word_set(rp_word out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 const char *rp_percent(rp_word out, pb_stat s);              /* 77.5 ± 0.8 */
 const char *rp_spread(rp_word out, pb_stat s, double scale); /* three digits, ± sd when known */
 const char *rp_number(rp_word out, double v);                /* three significant digits */
@@ -85,5 +87,7 @@ const char *rp_count(rp_word out, double n);                 /* 1,234,567 */
 /* Renderers; `dir` is where the report lies (figures are read from there). */
 pb_status rp_render_html(const rp_doc *doc, const char *dir, pb_text *out);
 pb_status rp_render_markdown(const rp_doc *doc, pb_text *out);
+pb_status rp_render_text(const rp_doc *doc, pb_text *out);
+pb_status rp_render_latex(const rp_doc *doc, pb_text *out);
 
 #endif

@@ -14,11 +14,6 @@ static double number_at(const pb_json *o, const char *key) {
     return cJSON_IsString(v) && pb_parse_f64(v->valuestring, &parsed) ? parsed : NAN;
 }
 
-int rp_within_spread(pb_stat a, pb_stat b) {
-    if (a.n < 2 || b.n < 2) return -1;
-    return fabs(a.mean - b.mean) <= fmax(a.sd, b.sd);
-}
-
 static void fill_row(rp_row *r, const pb_row *row) {
     struct {
         const char *tag;
@@ -91,8 +86,28 @@ static void read_data(rp_chapter *m, const pb_json *data) {
     }
 }
 
-static pb_status make(const pb_chapter *c, const char *wanted, rp_chapter *m) {
+rp_view rp_view_of(const rp_chapter *m) {
+    return (rp_view){
+        .c = &m->comparison, .colours = m->colours, .waivers = m->waivers, .tokens = m->tokens};
+}
+
+static pb_status compare_rows(rp_chapter *m) {
+    m->entries = calloc((size_t)m->n_rows + 1, sizeof *m->entries);
+    m->colours = calloc((size_t)m->n_rows + 1, sizeof *m->colours);
+    if (!m->entries || !m->colours)
+        return PB_ERROR(PB_E_OOM, "no memory to compare %d rows", m->n_rows);
+    for (int i = 0; i < m->n_rows; i++) {
+        m->entries[i].row = m->rows[i].row;
+        m->colours[i] = m->rows[i].colour;
+        pb_copy(m->entries[i].name, sizeof m->entries[i].name, m->rows[i].row->label);
+    }
+    return pb_comparison_make(m->entries, m->n_rows, m->baseline, m->waivers, &m->comparison);
+}
+
+static pb_status make(const pb_chapter *c, const char *wanted, const pb_waivers *waivers,
+                      rp_chapter *m) {
     m->c = c;
+    m->waivers = waivers;
     m->majority = NAN;
     m->rows = calloc((size_t)c->n_rows + 1, sizeof *m->rows);
     if (!m->rows) return PB_ERROR(PB_E_OOM, "no memory for %d rows", c->n_rows);
@@ -111,22 +126,22 @@ static pb_status make(const pb_chapter *c, const char *wanted, rp_chapter *m) {
         r->step_ratio = base && base->step.n ? r->step.mean / base->step.mean : NAN;
         r->peak_ratio = base && base->peak.n ? r->peak.mean / base->peak.mean : NAN;
     }
-    m->best = leader(m, offsetof(rp_row, accuracy), 1, true);
-    if (m->best < 0) m->best = leader(m, offsetof(rp_row, nll), -1, true);
+    m->best = leader(m, offsetof(rp_row, nll), -1, true);
+    if (m->best < 0) m->best = leader(m, offsetof(rp_row, accuracy), 1, true);
     m->fastest = leader(m, offsetof(rp_row, step), -1, false);
     m->least = leader(m, offsetof(rp_row, peak), -1, false);
-    return PB_OK;
+    return compare_rows(m);
 }
 
 pb_status rp_models_make(const pb_chapter *chapters, int n, const char *baseline,
-                         rp_chapter **out) {
+                         const pb_waivers *waivers, rp_chapter **out) {
     pb_status status = PB_OK;
     bool found = false;
     *out = NULL;
     rp_chapter *models = calloc((size_t)n + 1, sizeof *models);
     if (!models) PB_FAIL(PB_E_OOM, "no memory for %d chapters", n);
     for (int i = 0; i < n; i++) {
-        PB_TRY(make(&chapters[i], baseline, &models[i]));
+        PB_TRY(make(&chapters[i], baseline, waivers, &models[i]));
         found = found || models[i].baseline >= 0;
     }
     if (baseline && !found)
@@ -143,6 +158,9 @@ done:
 void rp_models_free(rp_chapter *models, int n) {
     for (int i = 0; models && i < n; i++) {
         free(models[i].rows);
+        free(models[i].entries);
+        free(models[i].colours);
+        pb_comparison_free(&models[i].comparison);
         free(models[i].figures);
     }
     free(models);

@@ -6,6 +6,7 @@
 #include "plots/plots.h"
 #include "reports/doc.h"
 #include "reports/report.h"
+#include "reports/verdicts.h"
 #include "results/group.h"
 
 typedef struct rp_row {
@@ -22,8 +23,12 @@ typedef struct rp_chapter {
     const pb_chapter *c;
     rp_row *rows;
     int n_rows;
-    int baseline, best, fastest,
-        least; /* rows, -1 when there is none; head-only rows compete in quality alone */
+    int baseline, best, fastest, least; /* rows, -1 when there is none; head-only rows compete in
+                                           quality alone; best: by NLL, else by accuracy */
+    pb_entry *entries;                  /* of the comparison: the rows in their order */
+    unsigned *colours;
+    pb_comparison comparison;
+    const pb_waivers *waivers;
     double majority;
     int classes;          /* 0 when unknown */
     bool tokens;          /* no classification: quality is counted over target tokens */
@@ -34,13 +39,11 @@ typedef struct rp_chapter {
 } rp_chapter;
 
 /* baseline: label or method, NULL = the first lora row, else the first ok row. PB_E_INPUT when none
- * of the chapters has what was asked for (rp_models_make). */
-pb_status rp_models_make(const pb_chapter *chapters, int n, const char *baseline, rp_chapter **out);
+ * of the chapters has what was asked for. waivers must outlive the models. */
+pb_status rp_models_make(const pb_chapter *chapters, int n, const char *baseline,
+                         const pb_waivers *waivers, rp_chapter **out);
 void rp_models_free(rp_chapter *models, int n);
-
-/* Is the difference of the means within the larger standard deviation of the two? -1 when a spread
- * is unknown. */
-int rp_within_spread(pb_stat a, pb_stat b);
+rp_view rp_view_of(const rp_chapter *m);
 
 /* path = value lines of a JSON tree; free with rp_flat_free. */
 typedef struct rp_flat {
@@ -53,6 +56,8 @@ const char *rp_flat_find(const rp_flat *flat, int n, const char *path); /* NULL 
 /* Everything the report says about the chapters, in order. */
 pb_status rp_compose(const rp_chapter *models, int n, const pb_report_options *options,
                      const char *dir, const char *plots_missing, rp_doc *doc);
+/* Answer, table and method of each comparison alone, without figures and details. */
+pb_status rp_compose_tables(const rp_chapter *models, int n, rp_doc *doc);
 pb_status rp_compose_details(const rp_chapter *m, rp_doc *doc);
 pb_status rp_render_csv(const pb_record *records, int n, pb_text *out);
 

@@ -52,8 +52,11 @@ static bool scale(const pb_record *r, value out) {
         if (!number_at(p, "rank", &rank) && !number_at(p, "init_rank", &rank)) return false;
         s = alpha / (cJSON_IsTrue(at(p, "rslora")) ? sqrt(rank) : rank);
     }
-    snprintf(out, sizeof(value), "%.4g", s);
-    return true;
+    pb_text t = {0}; /* points in every locale */
+    pb_text_add(&t, "%.4g", s);
+    if (t.data) pb_copy(out, sizeof(value), t.data);
+    pb_text_free(&t);
+    return *out != 0;
 }
 
 /* What the trained weights are kept in between steps: f32 itself, f32 copies beside 16-bit weights,
@@ -147,6 +150,7 @@ static const struct field {
     {"batch", "sequences per step", DERIVED, NULL, batch, false},
     {"accumulate", "sequences per micro-batch", CONFIG, "train.batch", NULL, true},
     {"accumulate", "micro-batches per step", CONFIG, "train.accumulate", NULL, true},
+    {"checkpoint", "activation checkpointing", CONFIG, "train.checkpoint", NULL, true},
     {"clip", "gradient clipping", CONFIG, "train.clip", NULL, false},
     {"decay", "weight decay", CONFIG, "train.weight_decay", NULL, false},
     {"model", "model", MODEL, "name", NULL, false},
@@ -220,16 +224,16 @@ static pb_status add(pb_parity *p, const char *field, const char *title, bool co
 
 static const pb_json *part(const pb_record *r, source from) {
     switch (from) {
-        case CONFIG:
-            return r->config;
-        case DATASET:
-            return r->dataset;
-        case MODEL:
-            return r->model;
-        case ENVIRONMENT:
-            return r->environment;
-        default:
-            return NULL;
+    case CONFIG:
+        return r->config;
+    case DATASET:
+        return r->dataset;
+    case MODEL:
+        return r->model;
+    case ENVIRONMENT:
+        return r->environment;
+    default:
+        return NULL;
     }
 }
 
@@ -238,7 +242,11 @@ static pb_status diff_field(const struct field *f, const pb_record *a, const pb_
     value x = "", y = "";
     bool here = f->get ? f->get(a, x) : print(at(part(a, f->from), f->path), x);
     bool there = f->get ? f->get(b, y) : print(at(part(b, f->from), f->path), y);
-    if (!here || !there || strcmp(x, y) == 0) return PB_OK;
+    /* A setting of training that only one has is one that the other has not switched on. */
+    bool optional = f->from == CONFIG && strncmp(f->path, "train.", 6) == 0;
+    if (here == there ? !here || strcmp(x, y) == 0 : !optional) return PB_OK;
+    if (!here) pb_copy(x, sizeof x, "not given");
+    if (!there) pb_copy(y, sizeof y, "not given");
     return add(p, f->name, f->title, f->cost_only, x, y, a, b);
 }
 
@@ -333,6 +341,19 @@ static bool is_waived(const pb_waivers *w, const char *field) {
     return false;
 }
 
+static void mark_waived(pb_parity *p, const pb_waivers *w) {
+    for (int i = 0; i < p->n; i++) p->items[i].waived = is_waived(w, p->items[i].field);
+}
+
+pb_status pb_parity_records(const pb_record *a, const pb_record *b, const pb_waivers *waivers,
+                            pb_parity *out) {
+    *out = (pb_parity){0};
+    pb_status status = diff_runs(a, b, out);
+    if (status != PB_OK) pb_parity_free(out);
+    mark_waived(out, waivers);
+    return status;
+}
+
 pb_status pb_parity_check(const pb_row *a, const pb_row *b, const pb_waivers *waivers,
                           pb_parity *out) {
     pb_status status = PB_OK;
@@ -403,4 +424,31 @@ pb_status pb_waivers_check(const pb_waivers *waivers, const pb_record *records, 
         return status;
     }
     return PB_OK;
+}
+
+pb_status pb_waivers_parse(const char *text, const pb_record *records, int n, pb_waiver_list *out) {
+    pb_status status = PB_OK;
+    *out = (pb_waiver_list){0};
+    if (!text || !*text) return PB_OK;
+    size_t commas = 0;
+    for (const char *p = text; *p; p++) commas += *p == ',';
+    out->text = strdup(text);
+    out->names = calloc(commas + 1, sizeof *out->names);
+    if (!out->text || !out->names) PB_FAIL(PB_E_OOM, "no memory for a list of waivers");
+    for (char *p = out->text, *end = p; end; p = end + 1) {
+        end = strchr(p, ',');
+        if (end) *end = 0;
+        out->names[out->list.n++] = p;
+    }
+    out->list.names = out->names;
+    PB_TRY(pb_waivers_check(&out->list, records, n));
+done:
+    if (status != PB_OK) pb_waivers_free(out);
+    return status;
+}
+
+void pb_waivers_free(pb_waiver_list *w) {
+    free(w->text);
+    free(w->names);
+    *w = (pb_waiver_list){0};
 }

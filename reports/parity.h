@@ -36,6 +36,9 @@ typedef struct pb_parity {
 pb_status pb_parity_check(const pb_row *a, const pb_row *b, const pb_waivers *waivers,
                           pb_parity *out);
 void pb_parity_free(pb_parity *p);
+/* The same for two records whatever their seeds, for whole folders. */
+pb_status pb_parity_records(const pb_record *a, const pb_record *b, const pb_waivers *waivers,
+                            pb_parity *out);
 
 /* Does a finding stop the comparison of this kind of metric? The first that does, else NULL. */
 const pb_parity_finding *pb_parity_stop(const pb_parity *p, bool cost);
@@ -45,6 +48,15 @@ void pb_parity_fields(pb_text *out);
 /* PB_E_INPUT with the nearest name when a waiver names no field of the table and no setting of
  * these records. */
 pb_status pb_waivers_check(const pb_waivers *waivers, const pb_record *records, int n);
+
+/* "scale,software": names separated by commas, checked against the records. NULL or "" = none. */
+typedef struct pb_waiver_list {
+    pb_waivers list;
+    char *text; /* owns the names */
+    const char **names;
+} pb_waiver_list;
+pb_status pb_waivers_parse(const char *text, const pb_record *records, int n, pb_waiver_list *out);
+void pb_waivers_free(pb_waiver_list *w);
 
 /* Appends the settings in which the runs of a row differ from its first one, the seed apart;
  * nothing when it is one row indeed. */

@@ -41,19 +41,22 @@ done:
     return status;
 }
 
-static pb_status render_all(const rp_doc *doc, const pb_record *records, int n, const char *out_dir,
-                            FILE *log) {
+static pb_status render_all(const rp_doc *doc, const rp_doc *tables, const pb_record *records,
+                            int n, const char *out_dir, FILE *log) {
     pb_status status = PB_OK;
-    pb_text html = {0}, markdown = {0}, csv = {0};
+    pb_text html = {0}, markdown = {0}, latex = {0}, csv = {0};
     PB_TRY(rp_render_html(doc, out_dir, &html));
     PB_TRY(rp_render_markdown(doc, &markdown));
+    PB_TRY(rp_render_latex(tables, &latex));
     PB_TRY(rp_render_csv(records, n, &csv));
     PB_TRY(write_out(out_dir, "summary.csv", &csv, log));
     PB_TRY(write_out(out_dir, "report.md", &markdown, log));
+    PB_TRY(write_out(out_dir, "report.tex", &latex, log));
     PB_TRY(write_out(out_dir, "report.html", &html, log));
 done:
     pb_text_free(&html);
     pb_text_free(&markdown);
+    pb_text_free(&latex);
     pb_text_free(&csv);
     return status;
 }
@@ -64,14 +67,17 @@ pb_status pb_report_write(const char *dir, const pb_report_options *options, FIL
     pb_record *records = NULL;
     pb_chapter *chapters = NULL;
     rp_chapter *models = NULL;
-    rp_doc doc = {0};
+    pb_waiver_list waivers = {0};
+    rp_doc doc = {0}, tables = {0};
     int n = 0, n_chapters = 0;
     char missing[512] = "";
     const char *out_dir = options && options->out_dir ? options->out_dir : dir;
     if (no_plots) *no_plots = false;
     PB_TRY(pb_records_load(dir, true, &records, &n));
     PB_TRY(pb_chapters_make(records, n, &chapters, &n_chapters));
-    PB_TRY(rp_models_make(chapters, n_chapters, options ? options->baseline : NULL, &models));
+    PB_TRY(pb_waivers_parse(options ? options->waive : NULL, records, n, &waivers));
+    PB_TRY(rp_models_make(chapters, n_chapters, options ? options->baseline : NULL, &waivers.list,
+                          &models));
     PB_TRY(pb_make_dirs(out_dir));
     status = draw(models, n_chapters, out_dir, log);
     if (status == PB_E_ENV) {
@@ -84,9 +90,12 @@ pb_status pb_report_write(const char *dir, const pb_report_options *options, FIL
     doc.title = strdup(n_chapters == 1 ? chapters->suite : "peftbench report");
     if (!doc.title) PB_FAIL(PB_E_OOM, "no memory for the report");
     PB_TRY(rp_compose(models, n_chapters, options, dir, *missing ? missing : NULL, &doc));
-    PB_TRY(render_all(&doc, records, n, out_dir, log));
+    PB_TRY(rp_compose_tables(models, n_chapters, &tables));
+    PB_TRY(render_all(&doc, &tables, records, n, out_dir, log));
 done:
     rp_doc_free(&doc);
+    rp_doc_free(&tables);
+    pb_waivers_free(&waivers);
     rp_models_free(models, n_chapters);
     pb_chapters_free(chapters, n_chapters);
     pb_records_free(records, n);

@@ -1,4 +1,5 @@
-/* Reports from records alone: report.html (self-contained), report.md, summary.csv. */
+/* Reports from records alone: report.html (self-contained), report.md, report.tex (the tables of
+ * the comparison, for booktabs), summary.csv. */
 #ifndef PB_REPORTS_REPORT_H
 #define PB_REPORTS_REPORT_H
 
@@ -8,7 +9,8 @@ typedef struct pb_report_options {
     const char *out_dir;  /* NULL = the records' folder */
     const char *baseline; /* label or method of the row others are compared with; NULL = lora when
                              there, else the first */
-    const char *command;  /* how the reader can make it again */
+    const char *waive;   /* fields of the parity guard to waive, separated by commas; NULL = none */
+    const char *command; /* how the reader can make it again */
 } pb_report_options;
 
 /* Writes the report of all records under dir, plots included when gnuplot is there; without it the

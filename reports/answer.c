@@ -1,0 +1,259 @@
+/* The answer in plain sentences. Every word is bound to a verdict: "better" and "worse" to p <=
+ * 0.05 after Holm, "cannot be told apart" to its absence, together with the difference that would
+ * have shown; nothing is ever called equal. */
+#include <math.h>
+#include <string.h>
+
+#include "reports/verdicts.h"
+
+#define PM " \xc2\xb1 "
+#define TIMES "\xc3\x97"
+
+const char *rp_amount(rp_word out, const pb_measure *m, double value) {
+    double v = value * m->scale;
+    if (m->ratio) return rp_ratio(out, value);
+    int digits = m->scale > 1 ? (fabs(v) < 0.1 ? 2 : 1) : 3;
+    return rp_word_set(out, "%.*f", digits, v);
+}
+
+static bool is_head(const rp_view *v, int i) {
+    return pb_is_head_only(v->c->entries[i].row->method);
+}
+
+static const char *name(const rp_view *v, int i) {
+    return v->c->entries[i].name;
+}
+
+/* "A", "A and B", "A, B and C". */
+typedef struct list {
+    pb_text text;
+    int n, total;
+} list;
+
+static void add_name(list *l, const char *s) {
+    const char *between = l->n == 0 ? "" : l->n + 1 == l->total ? " and " : ", ";
+    pb_text_add(&l->text, "%s%s", between, s);
+    l->n++;
+}
+
+static void say(rp_doc *doc, pb_text *t) {
+    if (t->len) rp_add(doc, RP_ITEM, "%s", t->data);
+    doc->failed = doc->failed || t->failed;
+    pb_text_free(t);
+}
+
+/* ---- pieces ---- */
+
+/* The measure that decides to which group a row belongs: NLL where it has a verdict or a reason,
+ * else accuracy. */
+static int leading(const rp_view *v) {
+    for (int i = 0; i < v->c->n; i++)
+        if (pb_estimate_of(v->c, PB_NLL, i)->n_seeds) return PB_NLL;
+    return PB_ACCURACY;
+}
+
+/* "test NLL lower by 0.088 ± 0.020 nats", or what can be said without a verdict. */
+static void add_quality(pb_text *t, const pb_measure *m, const pb_verdict *d) {
+    rp_word a, b;
+    double arm = (d->interval.high - d->interval.low) / 2;
+    if (d->kind == PB_INCOMPARABLE) {
+        pb_text_add(t, "%s not comparable (%s)", m->title, d->why);
+        return;
+    }
+    rp_amount(a, m, fabs(d->estimate));
+    rp_amount(b, m, arm);
+    if (d->kind == PB_NO_DIFFERENCE) {
+        pb_text_add(t, "no detectable difference in %s (%s%s" PM "%s %s)", m->title,
+                    d->estimate < 0 ? "\xe2\x88\x92" : "+", a, b, m->unit);
+        return;
+    }
+    pb_text_add(t, "%s %s by %s" PM "%s %s", m->title, d->estimate > 0 ? "higher" : "lower", a, b,
+                m->unit);
+}
+
+/* "1.14× the time of a step and 1.26× the memory": what was detected; "" when nothing was. */
+static void add_price(pb_text *t, const rp_view *v, int i) {
+    static const struct {
+        int measure;
+        const char *what;
+    } costs[] = {{PB_STEP, "the time of a step"}, {PB_MEMORY, "the memory"}};
+    int n = 0;
+    for (int k = 0; k < 2; k++) {
+        const pb_verdict *d = pb_verdict_of(v->c, costs[k].measure, i, v->c->baseline);
+        rp_word w;
+        if (d->kind != PB_BETTER && d->kind != PB_WORSE) continue;
+        pb_text_add(t, "%s%s %s", n++ ? " and " : "", rp_ratio(w, d->estimate), costs[k].what);
+    }
+}
+
+/* ---- sentences ---- */
+
+static bool belongs(const rp_view *v, int lead, int i, pb_verdict_kind kind) {
+    return i != v->c->baseline && pb_verdict_of(v->c, lead, i, v->c->baseline)->kind == kind;
+}
+
+/* Largest difference that would have shown, over the rows not told apart from the baseline. */
+static double would_have_shown(const rp_view *v, int lead, int m) {
+    double most = NAN;
+    for (int i = 0; i < v->c->n; i++) {
+        if (!belongs(v, lead, i, PB_NO_DIFFERENCE)) continue;
+        const pb_verdict *d = pb_verdict_of(v->c, m, i, v->c->baseline);
+        if (d->kind == PB_NO_DIFFERENCE) most = fmax(d->detectable, isnan(most) ? 0 : most);
+    }
+    return most;
+}
+
+static void alike(const rp_view *v, int lead, rp_doc *doc) {
+    list names = {0};
+    pb_text t = {0};
+    rp_word a, b;
+    for (int i = 0; i < v->c->n; i++) names.total += belongs(v, lead, i, PB_NO_DIFFERENCE);
+    if (!names.total) return;
+    for (int i = 0; i < v->c->n; i++)
+        if (belongs(v, lead, i, PB_NO_DIFFERENCE)) add_name(&names, name(v, i));
+    const pb_measure *m = &pb_measures[lead], *second = &pb_measures[PB_ACCURACY];
+    pb_text_add(&t,
+                "On this task %s cannot be told apart from %s in %s (a difference of %s %s "
+                "would have shown)",
+                names.text.data, name(v, v->c->baseline), m->title,
+                rp_amount(a, m, would_have_shown(v, lead, lead)), m->unit);
+    double shown = lead == PB_ACCURACY ? NAN : would_have_shown(v, lead, PB_ACCURACY);
+    bool all = true;
+    for (int i = 0; i < v->c->n && lead != PB_ACCURACY; i++)
+        all =
+            all && (!belongs(v, lead, i, PB_NO_DIFFERENCE) ||
+                    pb_verdict_of(v->c, PB_ACCURACY, i, v->c->baseline)->kind == PB_NO_DIFFERENCE);
+    if (all && !isnan(shown))
+        pb_text_add(&t, ", nor in %s (%s %s)", second->title, rp_amount(b, second, shown),
+                    second->unit);
+    pb_text_add(&t, ".");
+    say(doc, &t);
+    for (int i = 0; i < v->c->n; i++) { /* what sets a row of the group apart all the same */
+        if (!belongs(v, lead, i, PB_NO_DIFFERENCE)) continue;
+        const pb_verdict *d = pb_verdict_of(v->c, PB_ACCURACY, i, v->c->baseline);
+        pb_text price = {0};
+        add_price(&price, v, i);
+        if (!all && lead != PB_ACCURACY && d->kind != PB_NO_DIFFERENCE) {
+            pb_text_add(&t, "%s: ", name(v, i));
+            add_quality(&t, second, d);
+        }
+        if (price.len)
+            pb_text_add(&t, t.len ? "; it takes %s." : "%s takes %s of %s.",
+                        t.len ? price.data : name(v, i), price.data, name(v, v->c->baseline));
+        else if (t.len)
+            pb_text_add(&t, ".");
+        doc->failed = doc->failed || price.failed;
+        pb_text_free(&price);
+        say(doc, &t);
+    }
+    pb_text_free(&names.text);
+}
+
+static void apart(const rp_view *v, int lead, pb_verdict_kind kind, rp_doc *doc) {
+    for (int i = 0; i < v->c->n; i++) {
+        pb_text t = {0}, price = {0};
+        if (!belongs(v, lead, i, kind)) continue;
+        pb_text_add(&t, "%s%s is %s than %s: ", name(v, i), is_head(v, i) ? " (the floor)" : "",
+                    pb_verdict_name(kind), name(v, v->c->baseline));
+        add_quality(&t, &pb_measures[lead], pb_verdict_of(v->c, lead, i, v->c->baseline));
+        if (lead != PB_ACCURACY) {
+            pb_text_add(&t, ", ");
+            add_quality(&t, &pb_measures[PB_ACCURACY],
+                        pb_verdict_of(v->c, PB_ACCURACY, i, v->c->baseline));
+        }
+        if (!is_head(v, i)) add_price(&price, v, i);
+        if (price.len) pb_text_add(&t, "; it takes %s", price.data);
+        pb_text_add(&t, ".");
+        doc->failed = doc->failed || price.failed;
+        pb_text_free(&price);
+        say(doc, &t);
+    }
+}
+
+/* Rows with one reason share a sentence. */
+static void not_compared(const rp_view *v, int lead, rp_doc *doc) {
+    for (int i = 0; i < v->c->n; i++) {
+        const char *why = pb_verdict_of(v->c, lead, i, v->c->baseline)->why;
+        list names = {0};
+        pb_text t = {0};
+        bool first = true;
+        if (!belongs(v, lead, i, PB_INCOMPARABLE)) continue;
+        for (int k = 0; k < v->c->n; k++) {
+            bool same = belongs(v, lead, k, PB_INCOMPARABLE) &&
+                        strcmp(pb_verdict_of(v->c, lead, k, v->c->baseline)->why, why) == 0;
+            first = first && !(same && k < i);
+            names.total += same;
+        }
+        if (!first) continue;
+        for (int k = 0; k < v->c->n; k++)
+            if (belongs(v, lead, k, PB_INCOMPARABLE) &&
+                strcmp(pb_verdict_of(v->c, lead, k, v->c->baseline)->why, why) == 0)
+                add_name(&names, name(v, k));
+        int a = i < v->c->baseline ? i : v->c->baseline;
+        int b = i < v->c->baseline ? v->c->baseline : i;
+        const pb_parity_finding *stop = pb_parity_stop(&v->c->parity[a * v->c->n + b], false);
+        pb_text_add(&t, "No verdict on %s against %s: %s.", names.text.data,
+                    name(v, v->c->baseline), why);
+        if (stop)
+            pb_text_add(&t, " Compared all the same with --waive %s.", stop->field);
+        else if (strstr(why, "one seed"))
+            pb_text_add(&t, " Three seeds are the least, five a fair comparison.");
+        say(doc, &t);
+        pb_text_free(&names.text);
+    }
+}
+
+static void on_fronts(const rp_view *v, rp_doc *doc) {
+    static const char *const what[] = {"time of a step", "peak memory"};
+    for (int f = 0; f < 2; f++) {
+        list names = {0};
+        pb_text t = {0};
+        int known = 0;
+        for (int i = 0; i < v->c->n; i++) {
+            known += !isnan(v->c->front[f][i]);
+            names.total += v->c->front[f][i] >= 0.5;
+        }
+        if (known < 2 || !names.total) continue;
+        for (int i = 0; i < v->c->n; i++) {
+            char one[200];
+            if (!(v->c->front[f][i] >= 0.5)) continue;
+            snprintf(one, sizeof one, "%s (%.0f %%)", name(v, i), 100 * v->c->front[f][i]);
+            add_name(&names, one);
+        }
+        pb_text_add(&t,
+                    "On the front of accuracy against %s, with the probability to be there: "
+                    "%s.",
+                    what[f], names.text.data);
+        say(doc, &t);
+        pb_text_free(&names.text);
+    }
+}
+
+static void waived(const rp_view *v, rp_doc *doc) {
+    pb_text t = {0};
+    for (int i = 0; v->waivers && i < v->waivers->n; i++)
+        pb_text_add(&t, "%s%s",
+                    i ? ", "
+                      : "Waived by name, so that these differences are mixed "
+                        "into the verdicts: ",
+                    v->waivers->names[i]);
+    if (t.len) pb_text_add(&t, ".");
+    say(doc, &t);
+}
+
+void rp_answer(const rp_view *v, rp_doc *doc) {
+    int lead = leading(v);
+    waived(v, doc);
+    if (v->anchored)
+        rp_add(doc, RP_ITEM,
+               "All rows are taken relative to %s, which ran in every folder: differences to it in "
+               "quality, ratios to it in time and memory.",
+               v->anchor);
+    if (v->c->baseline >= 0) {
+        alike(v, lead, doc);
+        apart(v, lead, PB_BETTER, doc);
+        apart(v, lead, PB_WORSE, doc);
+        not_compared(v, lead, doc);
+    }
+    on_fronts(v, doc);
+}

@@ -1,0 +1,266 @@
+/* Folders into comparisons: which rows take part under which name, against which baseline, relative
+ * to which anchor. */
+#include "reports/panel.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "plots/plots.h"
+
+/* ---- sides ---- */
+
+static const char *last_part(const char *path, size_t *len) {
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    size_t at = n;
+    while (at > 0 && path[at - 1] != '/') at--;
+    *len = n - at;
+    return path + at;
+}
+
+static void name_sides(cp_panels *p) {
+    bool clash = false;
+    for (int i = 0; i < p->n_sides; i++) {
+        size_t len;
+        const char *part = last_part(p->sides[i].dir, &len);
+        snprintf(p->sides[i].name, sizeof p->sides[i].name, "%.*s", (int)len, part);
+        for (int k = 0; k < i; k++)
+            clash = clash || strcmp(p->sides[i].name, p->sides[k].name) == 0;
+    }
+    for (int i = 0; clash && i < p->n_sides; i++)
+        pb_copy(p->sides[i].name, sizeof p->sides[i].name, p->sides[i].dir);
+}
+
+static pb_status load_side(const char *dir, cp_side *s) {
+    s->dir = dir;
+    PB_RETURN(pb_records_load(dir, true, &s->records, &s->n_records));
+    return pb_chapters_make(s->records, s->n_records, &s->chapters, &s->n_chapters);
+}
+
+/* A finished run that stands for the folder. */
+static const pb_record *example(const cp_side *s) {
+    for (int i = 0; i < s->n_records; i++)
+        if (s->records[i].status == PB_RUN_OK) return &s->records[i];
+    return &s->records[0];
+}
+
+/* Model and data must be the same in all folders, and without an anchor the machine. */
+static pb_status check_sides(const cp_panels *p, const char *anchor) {
+    static const char *const names[] = {"model", "data", "machine"};
+    pb_status status = PB_OK;
+    pb_parity parity = {0};
+    for (int i = 1; i < p->n_sides; i++) {
+        const pb_record *a = example(&p->sides[0]), *b = example(&p->sides[i]);
+        pb_parity_free(&parity);
+        PB_TRY(pb_parity_records(a, b, &p->waivers.list, &parity));
+        for (int f = 0; f < 3; f++)
+            for (int k = 0; k < parity.n; k++) {
+                const pb_parity_finding *found = &parity.items[k];
+                if (found->waived || strcmp(found->field, names[f]) != 0 || (f == 2 && anchor))
+                    continue;
+                PB_FAIL(PB_E_INPUT,
+                        "%s/record.json and %s/record.json differ in %s: %s against %s; %s", a->dir,
+                        b->dir, found->title, found->a, found->b,
+                        f == 2 ? "across machines only ratios to a method that ran on both can be "
+                                 "compared: name it with --anchor"
+                               : "they cannot be compared (--waive with the field's name mixes "
+                                 "them all the same)");
+            }
+    }
+done:
+    pb_parity_free(&parity);
+    return status;
+}
+
+/* ---- rows ---- */
+
+/* Is `name` in the list separated by commas? NULL lists everything. */
+static bool is_listed(const char *list, const char *name) {
+    size_t n = strlen(name);
+    if (!list) return true;
+    for (const char *p = list; *p;) {
+        size_t len = strcspn(p, ",");
+        if (len == n && strncmp(p, name, n) == 0) return true;
+        p += len + (p[len] == ',');
+    }
+    return false;
+}
+
+static bool is_named(const pb_entry *e, const char *wanted) {
+    return strcmp(e->name, wanted) == 0 || strcmp(e->row->label, wanted) == 0;
+}
+
+/* The row by name or label, else the first finished one of this method; -1 when none. */
+static int find_row(const pb_entry *entries, int n, const char *wanted) {
+    for (int i = 0; i < n; i++)
+        if (is_named(&entries[i], wanted)) return i;
+    for (int i = 0; i < n; i++)
+        if (entries[i].row->n_ok && strcmp(entries[i].row->method, wanted) == 0) return i;
+    return -1;
+}
+
+static const pb_row *find_anchor(const pb_chapter *c, const char *wanted) {
+    for (int i = 0; i < c->n_rows; i++)
+        if (c->rows[i].n_ok && strcmp(c->rows[i].label, wanted) == 0) return &c->rows[i];
+    for (int i = 0; i < c->n_rows; i++)
+        if (c->rows[i].n_ok && strcmp(c->rows[i].method, wanted) == 0) return &c->rows[i];
+    return NULL;
+}
+
+static pb_status choose_baseline(cp_panel *p, const char *wanted) {
+    p->baseline = find_row(p->entries, p->n, wanted ? wanted : "lora");
+    if (p->baseline >= 0 && (wanted || p->entries[p->baseline].row->n_ok)) return PB_OK;
+    if (wanted)
+        return PB_ERROR(PB_E_INPUT,
+                        "baseline \"%s\": no row has this label, and no finished row this method",
+                        wanted);
+    for (int i = 0; i < p->n && p->baseline < 0; i++)
+        if (p->entries[i].row->n_ok) p->baseline = i;
+    return PB_OK;
+}
+
+static bool is_tokens(const pb_record *r) {
+    const pb_json *task = pb_json_get(r->dataset, "task");
+    return cJSON_IsString(task) && strcmp(task->valuestring, "classify") != 0;
+}
+
+static bool elsewhere(const cp_panels *all, const cp_side *side, const char *label) {
+    for (int i = 0; i < all->n_sides; i++)
+        for (int k = 0; &all->sides[i] != side && k < all->sides[i].chapters->n_rows; k++)
+            if (strcmp(all->sides[i].chapters->rows[k].label, label) == 0) return true;
+    return false;
+}
+
+/* Adds the rows of a chapter that take part; the anchor itself takes none. */
+static pb_status add_rows(const cp_panels *all, const cp_side *side, const pb_chapter *c,
+                          const pb_compare_options *o, cp_panel *p) {
+    const pb_row *anchor = o->anchor ? find_anchor(c, o->anchor) : NULL;
+    size_t room = (size_t)(p->n + c->n_rows + 1);
+    if (o->anchor && !anchor)
+        return PB_ERROR(PB_E_INPUT, "%s: no finished row \"%s\" that could be the anchor",
+                        side->dir, o->anchor);
+    pb_entry *entries = realloc(p->entries, room * sizeof *entries);
+    if (entries) p->entries = entries;
+    unsigned *colours = realloc(p->colours, room * sizeof *colours);
+    if (colours) p->colours = colours;
+    if (!entries || !colours) return PB_ERROR(PB_E_OOM, "%s: no memory for its rows", side->dir);
+    for (int i = 0; i < c->n_rows; i++) {
+        pb_entry *e = &p->entries[p->n];
+        *e = (pb_entry){.row = &c->rows[i], .anchor = anchor};
+        bool twice = all->n_sides > 1 && elsewhere(all, side, c->rows[i].label);
+        snprintf(e->name, sizeof e->name, twice ? "%s [%s]" : "%s", c->rows[i].label, side->name);
+        if (&c->rows[i] == anchor) continue;
+        if (!is_listed(o->rows, e->name) && !is_listed(o->rows, c->rows[i].label)) continue;
+        p->colours[p->n++] = pb_row_colour(c, i);
+    }
+    if (anchor) pb_copy(p->anchor, sizeof p->anchor, anchor->label);
+    return PB_OK;
+}
+
+static pb_status finish(const cp_panels *all, const pb_compare_options *o, cp_panel *p) {
+    if (p->n == 0)
+        return PB_ERROR(PB_E_INPUT, "%s: no row takes part%s%s", p->suite,
+                        o->rows ? "; --rows names " : "", o->rows ? o->rows : "");
+    PB_RETURN(choose_baseline(p, o->baseline));
+    return pb_comparison_make(p->entries, p->n, p->baseline, &all->waivers.list, &p->comparison);
+}
+
+static void head(const pb_chapter *c, cp_panel *p) {
+    pb_copy(p->suite, sizeof p->suite, c->suite);
+    p->model = c->model;
+    p->dataset = c->dataset;
+    p->tokens = is_tokens(pb_row_example(&c->rows[0]));
+}
+
+static pb_status one_folder(cp_panels *all, const pb_compare_options *o) {
+    cp_side *side = &all->sides[0];
+    int with_baseline = 0;
+    for (int i = 0; i < side->n_chapters; i++) {
+        cp_panel *p = &all->panels[all->n_panels++];
+        head(&side->chapters[i], p);
+        pb_status status = add_rows(all, side, &side->chapters[i], o, p);
+        if (status == PB_OK) status = finish(all, o, p);
+        /* A baseline or row that one suite lacks is no fault of the others. */
+        bool skip = status == PB_E_INPUT && side->n_chapters > 1 && p->comparison.n == 0;
+        if (!skip) PB_RETURN(status);
+        with_baseline += status == PB_OK;
+        if (!skip) continue;
+        if (i + 1 == side->n_chapters && with_baseline == 0) return status;
+        pb_error_clear();
+        free(p->entries);
+        free(p->colours);
+        *p = (cp_panel){0};
+        all->n_panels--;
+    }
+    return PB_OK;
+}
+
+static pb_status several_folders(cp_panels *all, const pb_compare_options *o) {
+    cp_panel *p = &all->panels[all->n_panels++];
+    for (int i = 0; i < all->n_sides; i++) {
+        const cp_side *side = &all->sides[i];
+        if (side->n_chapters != 1)
+            return PB_ERROR(PB_E_INPUT,
+                            "%s holds %d comparisons (suites, models, data sets); of several "
+                            "folders each must hold one: name the suite's folder",
+                            side->dir, side->n_chapters);
+    }
+    head(&all->sides[0].chapters[0], p);
+    for (int i = 0; i < all->n_sides; i++)
+        PB_RETURN(add_rows(all, &all->sides[i], all->sides[i].chapters, o, p));
+    for (int i = 1; i < all->n_sides; i++) {
+        size_t at = strlen(p->suite);
+        if (strcmp(p->suite, all->sides[i].chapters->suite) != 0 && at < sizeof p->suite - 80)
+            snprintf(p->suite + at, sizeof p->suite - at, ", %.70s", all->sides[i].chapters->suite);
+    }
+    return finish(all, o, p);
+}
+
+pb_status cp_panels_make(const char *const *dirs, int n, const pb_compare_options *options,
+                         cp_panels *out) {
+    size_t chapters = 1;
+    *out = (cp_panels){0};
+    out->sides = calloc((size_t)n + 1, sizeof *out->sides);
+    if (!out->sides) return PB_ERROR(PB_E_OOM, "no memory for %d folders", n);
+    for (int i = 0; i < n; i++) {
+        out->n_sides++;
+        PB_RETURN(load_side(dirs[i], &out->sides[i]));
+        chapters += (size_t)out->sides[i].n_chapters;
+        for (int k = 0; k < i; k++)
+            if (strcmp(dirs[i], dirs[k]) == 0)
+                return PB_ERROR(PB_E_INPUT, "%s is given twice", dirs[i]);
+    }
+    name_sides(out);
+    out->panels = calloc(chapters, sizeof *out->panels);
+    if (!out->panels) return PB_ERROR(PB_E_OOM, "no memory for %zu comparisons", chapters);
+    PB_RETURN(pb_waivers_parse(options->waive, out->sides[0].records, out->sides[0].n_records,
+                               &out->waivers));
+    if (n == 1) return one_folder(out, options);
+    PB_RETURN(check_sides(out, options->anchor));
+    return several_folders(out, options);
+}
+
+void cp_panels_free(cp_panels *p) {
+    for (int i = 0; p->panels && i < p->n_panels; i++) {
+        pb_comparison_free(&p->panels[i].comparison);
+        free(p->panels[i].entries);
+        free(p->panels[i].colours);
+    }
+    for (int i = 0; p->sides && i < p->n_sides; i++) {
+        pb_chapters_free(p->sides[i].chapters, p->sides[i].n_chapters);
+        pb_records_free(p->sides[i].records, p->sides[i].n_records);
+    }
+    free(p->panels);
+    free(p->sides);
+    pb_waivers_free(&p->waivers);
+    *p = (cp_panels){0};
+}
+
+rp_view cp_view_of(const cp_panels *all, const cp_panel *p) {
+    return (rp_view){.c = &p->comparison,
+                     .colours = p->colours,
+                     .waivers = &all->waivers.list,
+                     .tokens = p->tokens,
+                     .anchored = p->anchor[0] != 0,
+                     .anchor = p->anchor};
+}
