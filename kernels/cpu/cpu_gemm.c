@@ -10,7 +10,9 @@
 #define PRIMS_MAX 1024          /* then the cache starts anew */
 #define PIECE (8.0 * (1 << 20)) /* multiply-adds worth a piece of their own, */
 #define PIECES_MAX 64           /* up to this many pieces */
-#define K_STEP 256 /* sums over token rows are cut here: few shapes, whatever the batch */
+#define ROWS_WHOLE 128 /* rows and */
+#define K_WHOLE 3072   /* depth of products cut along rows alone: see whole_columns */
+#define K_STEP 256     /* sums over token rows are cut here: few shapes, whatever the batch */
 
 struct pb_cpu_prim {
     pb_cpu_product key;
@@ -257,6 +259,13 @@ typedef struct split {
 
 static int64_t round_up(int64_t x, int64_t to) { return pb_ceil_div(x, to) * to; }
 
+/* oneDNN 2.6 runs bf16 through its tile kernels (AMX) only when the stored rows of the second
+ * operand and of the result are whole, and through a slower path otherwise: such products are cut
+ * along rows alone. Beyond K_WHOLE they would want more than PB_CPU_SCRATCH (128 bytes per k). */
+static bool whole_columns(const pb_cpu_product *p) {
+    return p->ab == PB_BF16 && p->m >= ROWS_WHOLE && p->k <= K_WHOLE;
+}
+
 /* From the shape only. Rows in pieces of about 128 (256 for tall products, whose second operand
  * should be read less often); columns too when that gives too few pieces, but not narrower than
  * pays for packing them. K is cut only for sums over token rows, into f32. */
@@ -269,7 +278,8 @@ static split split_of(const pb_cpu_product *p) {
             pb_max64(2, (int64_t)(work < PIECE * PIECES_MAX ? work / PIECE : PIECES_MAX));
         int64_t rows = p->m > 2048 ? 256 : 128, cols = p->ab == PB_BF16 ? 192 : 128;
         int64_t nm = pb_ceil_div(p->m, rows);
-        int64_t nn = nm >= want ? 1 : pb_max64(1, pb_min64(pb_ceil_div(want, nm), p->n / cols));
+        bool whole = nm >= want || whole_columns(p);
+        int64_t nn = whole ? 1 : pb_max64(1, pb_min64(pb_ceil_div(want, nm), p->n / cols));
         while (nm * nn % 4 != 0 && nm * 32 < p->m && nm < 16) nm++;
         s.m = round_up(pb_ceil_div(p->m, nm), 16);
         s.n = round_up(pb_ceil_div(p->n, nn), 64);

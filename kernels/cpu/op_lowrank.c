@@ -1,13 +1,13 @@
 /* The low-rank branch y += scale ((D(x) A^T) .* e) B^T and its gradients (Hu et al. 2021).
  *
- * Token rows are cut into chunks of 64. All steps of a chunk run in one task, so that x, h and y of
+ * Token rows are cut into chunks of 128. All steps of a chunk run in one task, so that x, h and y of
  * the chunk stay in the L2 cache: x, dy and dx cross memory once. Products are oneDNN's;
  * accumulation into y and dx is part of the product. Sums over tokens (dA, dB, de) go to at most 16
  * partial results, one per run of chunks, which are then added in order. FLOPs: forward 2 N r (in +
  * out), backward 4 N r (in + out). */
 #include "kernels/cpu/cpu_gemm.h"
 
-#define CHUNK 64
+#define CHUNK 128
 #define SLOTS_MAX 16
 #define SLOT_BYTES ((int64_t)16 << 20) /* all partial results together, as far as 4 slots allow */
 
@@ -326,20 +326,40 @@ static bool bwd_chunk(pb_cpu *cpu, const pb_lowrank_bwd_args *a, const bwd_sizes
     return true;
 }
 
-/* Row k of the partial results of all slots, added in slot order. */
-static void bwd_reduce_row(const pb_lowrank_bwd_args *a, const bwd_sizes *s, const float *slots,
-                           int64_t k) {
-    int64_t db_at = s->want_a ? s->r * s->in : 0, de_at = db_at + (s->want_b ? s->r * s->out : 0);
+#define REDUCE_COLS 128 /* columns of the partial results summed in one task */
+
+/* The partial results of all slots, added in slot order, for columns [from, from+n) of one of the
+ * two factors: `at` = where it starts in a slot, `width` = its columns there. */
+static void reduce_cols(const bwd_sizes *s, const float *slots, int64_t at, int64_t width,
+                        int64_t k, int64_t from, int64_t n, float *sum) {
     for (int64_t i = 0; i < s->slots; i++) {
-        const float *slot = slots + i * s->slot_floats;
-        if (s->want_a) pb_cpu_add((float *)a->da.data + k * a->da.stride, slot + k * s->in, s->in);
-        if (s->want_b) {
-            float *db = (float *)a->db.data + k;
-            const float *from = slot + db_at + k * s->out;
-            for (int64_t j = 0; j < s->out; j++) db[j * a->db.stride] += from[j];
-        }
-        if (s->want_e) ((float *)a->de.data)[k] += slot[de_at + k];
+        pb_cpu_add(sum, slots + i * s->slot_floats + at + k * width + from, n);
     }
+}
+
+static void reduce_a(const pb_lowrank_bwd_args *a, const bwd_sizes *s, const float *slots,
+                     int64_t from) {
+    int64_t n = pb_min64(REDUCE_COLS, s->in - from);
+    for (int64_t k = 0; k < s->r; k++) {
+        reduce_cols(s, slots, 0, s->in, k, from, n, (float *)a->da.data + k * a->da.stride + from);
+    }
+}
+
+/* The slots hold db transposed: its columns are summed in a row and written back in place. */
+static void reduce_b(const pb_lowrank_bwd_args *a, const bwd_sizes *s, const float *slots,
+                     int64_t from) {
+    int64_t n = pb_min64(REDUCE_COLS, s->out - from), at = s->want_a ? s->r * s->in : 0;
+    float *db = (float *)a->db.data + from * a->db.stride, sum[REDUCE_COLS];
+    for (int64_t k = 0; k < s->r; k++) {
+        for (int64_t j = 0; j < n; j++) sum[j] = db[j * a->db.stride + k];
+        reduce_cols(s, slots, at, s->out, k, from, n, sum);
+        for (int64_t j = 0; j < n; j++) db[j * a->db.stride + k] = sum[j];
+    }
+}
+
+static void reduce_e(const pb_lowrank_bwd_args *a, const bwd_sizes *s, const float *slots) {
+    int64_t at = (s->want_a ? s->r * s->in : 0) + (s->want_b ? s->r * s->out : 0);
+    reduce_cols(s, slots, at, s->r, 0, 0, s->r, a->de.data);
 }
 
 static pb_status lowrank_bwd_run(pb_device *dev, const void *args, void *ws) {
@@ -371,8 +391,14 @@ static pb_status lowrank_bwd_run(pb_device *dev, const void *args, void *ws) {
                 }
             }
         }
+        int64_t tasks_a = s.want_a ? pb_ceil_div(s.in, REDUCE_COLS) : 0;
+        int64_t tasks_b = s.want_b ? pb_ceil_div(s.out, REDUCE_COLS) : 0;
 #pragma omp for schedule(static)
-        for (int64_t k = 0; k < s.r; k++) bwd_reduce_row(a, &s, slots, k);
+        for (int64_t i = 0; i < tasks_a + tasks_b + (s.want_e ? 1 : 0); i++) {
+            if (i < tasks_a) reduce_a(a, &s, slots, i * REDUCE_COLS);
+            else if (i < tasks_a + tasks_b) reduce_b(a, &s, slots, (i - tasks_a) * REDUCE_COLS);
+            else reduce_e(a, &s, slots);
+        }
     }
     pb_cpu_single_leave(saved);
     return failed ? failed_product() : PB_OK;
