@@ -1,6 +1,5 @@
-/* Published model shapes without weights, for benchmarks, plans and advice. Figures from the
- * models' own config files; tests/test_model.c compares the parameter counts that follow with the
- * published ones. */
+/* Published model shapes without weights, for benchmarks, plans and advice: models/shapes.def
+ * as configurations. */
 #include <string.h>
 
 #include "base/text.h"
@@ -16,22 +15,9 @@ typedef struct pb_shape {
 } pb_shape;
 
 static const pb_shape shapes[] = {
-    {"minilm", "bert", 30522, 384, 6, 12, 12, 1536, 512, 1e-12, 0, 0, false},
-    {"bert-base", "bert", 30522, 768, 12, 12, 12, 3072, 512, 1e-12, 0, 0, false},
-    {"bert-large", "bert", 30522, 1024, 24, 16, 16, 4096, 512, 1e-12, 0, 0, false},
-    {"roberta-base", "roberta", 50265, 768, 12, 12, 12, 3072, 512, 1e-5, 0, 0, false},
-    {"roberta-large", "roberta", 50265, 1024, 24, 16, 16, 4096, 512, 1e-5, 0, 0, false},
-    {"gpt2-124m", "gpt2", 50257, 768, 12, 12, 12, 3072, 1024, 1e-5, 0, 0, true},
-    {"gpt2-355m", "gpt2", 50257, 1024, 24, 16, 16, 4096, 1024, 1e-5, 0, 0, true},
-    {"llama-3.2-1b", "llama", 128256, 2048, 16, 32, 8, 8192, 131072, 1e-5, 500000, 32, true},
-    {"llama-3.2-3b", "llama", 128256, 3072, 28, 24, 8, 8192, 131072, 1e-5, 500000, 32, true},
-    {"llama-3.1-8b", "llama", 128256, 4096, 32, 32, 8, 14336, 131072, 1e-5, 500000, 8, false},
-    {"llama-7b", "llama", 32000, 4096, 32, 32, 32, 11008, 2048, 1e-6, 10000, 0, false},
-    {"llama-13b", "llama", 32000, 5120, 40, 40, 40, 13824, 2048, 1e-6, 10000, 0, false},
-    {"llama-33b", "llama", 32000, 6656, 60, 52, 52, 17920, 2048, 1e-6, 10000, 0, false},
-    {"llama-65b", "llama", 32000, 8192, 80, 64, 64, 22016, 2048, 1e-5, 10000, 0, false},
-    {"mistral-7b", "mistral", 32000, 4096, 32, 32, 8, 14336, 32768, 1e-5, 10000, 0, false},
-    {"qwen2.5-0.5b", "qwen2", 151936, 896, 24, 14, 2, 4864, 32768, 1e-6, 1000000, 0, true},
+#define PB_SHAPE(...) {__VA_ARGS__},
+#include "models/shapes.def"
+#undef PB_SHAPE
 };
 
 enum { N_SHAPES = sizeof shapes / sizeof *shapes };
@@ -106,11 +92,10 @@ pb_status pb_model_shape(const char *name, pb_model_config *out) {
 
 const char *const *pb_model_shape_names(void) {
     static const char *const names[] = {
-        "minilm",       "bert-base", "bert-large",   "roberta-base", "roberta-large",
-        "gpt2-124m",    "gpt2-355m", "llama-3.2-1b", "llama-3.2-3b", "llama-3.1-8b",
-        "llama-7b",     "llama-13b", "llama-33b",    "llama-65b",    "mistral-7b",
-        "qwen2.5-0.5b", NULL,
-    };
+#define PB_SHAPE(name, ...) name,
+#include "models/shapes.def"
+#undef PB_SHAPE
+        NULL};
     _Static_assert(sizeof names / sizeof *names == N_SHAPES + 1,
                    "one name for each shape, in the same order");
     return names;

@@ -156,17 +156,35 @@ START_TEST(shapes_have_the_published_parameters) {
         {"bert-base", 109482240 - 768 * 769},
         {"bert-large", 335141888 - 1024 * 1025},
         {"roberta-base", 124645632 - 768 * 769 - 2 * 768},
+        {"roberta-large", 355359744 - 1024 * 1025 - 2 * 1024},
         {"gpt2-124m", 124439808},
         {"gpt2-355m", 354823168},
-        {"llama-3.2-1b", 1235814400},
-        {"llama-3.2-3b", 3212749824},
-        {"llama-3.1-8b", 8030261248},
+        {"gpt2-774m", 774030080},
+        {"gpt2-1.5b", 1557611200},
+        /* 12 L C^2 + 13 L C + (V + P + 2) C: the paper says 174,600 million */
+        {"gpt3-175b", 174604259328},
         {"llama-7b", 6738415616},
         {"llama-13b", 13015864320},
         {"llama-33b", 32528943616},
         {"llama-65b", 65285660672},
+        {"llama-2-7b", 6738415616},
+        {"llama-2-13b", 13015864320},
+        {"llama-2-70b", 68976648192},
+        {"llama-3-8b", 8030261248},
+        {"llama-3-70b", 70553706496},
+        {"llama-3.1-8b", 8030261248},
+        {"llama-3.1-70b", 70553706496},
+        {"llama-3.1-405b", 405853388800},
+        {"llama-3.2-1b", 1235814400},
+        {"llama-3.2-3b", 3212749824},
         {"mistral-7b", 7241732096},
         {"qwen2.5-0.5b", 494032768},
+        {"qwen2.5-1.5b", 1543714304},
+        {"qwen2.5-3b", 3085938688},
+        {"qwen2.5-7b", 7615616512},
+        {"qwen2.5-14b", 14770033664},
+        {"qwen2.5-32b", 32763876352},
+        {"qwen2.5-72b", 72706203648},
     };
     pb_model_config c;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
@@ -178,6 +196,10 @@ START_TEST(shapes_have_the_published_parameters) {
     for (const char *const *name = pb_model_shape_names(); *name; name++) {
         pb_assert_ok(pb_model_shape(*name, &c));
         ck_assert_str_eq(c.name, *name);
+        bool checked = false; /* no shape without its published count */
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+            checked |= strcmp(known[i].name, *name) == 0;
+        ck_assert_msg(checked, "%s has no published count here", *name);
     }
     pb_assert_fails(pb_model_shape("llama-3b", &c), PB_E_INPUT, "did you mean \"llama-");
 }
