@@ -9,58 +9,13 @@
 #include "harness/cli.h"
 #include "harness/cli_run.h"
 #include "harness/cli_table.h"
+#include "harness/rates.h"
 
 /* ---- rates of this machine ---- */
 
-typedef struct rates {
-    double flops_per_s, bytes_per_s;
-} rates;
-
-#define SIDE 1024
-#define ENOUGH_NS INT64_C(60000000)
-
-static pb_status time_call(pb_device *dev, pb_op op, const void *args, double *seconds) {
-    int64_t calls = 0, start = 0, spent = 0;
-    PB_RETURN(pb_op_run(dev, op, args)); /* warm-up */
-    PB_RETURN(pb_device_sync(dev));
-    start = pb_now_ns();
-    do {
-        PB_RETURN(pb_op_run(dev, op, args));
-        PB_RETURN(pb_device_sync(dev));
-        calls++;
-        spent = pb_now_ns() - start;
-    } while (spent < ENOUGH_NS);
-    *seconds = (double)spent * 1e-9 / (double)calls;
-    return PB_OK;
-}
-
-/* A square product and a stream over 32 MiB: what a training step can hope for at best. */
-static pb_status measure(const char *device, int threads, pb_dtype dtype, rates *out) {
-    pb_status status = PB_OK;
-    pb_device *dev = NULL;
-    pb_device_options options = {.threads = threads};
-    pb_tensor a, b, c, x, y;
-    double product = 0, stream = 0;
-    PB_TRY(pb_device_open(device, &options, &dev));
-    PB_TRY(pb_alloc2(dev, PB_MEM_DATA, dtype, SIDE, SIDE, &a));
-    PB_TRY(pb_alloc2(dev, PB_MEM_DATA, dtype, SIDE, SIDE, &b));
-    PB_TRY(pb_alloc2(dev, PB_MEM_DATA, dtype, SIDE, SIDE, &c));
-    PB_TRY(pb_alloc2(dev, PB_MEM_DATA, PB_F32, 4 * SIDE, SIDE, &x));
-    PB_TRY(pb_alloc2(dev, PB_MEM_DATA, PB_F32, 4 * SIDE, SIDE, &y));
-    pb_gemm_args gemm = {.a = a, .b = b, .c = c, .trans_b = true, .alpha = 1};
-    pb_axpby_args axpby = {.x = x, .y = y, .alpha = 1, .beta = 1};
-    PB_TRY(time_call(dev, PB_OP_gemm, &gemm, &product));
-    PB_TRY(time_call(dev, PB_OP_axpby, &axpby, &stream));
-    out->flops_per_s = pb_op_work(PB_OP_gemm, &gemm).flops / product;
-    out->bytes_per_s = pb_op_work(PB_OP_axpby, &axpby).bytes / stream;
-done:
-    pb_device_close(dev);
-    return status;
-}
-
-static pb_status rates_for(const pb_run_config *run, int threads, rates *known, rates *out) {
-    rates *r = &known[run->dtype == PB_BF16];
-    if (r->flops_per_s <= 0) PB_RETURN(measure(run->device, threads, run->dtype, r));
+static pb_status rates_for(const pb_run_config *run, int threads, pb_rates *known, pb_rates *out) {
+    pb_rates *r = &known[run->dtype == PB_BF16];
+    if (r->flops_per_s <= 0) PB_RETURN(pb_rates_measure(run->device, threads, run->dtype, r));
     *out = *r;
     return PB_OK;
 }
@@ -80,8 +35,8 @@ static double steps_of(const pb_run_config *run, const pb_assets *assets) {
 }
 
 static pb_status predict(const pb_run_config *run, const pb_assets *assets, int threads,
-                         rates *known, forecast *out) {
-    rates rate;
+                         pb_rates *known, forecast *out) {
+    pb_rates rate;
     PB_RETURN(rates_for(run, threads, known, &rate));
     PB_RETURN(pb_run_predict(run, assets, threads, rate.flops_per_s, rate.bytes_per_s, &out->p));
     out->steps = steps_of(run, assets);
@@ -229,7 +184,7 @@ static pb_status check_budget(const pb_suite *suite, uint64_t budget, const fore
 pb_status pb_run_dry(const pb_suite *suite, const pb_run_request *q) {
     pb_status status = PB_OK;
     pb_asset_cache cache = {0};
-    rates known[2] = {{0}};
+    pb_rates known[2] = {{0}};
     forecast *f = calloc((size_t)suite->n_runs + 1, sizeof *f);
     if (!f) PB_FAIL(PB_E_OOM, "no memory for %d runs", suite->n_runs);
     PB_TRY(pb_asset_cache_load(suite, &cache));

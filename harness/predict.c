@@ -3,13 +3,8 @@
  * moment it runs. Test: tests/test_laws.c. */
 #include <stdio.h>
 
+#include "harness/rates.h"
 #include "harness/trainer_impl.h"
-
-static double seconds(pb_work work, double flops_per_s, double bytes_per_s) {
-    double compute = flops_per_s > 0.0 ? work.flops / flops_per_s : 0.0;
-    double traffic = bytes_per_s > 0.0 ? work.bytes / bytes_per_s : 0.0;
-    return compute > traffic ? compute : traffic;
-}
 
 static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
@@ -46,6 +41,21 @@ static pb_status drawn_steps(pb_session *s, pb_loader *loader, int64_t steps) {
     return PB_OK;
 }
 
+/* Without data every batch is the largest: the peak is that of the largest draw. */
+static pb_status drawn_bounds(pb_session *s) {
+    enum { DRAWS = 64 };
+    pb_status status = PB_OK;
+    pb_synthetic batch = {0};
+    pb_step_result result;
+    s->spec.accumulate = 1; /* one micro-batch has the peak of all */
+    PB_TRY(pb_synthetic_of_bounds(&s->spec.train, &batch));
+    for (int64_t step = 1; step < DRAWS && step < s->spec.optim.steps; step++)
+        PB_TRY(pb_session_step(s, step, pb_synthetic_source, &batch, &result));
+done:
+    pb_synthetic_free(&batch);
+    return status;
+}
+
 pb_status pb_run_predict(const pb_run_config *run, const pb_assets *assets, int threads,
                          double flops_per_s, double bytes_per_s, pb_prediction *out) {
     pb_status status = PB_OK;
@@ -62,14 +72,14 @@ pb_status pb_run_predict(const pb_run_config *run, const pb_assets *assets, int 
     for (int m = 0; m < PB_MEM_COUNT; m++)
         set_up[m] = pb_device_mem_peak(session.dev, (pb_mem)m);
     PB_TRY(one_step(&session, out));
-    if (run->method->before_step && loader)
-        PB_TRY(drawn_steps(&session, loader, spec.optim.steps));
+    if (run->method->before_step)
+        PB_TRY(loader ? drawn_steps(&session, loader, spec.optim.steps) : drawn_bounds(&session));
     for (int m = 0; m < PB_MEM_COUNT; m++)
         out->bytes[m] = larger(set_up[m], pb_device_mem_peak(session.dev, (pb_mem)m));
     out->total = larger(set_up_total, pb_device_mem_peak_total(session.dev));
     out->params_total = pb_params_elements(pb_model_params(session.model), false);
     out->params_trainable = pb_params_elements(pb_model_params(session.model), true);
-    out->seconds_per_step = seconds(out->step, flops_per_s, bytes_per_s);
+    out->seconds_per_step = pb_rates_seconds(out->step, flops_per_s, bytes_per_s);
 done:
     pb_session_close(&session);
     pb_loader_free(loader);

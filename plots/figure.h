@@ -26,6 +26,8 @@ pb_status pb_build_dylora_rank(const pb_chapter *c, int which, figure *f);
 /* which = the n-th row that reports ranks. */
 pb_status pb_build_rank_map(const pb_chapter *c, int which, figure *f);
 
+pb_status pb_build_budget_map(const pb_budget_map *map, figure *f);
+
 /* A gnuplot string in single quotes: no escape, variable or command is expanded in it. */
 void pb_gp_quote(pb_text *t, const char *s);
 /* Starts an array of strings; elements follow by pb_gp_item. */

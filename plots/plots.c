@@ -288,24 +288,35 @@ done:
     return status;
 }
 
+/* Templates, output folder and a folder of our own in it. */
+static pb_status open_workshop(workshop *w, const char *out_dir) {
+    *w = (workshop){.out_dir = out_dir};
+    PB_RETURN(pb_plots_available());
+    PB_RETURN(find_templates(w->templates));
+    PB_RETURN(pb_make_dirs(out_dir));
+    if (!(w->temp = pb_path_join(out_dir, ".plots-XXXXXX")))
+        return PB_ERROR(PB_E_OOM, "%s: no memory for a path", out_dir);
+    if (mkdtemp(w->temp)) return PB_OK;
+    free(w->temp);
+    w->temp = NULL;
+    return PB_ERROR(PB_E_IO, "%s: cannot create a folder in it: %s", out_dir, strerror(errno));
+}
+
+static void close_workshop(workshop *w) {
+    if (w->temp) remove_folder(w->temp);
+    free(w->temp);
+    w->temp = NULL;
+}
+
 pb_status pb_plots_draw_chapter(const pb_chapter *chapter, const char *out_dir, pb_figure **figures,
                                 int *n_figures) {
     pb_status status = PB_OK;
-    workshop w = {.out_dir = out_dir};
+    workshop w = {0};
     pb_figure *list = NULL;
     int n = 0;
     *figures = NULL;
     *n_figures = 0;
-    PB_TRY(pb_plots_available());
-    PB_TRY(find_templates(w.templates));
-    PB_TRY(pb_make_dirs(out_dir));
-    if (!(w.temp = pb_path_join(out_dir, ".plots-XXXXXX")))
-        PB_FAIL(PB_E_OOM, "%s: no memory for a path", out_dir);
-    if (!mkdtemp(w.temp)) {
-        free(w.temp);
-        w.temp = NULL;
-        PB_FAIL(PB_E_IO, "%s: cannot create a folder in it: %s", out_dir, strerror(errno));
-    }
+    PB_TRY(open_workshop(&w, out_dir));
     list = calloc(N_BUILDERS + MAX_RANK_MAPS, sizeof *list);
     if (!list) PB_FAIL(PB_E_OOM, "no memory for a list of figures");
     for (int b = 0; b < N_BUILDERS; b++)
@@ -315,9 +326,23 @@ pb_status pb_plots_draw_chapter(const pb_chapter *chapter, const char *out_dir, 
     *n_figures = n;
     list = NULL;
 done:
-    if (w.temp) remove_folder(w.temp);
-    free(w.temp);
+    close_workshop(&w);
     free(list);
+    return status;
+}
+
+pb_status pb_plots_draw_map(const pb_budget_map *map, const char *out_dir, pb_figure *out) {
+    pb_status status = PB_OK;
+    workshop w = {0};
+    figure f = {0};
+    PB_TRY(open_workshop(&w, out_dir));
+    PB_TRY(pb_build_budget_map(map, &f));
+    PB_TRY(draw(&w, &f));
+    *out = f.out;
+done:
+    close_workshop(&w);
+    pb_text_free(&f.vars);
+    pb_text_free(&f.data);
     return status;
 }
 

@@ -26,6 +26,21 @@ pb_status pb_plots_draw(const pb_record *records, int n, const char *out_dir, pb
 pb_status pb_plots_draw_chapter(const pb_chapter *chapter, const char *out_dir, pb_figure **figures,
                                 int *n_figures);
 
+/* The method that wins at each memory (columns) and model (rows, from below); cells row by row. */
+typedef struct pb_map_cell {
+    char method[32], title[32], note[32]; /* method "" = nothing fits; note: what it needs, or "" */
+} pb_map_cell;
+typedef struct pb_budget_map {
+    const char *title;
+    const char *const *rows, *const *columns;
+    int n_rows, n_columns;
+    const pb_map_cell *cells;
+} pb_budget_map;
+/* budget_map.svg and .png in out_dir. Errors as above. */
+pb_status pb_plots_draw_map(const pb_budget_map *map, const char *out_dir, pb_figure *figure);
+
+/* The colour of a method by its registered name; grey when it has none. */
+unsigned pb_method_colour(const char *method);
 /* The colour of a row in every figure, as 0xRRGGBB: one per method, distinct also for colour-blind
  * readers; further rows of a method take free colours. */
 unsigned pb_row_colour(const pb_chapter *chapter, int row);

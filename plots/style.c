@@ -113,3 +113,8 @@ unsigned pb_row_colour(const pb_chapter *c, int row) {
         spare += pb_row_number(c, i) < pb_row_number(c, row) && !leads(c, i);
     return spare_colours[spare % N_SPARE];
 }
+
+unsigned pb_method_colour(const char *method) {
+    int order = pb_reading_order(method);
+    return order < N_METHODS ? method_colours[order] : spare_colours[0];
+}

@@ -19,7 +19,7 @@ bool pb_is_head_only(const char *method) {
     return strncmp(method, "head", 4) == 0;
 }
 
-static int reading_order(const char *method) {
+int pb_reading_order(const char *method) {
     static const char *const order[] = {"lora",  "adalora", "dylora", "dora",
                                         "qlora", "adapter", "full",   "head"};
     const int n = sizeof order / sizeof order[0];
@@ -120,7 +120,7 @@ pb_status pb_chapters_make(const pb_record *records, int n, pb_chapter **out, in
     for (int i = 0; i < n; i++)
         items[i] =
             (item){&records[i], resolved(records, n, &records[i], true),
-                   resolved(records, n, &records[i], false), reading_order(records[i].method)};
+                   resolved(records, n, &records[i], false), pb_reading_order(records[i].method)};
     qsort(items, (size_t)n, sizeof *items, by_run);
     for (int i = 0, end; i < n; i = end) {
         for (end = i + 1; end < n && by_chapter(&items[i], &items[end]) == 0;) end++;

@@ -42,5 +42,7 @@ pb_stat pb_row_memory(const pb_row *row, const char *tag, bool predicted);
 /* The first ok run, else the first. */
 const pb_record *pb_row_example(const pb_row *row);
 bool pb_is_head_only(const char *method);
+/* The place of a method in tables and figures; unknown ones come last. */
+int pb_reading_order(const char *method);
 
 #endif

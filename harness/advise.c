@@ -1,0 +1,304 @@
+/* Plans of every method, what fits and what would make it fit. Test: tests/test_advise.c. */
+#include "harness/advise.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "harness/rates.h"
+
+enum { LEAST_LENGTH = 16, BATCH_CAP = 65536, TOKEN_CAP = 1 << 22 };
+
+/* ---- one plan ---- */
+
+static double steps_of(const pb_advise_request *r, const pb_advise_setting *s) {
+    double steps = r->epochs * (double)r->examples / ((double)s->batch * (double)s->accumulate);
+    return fmax(1, ceil(steps - 1e-9));
+}
+
+static void run_of(const pb_advise_request *r, const pb_method *method, const pb_json *params,
+                   const pb_advise_setting *s, pb_run_config *run) {
+    *run = (pb_run_config){.method = method,
+                           .method_params = (pb_json *)(uintptr_t)params,
+                           .dtype = r->dtype,
+                           .seed = 1,
+                           .lr = 1e-4,
+                           .steps = (int64_t)fmin(steps_of(r, s), 1e6),
+                           .batch = s->batch,
+                           .accumulate = s->accumulate,
+                           .checkpoint = s->checkpoint ? PB_CHECKPOINT_ALL : 0,
+                           .optimizer = s->adamw8 ? PB_OPT_ADAMW8 : PB_OPT_ADAMW,
+                           .beta1 = 0.9,
+                           .beta2 = 0.999,
+                           .eps = 1e-8,
+                           .clip = 1,
+                           .hidden_dropout = -1,
+                           .attention_dropout = -1,
+                           .head_dropout = -1,
+                           .max_len = s->length};
+    pb_copy(run->label, sizeof run->label, method->name);
+    pb_copy(run->device, sizeof run->device, r->device);
+}
+
+pb_status pb_advise_predict(const pb_advise_request *r, const pb_method *method,
+                            const pb_json *params, const pb_advise_setting *s, pb_prediction *out,
+                            bool *applies) {
+    pb_run_config run;
+    pb_assets assets = {.config = r->config};
+    *applies = true;
+    run_of(r, method, params, s, &run);
+    pb_copy(assets.model_name, sizeof assets.model_name, r->config.name);
+    pb_status status = pb_run_predict(&run, &assets, 1, 0, 0, out);
+    if (status != PB_E_UNSUPPORTED) return status;
+    *applies = false;
+    return PB_OK;
+}
+
+/* ---- the largest that fits ---- */
+
+typedef struct probe {
+    pb_advise *a;
+    pb_advice *row;
+    pb_advise_setting s;
+    bool length; /* what grows: the length in steps of LEAST_LENGTH, or the batch */
+    uint64_t bytes;
+    pb_prediction p;
+} probe;
+
+static pb_status weigh(probe *q, int64_t n) {
+    bool applies = true;
+    if (q->length) q->s.length = n * LEAST_LENGTH;
+    else q->s.batch = n;
+    PB_RETURN(pb_advise_predict(&q->a->request, q->row->method, q->row->params, &q->s, &q->p, &applies));
+    q->a->n_plans++;
+    q->bytes = q->p.total;
+    return PB_OK;
+}
+
+/* The largest n in [1, cap] whose plan fits, 0 when none does. Memory is nearly linear in n: a few
+ * interpolations find it, and its successor is proved not to fit. */
+static pb_status largest(probe *q, int64_t cap, int64_t *out) {
+    uint64_t budget = q->a->usable, low_bytes = 0, high_bytes = 0;
+    int64_t low = 1, high = 0;
+    *out = 0;
+    PB_RETURN(weigh(q, 1));
+    if (q->bytes > budget) return PB_OK;
+    low_bytes = q->bytes;
+    for (int64_t n = 2; high == 0; n = n * 4) {
+        if (low == cap) break;
+        if (n > cap) n = cap;
+        PB_RETURN(weigh(q, n));
+        if (q->bytes > budget) {
+            high = n;
+            high_bytes = q->bytes;
+        } else {
+            low = n;
+            low_bytes = q->bytes;
+        }
+    }
+    for (int turn = 0; high > low + 1; turn++) {
+        double share = (double)(budget - low_bytes) / (double)(high_bytes - low_bytes);
+        int64_t n = turn < 6 ? low + (int64_t)(share * (double)(high - low)) : (low + high) / 2;
+        if (n <= low) n = low + 1;
+        if (n >= high) n = high - 1;
+        PB_RETURN(weigh(q, n));
+        if (q->bytes > budget) {
+            high = n;
+            high_bytes = q->bytes;
+        } else {
+            low = n;
+            low_bytes = q->bytes;
+        }
+    }
+    *out = low;
+    return PB_OK;
+}
+
+static int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static pb_status limits(pb_advise *a, pb_advice *row) {
+    probe q = {.a = a, .row = row, .s = row->use};
+    q.s.accumulate = 1;
+    PB_RETURN(largest(&q, lesser(BATCH_CAP, TOKEN_CAP / row->use.length), &row->max_batch));
+    q.s = row->use;
+    q.s.batch = q.s.accumulate = 1;
+    q.length = true;
+    int64_t blocks = 0;
+    PB_RETURN(largest(&q, lesser(a->request.config.P, TOKEN_CAP) / LEAST_LENGTH, &blocks));
+    row->max_length = blocks * LEAST_LENGTH;
+    return PB_OK;
+}
+
+/* ---- the smallest change that fits ---- */
+
+static pb_status try_setting(pb_advise *a, pb_advice *row, const pb_advise_setting *s) {
+    bool applies = true;
+    pb_prediction p;
+    PB_RETURN(pb_advise_predict(&a->request, row->method, row->params, s, &p, &applies));
+    a->n_plans++;
+    if (row->least == 0 || p.total < row->least) row->least = p.total;
+    if (p.total > a->usable) return PB_OK;
+    row->fits = true;
+    row->use = *s;
+    row->use_p = p;
+    return PB_OK;
+}
+
+/* Smaller micro-batches, as many more of them: the optimizer sees the same batch. */
+static pb_status try_batches(pb_advise *a, pb_advice *row, pb_advise_setting s) {
+    bool applies = true;
+    pb_prediction p;
+    pb_advise_setting one = s;
+    one.accumulate = s.batch * s.accumulate;
+    one.batch = 1;
+    PB_RETURN(pb_advise_predict(&a->request, row->method, row->params, &one, &p, &applies));
+    a->n_plans++;
+    if (p.total < row->least) row->least = p.total;
+    if (p.total > a->usable) return PB_OK;
+    for (int64_t all = s.batch * s.accumulate, b = s.batch / 2; b >= 1 && !row->fits; b /= 2) {
+        s.batch = b;
+        s.accumulate = (all + b - 1) / b;
+        PB_RETURN(try_setting(a, row, &s));
+    }
+    return PB_OK;
+}
+
+static pb_status try_lengths(pb_advise *a, pb_advice *row, pb_advise_setting s) {
+    probe q = {.a = a, .row = row, .s = s, .length = true};
+    int64_t blocks = 0;
+    s.accumulate *= s.batch;
+    s.batch = 1;
+    q.s = s;
+    PB_RETURN(largest(&q, s.length / LEAST_LENGTH, &blocks));
+    if (q.bytes < row->least) row->least = q.bytes;
+    if (blocks < 1) return PB_OK;
+    s.length = blocks * LEAST_LENGTH;
+    return try_setting(a, row, &s);
+}
+
+static void describe(pb_advice *row) {
+    const pb_advise_setting *s = &row->use, *was = &row->asked;
+    char *out = row->change;
+    size_t cap = sizeof row->change, n = 0;
+    const char *comma = "";
+    *out = 0;
+#define SAY(...)                                             \
+    do {                                                     \
+        n += (size_t)snprintf(out + n, cap - n, "%s", comma); \
+        n += (size_t)snprintf(out + n, cap - n, __VA_ARGS__); \
+        comma = ", ";                                        \
+    } while (0)
+    if (s->checkpoint && !was->checkpoint) SAY("checkpointing");
+    if (s->adamw8 && !was->adamw8) SAY("8-bit optimizer");
+    if (s->batch != was->batch) SAY("batch %lld x %lld", (long long)s->batch, (long long)s->accumulate);
+    if (s->length != was->length) SAY("length %lld", (long long)s->length);
+#undef SAY
+}
+
+/* From what costs nothing but time to what changes the training. */
+static pb_status mend(pb_advise *a, pb_advice *row) {
+    pb_advise_setting s = row->asked;
+    PB_RETURN(try_batches(a, row, s));
+    if (row->fits) return PB_OK;
+    s.checkpoint = true;
+    PB_RETURN(try_setting(a, row, &s));
+    if (!row->fits) PB_RETURN(try_batches(a, row, s));
+    if (row->fits) return PB_OK;
+    s.checkpoint = false;
+    s.adamw8 = true;
+    PB_RETURN(try_setting(a, row, &s));
+    s.checkpoint = true;
+    if (!row->fits) PB_RETURN(try_setting(a, row, &s));
+    if (!row->fits) PB_RETURN(try_batches(a, row, s));
+    if (!row->fits) PB_RETURN(try_lengths(a, row, s));
+    return PB_OK;
+}
+
+/* ---- a row ---- */
+
+static pb_status plan_row(pb_advise *a, pb_advice *row) {
+    const pb_advise_request *r = &a->request;
+    row->asked = (pb_advise_setting){.batch = r->batch, .accumulate = 1, .length = r->length};
+    PB_RETURN(pb_advise_predict(r, row->method, row->params, &row->asked, &row->asked_p,
+                                &row->applies));
+    a->n_plans++;
+    if (!row->applies) {
+        pb_copy(row->why_not, sizeof row->why_not, pb_error_message());
+        pb_error_clear();
+        return PB_OK;
+    }
+    row->least = row->asked_p.total;
+    row->fits = row->fits_asked = row->asked_p.total <= a->usable;
+    row->use = row->asked;
+    row->use_p = row->asked_p;
+    if (!row->fits) {
+        row->missing = row->asked_p.total - a->usable;
+        PB_RETURN(mend(a, row));
+    }
+    if (!row->fits) return PB_OK;
+    describe(row);
+    return r->brief ? PB_OK : limits(a, row);
+}
+
+static void time_row(const pb_advise *a, pb_advice *row) {
+    const pb_advise_request *r = &a->request;
+    const pb_efficiency *e = &a->efficiency;
+    row->steps = steps_of(r, &row->use);
+    row->in_time = row->fits;
+    if (!r->gpu || !row->fits) return;
+    double tflops = r->dtype == PB_BF16 && r->gpu->bf16_tflops > 0 ? r->gpu->bf16_tflops
+                                                                   : r->gpu->f32_tflops;
+    row->least_s = row->steps * pb_rates_seconds(row->use_p.step, tflops * 1e12, r->gpu->gb_per_s * 1e9);
+    if (e->known) {
+        row->low_s = row->least_s / e->high;
+        row->mid_s = row->least_s / e->mid;
+        row->high_s = row->least_s / e->low;
+    }
+    if (r->time_s > 0) row->in_time = (e->known ? row->mid_s : row->least_s) <= r->time_s;
+}
+
+pb_status pb_advise_params(const pb_method *method, int64_t rank, pb_json **out) {
+    const char *key = NULL, *init = NULL;
+    for (int i = 0; method->keys[i]; i++) {
+        if (strcmp(method->keys[i], "rank") == 0) key = "rank";
+        if (strcmp(method->keys[i], "target_rank") == 0) key = "target_rank";
+        if (strcmp(method->keys[i], "init_rank") == 0) init = "init_rank";
+    }
+    *out = cJSON_CreateObject();
+    bool ok = *out != NULL;
+    if (ok && rank > 0 && key) ok = pb_json_add_i64(*out, key, rank);
+    if (ok && rank > 0 && init) ok = pb_json_add_i64(*out, init, rank + (rank + 1) / 2);
+    return ok ? PB_OK : PB_ERROR(PB_E_OOM, "no memory for the parameters of %s", method->name);
+}
+
+pb_status pb_advise_make(const pb_advise_request *request, pb_advise *out) {
+    *out = (pb_advise){.request = *request, .chosen = -1};
+    const pb_advise_request *r = &out->request;
+    if (r->memory <= r->reserve)
+        return PB_ERROR(PB_E_INPUT, "--gpu-memory: %llu bytes leave nothing beside --reserve %llu",
+                        (unsigned long long)r->memory, (unsigned long long)r->reserve);
+    if (r->length > r->config.P)
+        return PB_ERROR(PB_E_INPUT, "--length: %lld tokens, but %s has %lld positions",
+                        (long long)r->length, r->config.name, (long long)r->config.P);
+    out->usable = r->memory - r->reserve;
+    out->rows = calloc((size_t)pb_method_registry_count, sizeof *out->rows);
+    if (!out->rows) return PB_ERROR(PB_E_OOM, "no memory for the rows of advice");
+    PB_RETURN(pb_advise_efficiency(r->records, r->gpu, &out->efficiency));
+    for (int i = 0; i < pb_method_registry_count; i++) {
+        pb_advice *row = &out->rows[out->n_rows++];
+        row->method = pb_method_registry[i];
+        PB_RETURN(pb_advise_params(row->method, r->rank, &row->params));
+        PB_RETURN(plan_row(out, row));
+        time_row(out, row);
+    }
+    PB_RETURN(pb_advise_quality_of(r->records, out->rows, out->n_rows));
+    return pb_advise_conclude(out);
+}
+
+void pb_advise_free(pb_advise *a) {
+    for (int i = 0; i < a->n_rows; i++) pb_json_free(a->rows[i].params);
+    free(a->rows);
+    free(a->suite);
+    *a = (pb_advise){0};
+}

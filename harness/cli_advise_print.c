@@ -1,0 +1,252 @@
+/* Advice as text and as JSON. */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "harness/cli.h"
+#include "harness/cli_advise.h"
+#include "harness/cli_table.h"
+
+#define GIB 1073741824.0
+
+static const char *fit_word(const pb_advice *row) {
+    if (!row->applies) return "nothing to train";
+    if (!row->fits) return "no";
+    if (row->fits_asked) return row->in_time ? "yes" : "too slow";
+    return row->in_time ? "changed" : "too slow";
+}
+
+static void quality_cell(pb_table *t, int column, const pb_advise_quality *q) {
+    if (!q->known) pb_table_cell(t, column, "unknown");
+    else if (isfinite(q->low))
+        pb_table_cell(t, column, "%+.1f (%+.1f to %+.1f)", q->mean, q->low, q->high);
+    else pb_table_cell(t, column, "%+.1f (one seed)", q->mean);
+}
+
+static void time_cells(pb_table *t, int column, const pb_advise *a, const pb_advice *row) {
+    char least[32], mid[32], low[32], high[32];
+    if (row->least_s <= 0) return;
+    pb_format_seconds(least, row->least_s);
+    pb_table_cell(t, column, "%s", least);
+    if (!a->efficiency.known) return;
+    pb_format_seconds(mid, row->mid_s);
+    pb_format_seconds(low, row->low_s);
+    pb_format_seconds(high, row->high_s);
+    pb_table_cell(t, column + 1, "%s (%s to %s)", mid, low, high);
+}
+
+static pb_status print_methods(const pb_advise *a) {
+    static const char *const head[] = {"METHOD",    "FITS",      "NEEDS",   "CHANGE", "MAX BATCH",
+                                       "MAX LENGTH", "TIME AT LEAST", "EXPECTED", "POINTS TO LORA", NULL};
+    pb_table t;
+    char text[32];
+    pb_table_start(&t, head, 1 | 2 | 8);
+    for (int i = 0; i < a->n_rows; i++) {
+        const pb_advice *row = &a->rows[i];
+        pb_table_row(&t);
+        pb_table_cell(&t, 0, "%s%s", i == a->chosen ? "* " : "  ", row->method->name);
+        pb_table_cell(&t, 1, "%s", fit_word(row));
+        if (!row->applies) continue;
+        pb_format_bytes(text, (double)(row->fits ? row->use_p.total : row->asked_p.total));
+        pb_table_cell(&t, 2, "%s", text);
+        if (row->fits) {
+            pb_table_cell(&t, 3, "%s", row->change);
+            pb_table_cell(&t, 4, "%" PRId64, row->max_batch);
+            pb_table_cell(&t, 5, "%" PRId64, row->max_length);
+            time_cells(&t, 6, a, row);
+        }
+        quality_cell(&t, 8, &row->quality);
+    }
+    return pb_table_end(&t, stdout);
+}
+
+static pb_status print_memory(const pb_advise *a) {
+    const char *head[PB_MEM_COUNT + 3] = {"GIB AS ASKED"};
+    pb_table t;
+    for (int m = 0; m < PB_MEM_COUNT; m++) head[m + 1] = pb_mem_name((pb_mem)m);
+    head[PB_MEM_COUNT + 1] = "total";
+    pb_table_start(&t, head, 1);
+    for (int i = 0; i < a->n_rows; i++) {
+        const pb_advice *row = &a->rows[i];
+        for (int k = 0; row->applies && k < (row->change[0] ? 2 : 1); k++) {
+            const pb_prediction *p = k ? &row->use_p : &row->asked_p;
+            pb_table_row(&t);
+            pb_table_cell(&t, 0, k ? "  %s, changed" : "  %s", row->method->name);
+            for (int m = 0; m < PB_MEM_COUNT; m++)
+                pb_table_cell(&t, m + 1, "%.2f", (double)p->bytes[m] / GIB);
+            pb_table_cell(&t, PB_MEM_COUNT + 1, "%.2f", (double)p->total / GIB);
+        }
+    }
+    return pb_table_end(&t, stdout);
+}
+
+static void print_missing(const pb_advise *a) {
+    for (int i = 0; i < a->n_rows; i++) {
+        const pb_advice *row = &a->rows[i];
+        if (!row->applies) {
+            printf("%s: %s\n", row->method->name, row->why_not);
+            continue;
+        }
+        if (row->fits_asked) continue;
+        printf("%s: %.2f GiB missing; ", row->method->name, (double)row->missing / GIB);
+        if (row->fits) {
+            printf("fits with %s\n", row->change);
+            continue;
+        }
+        double paged = (double)(row->asked_p.bytes[PB_MEM_OPTIM]) / GIB;
+        printf("with checkpointing, 8-bit optimizer, batch 1 and %d tokens still %.2f GiB missing; "
+               "paging the optimizer's %.2f GiB to the host is not in this program\n",
+               16, (double)(row->least - a->usable) / GIB, paged);
+    }
+}
+
+static void print_head(const pb_advise *a) {
+    const pb_advise_request *r = &a->request;
+    char params[32];
+    double n = (double)pb_model_config_params(&r->config);
+    snprintf(params, sizeof params, n < 1e9 ? "%.1f M" : "%.2f G", n < 1e9 ? n / 1e6 : n / 1e9);
+    printf("%s, %s parameters, %s; %" PRId64 " examples of %" PRId64 " tokens, epochs %g, batch %" PRId64
+           ", %s\n",
+           r->model, params, r->config.causal ? "decoder" : "encoder", r->examples, r->length,
+           r->epochs, r->batch, pb_dtype_name(r->dtype));
+    printf("%.2f GiB, of which %.2f GiB are kept for driver and context (assumed, --reserve)\n",
+           (double)r->memory / GIB, (double)r->reserve / GIB);
+    if (r->gpu)
+        printf("%s: %g TFLOP/s in bf16, %g in f32, %g GB/s (%s)\nEfficiency: %s.\n", r->gpu->name,
+               r->gpu->bf16_tflops, r->gpu->f32_tflops, r->gpu->gb_per_s, r->gpu->source,
+               a->efficiency.what);
+    else printf("No --gpu: times are not predicted.\n");
+    putchar('\n');
+}
+
+static void print_quality_source(const pb_advise *a) {
+    const pb_advise_quality *q = NULL;
+    for (int i = 0; i < a->n_rows; i++)
+        if (a->rows[i].quality.known && (!q || a->rows[i].quality.n_seeds > q->n_seeds))
+            q = &a->rows[i].quality;
+    if (!q) {
+        printf("\nQuality: unknown; no records under %s.\n", a->request.records);
+        return;
+    }
+    printf("\nQuality: points of test accuracy against LoRA with 95 %% intervals, %d seeds, %s;\n"
+           "on another model or data it may differ.\n",
+           q->n_seeds, q->where);
+}
+
+pb_status pb_advise_print_text(const pb_advise *a) {
+    print_head(a);
+    PB_RETURN(print_methods(a));
+    putchar('\n');
+    PB_RETURN(print_memory(a));
+    putchar('\n');
+    print_missing(a);
+    print_quality_source(a);
+    printf("\nRules of thumb:\n");
+    for (int i = 0; i < 3; i++)
+        printf("  %s: %s. %s.\n", a->rules[i].rule, a->rules[i].verdict, a->rules[i].numbers);
+    printf("\n%s\n", a->reason);
+    if (a->suite) printf("\nThe suite that would test it (--suite FILE writes it):\n%s\n", a->suite);
+    return PB_OK;
+}
+
+/* ---- JSON ---- */
+
+static bool add_memory(pb_json *o, const char *key, const pb_prediction *p) {
+    pb_json *m = pb_json_add_object(o, key);
+    bool ok = m != NULL;
+    for (int i = 0; i < PB_MEM_COUNT; i++)
+        ok = ok && pb_json_add_i64(m, pb_mem_name((pb_mem)i), (int64_t)p->bytes[i]);
+    return ok && pb_json_add_i64(m, "total", (int64_t)p->total);
+}
+
+static bool add_setting(pb_json *o, const char *key, const pb_advise_setting *s) {
+    pb_json *t = pb_json_add_object(o, key);
+    return pb_json_add_i64(t, "batch", s->batch) && pb_json_add_i64(t, "accumulate", s->accumulate) &&
+           pb_json_add_i64(t, "length", s->length) && pb_json_add_bool(t, "checkpoint", s->checkpoint) &&
+           pb_json_add_str(t, "optimizer", s->adamw8 ? "adamw8" : "adamw");
+}
+
+static bool add_fit(pb_json *o, const pb_advice *row) {
+    bool ok = add_setting(o, "setting", &row->use) && add_memory(o, "memory_bytes", &row->use_p) &&
+              pb_json_add_str(o, "change", row->change) &&
+              pb_json_add_i64(o, "max_batch", row->max_batch) &&
+              pb_json_add_i64(o, "max_length", row->max_length) &&
+              pb_json_add_f64(o, "steps", row->steps) &&
+              pb_json_add_f64(o, "flops_per_step", row->use_p.step.flops) &&
+              pb_json_add_f64(o, "bytes_per_step", row->use_p.step.bytes) &&
+              pb_json_add_bool(o, "in_time", row->in_time);
+    if (!ok || row->least_s <= 0) return ok;
+    pb_json *t = pb_json_add_object(o, "seconds");
+    ok = pb_json_add_f64(t, "least", row->least_s);
+    if (row->mid_s > 0)
+        ok = ok && pb_json_add_f64(t, "expected", row->mid_s) && pb_json_add_f64(t, "low", row->low_s) &&
+             pb_json_add_f64(t, "high", row->high_s);
+    return ok;
+}
+
+static bool add_quality(pb_json *o, const pb_advise_quality *q) {
+    if (!q->known) return pb_json_add_str(o, "quality", NULL);
+    pb_json *t = pb_json_add_object(o, "quality");
+    return pb_json_add_f64(t, "points_to_lora", q->mean) && pb_json_add_f64(t, "low", q->low) &&
+           pb_json_add_f64(t, "high", q->high) && pb_json_add_i64(t, "seeds", q->n_seeds) &&
+           pb_json_add_str(t, "from", q->where);
+}
+
+static bool add_row(pb_json *list, const pb_advice *row) {
+    pb_json *o = pb_json_add_object(list, NULL);
+    bool ok = pb_json_add_str(o, "method", row->method->name) &&
+              pb_json_add_bool(o, "applies", row->applies);
+    if (!row->applies) return ok && pb_json_add_str(o, "why_not", row->why_not);
+    ok = ok && pb_json_add_bool(o, "fits_as_asked", row->fits_asked) &&
+         pb_json_add_bool(o, "fits", row->fits) &&
+         pb_json_add_i64(o, "params_trainable", row->asked_p.params_trainable) &&
+         add_memory(o, "memory_bytes_as_asked", &row->asked_p) &&
+         pb_json_add_i64(o, "missing_bytes", (int64_t)row->missing) && add_quality(o, &row->quality);
+    if (ok && !row->fits) ok = pb_json_add_i64(o, "least_bytes", (int64_t)row->least);
+    return ok && (!row->fits || add_fit(o, row));
+}
+
+static bool add_request(pb_json *root, const pb_advise *a) {
+    const pb_advise_request *r = &a->request;
+    bool ok = pb_json_add_str(root, "model", r->model) &&
+              pb_json_add_i64(root, "params", pb_model_config_params(&r->config)) &&
+              pb_json_add_i64(root, "memory_bytes", (int64_t)r->memory) &&
+              pb_json_add_i64(root, "reserve_bytes", (int64_t)r->reserve) &&
+              pb_json_add_i64(root, "examples", r->examples) &&
+              pb_json_add_i64(root, "length", r->length) && pb_json_add_i64(root, "batch", r->batch) &&
+              pb_json_add_f64(root, "epochs", r->epochs) &&
+              pb_json_add_str(root, "dtype", pb_dtype_name(r->dtype)) &&
+              pb_json_add_str(root, "gpu", r->gpu ? r->gpu->name : NULL);
+    pb_json *e = pb_json_add_object(root, "efficiency");
+    ok = ok && pb_json_add_str(e, "rests_on", a->efficiency.what) &&
+         pb_json_add_bool(e, "measured_on_this_gpu", a->efficiency.on_this_gpu);
+    if (ok && a->efficiency.known)
+        ok = pb_json_add_f64(e, "low", a->efficiency.low) && pb_json_add_f64(e, "mid", a->efficiency.mid) &&
+             pb_json_add_f64(e, "high", a->efficiency.high);
+    return ok;
+}
+
+pb_status pb_advise_print_json(const pb_advise *a) {
+    pb_json *root = cJSON_CreateObject();
+    bool ok = add_request(root, a);
+    pb_json *list = pb_json_add_array(root, "methods"), *rules = NULL;
+    for (int i = 0; i < a->n_rows; i++) ok = ok && add_row(list, &a->rows[i]);
+    ok = ok && (rules = pb_json_add_array(root, "rules")) != NULL;
+    for (int i = 0; i < 3 && ok; i++) {
+        pb_json *o = pb_json_add_object(rules, NULL);
+        ok = pb_json_add_str(o, "rule", a->rules[i].rule) &&
+             pb_json_add_str(o, "verdict", a->rules[i].verdict) &&
+             pb_json_add_str(o, "numbers", a->rules[i].numbers);
+    }
+    ok = ok && pb_json_add_str(root, "recommended", a->chosen < 0 ? NULL : a->rows[a->chosen].method->name) &&
+         pb_json_add_str(root, "reason", a->reason);
+    if (ok && a->suite) {
+        pb_json *suite = cJSON_Parse(a->suite);
+        ok = suite && cJSON_AddItemToObject(root, "suite", suite);
+        if (!ok) pb_json_free(suite);
+    }
+    if (ok) return pb_cli_print_json(root);
+    pb_json_free(root);
+    return pb_cli_built(false);
+}

@@ -1,0 +1,35 @@
+/* See gpus.h. Test: tests/test_advise.c. */
+#include "harness/gpus.h"
+
+#include <string.h>
+
+#include "base/text.h"
+
+static const pb_gpu gpus[] = {
+#define PB_GPU(...) {__VA_ARGS__},
+#include "harness/gpus.def"
+#undef PB_GPU
+};
+enum { N_GPUS = sizeof gpus / sizeof gpus[0] };
+
+const pb_gpu *pb_gpu_table(int *n) {
+    *n = N_GPUS;
+    return gpus;
+}
+
+pb_status pb_gpu_find(const char *name, const pb_gpu **out) {
+    const char *names[N_GPUS];
+    pb_text all = {0};
+    *out = NULL;
+    for (int i = 0; i < N_GPUS; i++) {
+        if (strcmp(gpus[i].name, name) == 0) *out = &gpus[i];
+        names[i] = gpus[i].name;
+        pb_text_add(&all, "%s%s", i ? ", " : "", gpus[i].name);
+    }
+    pb_status status = PB_OK;
+    if (!*out)
+        status = PB_ERROR(PB_E_INPUT, "--gpu: unknown GPU '%s'; did you mean '%s'? Known: %s", name,
+                          pb_nearest(name, names, N_GPUS), all.data ? all.data : "");
+    pb_text_free(&all);
+    return status;
+}
