@@ -98,11 +98,32 @@ done:
     return status;
 }
 
+/* Only its test split is looked at. */
+static pb_status load_general(const pb_run_config *run, pb_assets *out) {
+    pb_status status = PB_OK;
+    pb_texts texts = {0};
+    pb_dataset_options options = {.max_len = run->max_len, .subsample_seed = run->subsample_seed};
+    options.limit[PB_TRAIN] = options.limit[PB_VALID] = 1;
+    options.limit[PB_TEST] = run->general_examples;
+    PB_TRY(pb_texts_load(run->general_name[0] ? run->general_name : NULL,
+                         run->general_dir[0] ? run->general_dir : NULL, &texts));
+    if (out->config.causal && texts.task == PB_TASK_CLASSIFY)
+        PB_FAIL(PB_E_INPUT,
+                "eval.general: %s holds labelled texts, a decoder's loss needs plain ones: lines of "
+                "{\"text\": ...}",
+                texts.name);
+    PB_TRY(pb_dataset_new(&texts, out->tokenizer, &options, &out->general));
+done:
+    pb_texts_free(&texts);
+    return status;
+}
+
 pb_status pb_assets_load(const pb_run_config *run, pb_assets *out) {
     pb_status status = PB_OK;
     *out = (pb_assets){0};
     PB_TRY(load_model(run->model, out));
     if (out->tokenizer != NULL) PB_TRY(load_data(run, out));
+    if (out->tokenizer != NULL && run->general_examples > 0) PB_TRY(load_general(run, out));
 done:
     if (status != PB_OK) pb_assets_free(out);
     return status;
@@ -110,6 +131,7 @@ done:
 
 void pb_assets_free(pb_assets *assets) {
     pb_dataset_free(assets->data);
+    pb_dataset_free(assets->general);
     pb_tokenizer_free(assets->tokenizer);
     pb_safetensors_close(assets->weights);
     *assets = (pb_assets){0};
@@ -118,7 +140,10 @@ void pb_assets_free(pb_assets *assets) {
 bool pb_assets_serve(const pb_run_config *a, const pb_run_config *b) {
     bool same = strcmp(a->model, b->model) == 0 && strcmp(a->data_name, b->data_name) == 0 &&
                 strcmp(a->data_dir, b->data_dir) == 0 && a->max_len == b->max_len &&
-                a->subsample_seed == b->subsample_seed;
+                a->subsample_seed == b->subsample_seed &&
+                a->general_examples == b->general_examples &&
+                strcmp(a->general_name, b->general_name) == 0 &&
+                strcmp(a->general_dir, b->general_dir) == 0;
     for (int i = 0; i < PB_SPLITS && same; i++) same = a->limit[i] == b->limit[i];
     return same;
 }

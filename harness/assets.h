@@ -12,6 +12,7 @@ typedef struct pb_assets {
     pb_safetensors *weights; /* NULL for shapes */
     pb_tokenizer *tokenizer;
     pb_dataset *data;
+    pb_dataset *general; /* text for the measure of forgetting; NULL = none */
     char model_name[128], model_sha256[PB_SHA256_HEX];
 } pb_assets;
 

@@ -55,6 +55,9 @@ typedef struct pb_run_config {
     int64_t eval_batch;
     int64_t eval_every;    /* validation every n steps during training; 0 = at the end only */
     int64_t train_eval;    /* training examples whose loss is evaluated at the end */
+    char general_name[64], general_dir[1024]; /* text for the measure of forgetting: as data_* */
+    char general_sha256[PB_SHA256_HEX];       /* of the folder's files */
+    int64_t general_examples;                 /* 0 = not measured */
     int64_t infer_repeats; /* latency passes, merged and unmerged */
     pb_infer_shape infer_shapes[PB_INFER_SHAPES];
     int n_infer_shapes;

@@ -89,12 +89,23 @@ static bool add_shapes(pb_json *e, const pb_run_config *r) {
     return ok;
 }
 
+/* Only where it is on, as `checkpoint`. */
+static bool add_general(pb_json *e, const pb_run_config *r) {
+    if (r->general_examples == 0) return true;
+    pb_json *g = pb_json_add_object(e, "general");
+    return pb_json_add_str(g, "name",
+                           r->general_name[0] ? r->general_name : last_part(r->general_dir)) &&
+           pb_json_add_str(g, "sha256", r->general_sha256) &&
+           pb_json_add_i64(g, "examples", r->general_examples);
+}
+
 static bool add_eval(pb_json *o, const pb_run_config *r) {
     pb_json *e = pb_json_add_object(o, "eval");
     return pb_json_add_i64(e, "batch", r->eval_batch) &&
            pb_json_add_i64(e, "every", r->eval_every) &&
            pb_json_add_i64(e, "train_examples", r->train_eval) &&
-           pb_json_add_i64(e, "infer_repeats", r->infer_repeats) && add_shapes(e, r);
+           pb_json_add_i64(e, "infer_repeats", r->infer_repeats) && add_shapes(e, r) &&
+           add_general(e, r);
 }
 
 pb_status pb_run_config_json(const pb_run_config *run, const char *model_sha, const char *data_sha,

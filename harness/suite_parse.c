@@ -207,22 +207,6 @@ static pb_status read_shapes(const pb_json *o, const char *where, pb_run_config 
     return PB_OK;
 }
 
-static pb_status read_eval(const pb_json *root, const char *file, pb_run_config *r) {
-    static const char *const keys[] = {"batch", "every", "train_examples", "infer_repeats",
-                                       "infer_shapes"};
-    char where[512];
-    const pb_json *o = NULL;
-    snprintf(where, sizeof where, "%s: eval", file);
-    PB_RETURN(member(root, file, "eval", &o));
-    if (!o) return PB_OK;
-    KEYS(o, where, keys);
-    PB_RETURN(pb_json_read_i64(o, where, "batch", 1, 65536, &r->eval_batch));
-    PB_RETURN(pb_json_read_i64(o, where, "every", 0, 1000000000, &r->eval_every));
-    PB_RETURN(pb_json_read_i64(o, where, "train_examples", 0, INT32_MAX, &r->train_eval));
-    PB_RETURN(pb_json_read_i64(o, where, "infer_repeats", 0, 10000, &r->infer_repeats));
-    return read_shapes(o, where, r);
-}
-
 static pb_status too_long(const char *where, const char *what) {
     return PB_ERROR(PB_E_INPUT, "%s: %s: too long", where, what);
 }
@@ -283,6 +267,75 @@ static pb_status set_data_source(const char *where, const char *name, pb_run_con
     if (!find_source(name)) return unknown_source(where, name);
     r->data_dir[0] = 0;
     return pb_copy(r->data_name, sizeof r->data_name, name) ? PB_OK : too_long(where, name);
+}
+
+/* The identity of a folder of general text: its files' bytes. */
+static pb_status hash_general(const char *dir, char hex[PB_SHA256_HEX]) {
+    static const char *const files[] = {"train.jsonl", "valid.jsonl", "test.jsonl"};
+    pb_status status = PB_OK;
+    pb_text all = {0};
+    char *path = NULL;
+    for (size_t i = 0; i < COUNT(files); i++) {
+        free(path);
+        path = pb_path_join(dir, files[i]);
+        if (!path) PB_FAIL(PB_E_OOM, "no memory for a path");
+        if (!pb_file_exists(path)) continue;
+        PB_TRY(pb_sha256_file(path, hex));
+        pb_text_add(&all, "%s %s\n", hex, files[i]);
+    }
+    PB_TRY(pb_text_status(&all));
+    PB_TRY(pb_sha256_bytes(all.data ? all.data : "", all.len, hex));
+done:
+    free(path);
+    pb_text_free(&all);
+    return status;
+}
+
+/* {"dir" or "source": ..., "examples": n} */
+static pb_status read_general(const pb_json *eval, const char *eval_where, const pb_suite_source *s,
+                              pb_run_config *r) {
+    static const char *const keys[] = {"dir", "source", "examples"};
+    char where[560];
+    const char *source = NULL, *dir = NULL;
+    const pb_json *o = NULL;
+    pb_run_config place = {.general_examples = 500};
+    PB_RETURN(member(eval, eval_where, "general", &o));
+    if (!o) return PB_OK;
+    snprintf(where, sizeof where, "%s.general", eval_where);
+    KEYS(o, where, keys);
+    PB_RETURN(pb_json_read_str(o, where, "source", &source));
+    PB_RETURN(pb_json_read_str(o, where, "dir", &dir));
+    PB_RETURN(pb_json_read_i64(o, where, "examples", 2, 10000, &place.general_examples));
+    if (!source == !dir)
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: expected either source (a name from `peftbench list datasets`) or dir "
+                        "(a folder with train.jsonl)",
+                        where);
+    PB_RETURN(source ? set_data_source(where, source, &place)
+                     : set_data_dir(where, dir, s->dir, &place));
+    if (dir) PB_RETURN(hash_general(place.data_dir, r->general_sha256));
+    pb_copy(r->general_name, sizeof r->general_name, place.data_name);
+    pb_copy(r->general_dir, sizeof r->general_dir, place.data_dir);
+    r->general_examples = place.general_examples;
+    return PB_OK;
+}
+
+static pb_status read_eval(const pb_json *root, const char *file, const pb_suite_source *s,
+                           pb_run_config *r) {
+    static const char *const keys[] = {"batch", "every", "train_examples", "infer_repeats",
+                                       "infer_shapes", "general"};
+    char where[512];
+    const pb_json *o = NULL;
+    snprintf(where, sizeof where, "%s: eval", file);
+    PB_RETURN(member(root, file, "eval", &o));
+    if (!o) return PB_OK;
+    KEYS(o, where, keys);
+    PB_RETURN(read_general(o, where, s, r));
+    PB_RETURN(pb_json_read_i64(o, where, "batch", 1, 65536, &r->eval_batch));
+    PB_RETURN(pb_json_read_i64(o, where, "every", 0, 1000000000, &r->eval_every));
+    PB_RETURN(pb_json_read_i64(o, where, "train_examples", 0, INT32_MAX, &r->train_eval));
+    PB_RETURN(pb_json_read_i64(o, where, "infer_repeats", 0, 10000, &r->infer_repeats));
+    return read_shapes(o, where, r);
 }
 
 static pb_status read_data_where(const pb_json *o, const char *where, const pb_suite_source *s,
@@ -568,7 +621,7 @@ pb_status pb_suite_parse(const pb_json *root, const pb_suite_overrides *override
     PB_RETURN(read_device_and_dtype(root, overrides, s->where, &s->defaults));
     PB_RETURN(read_seeds(root, s->where, &s->defaults));
     PB_RETURN(read_train(root, s->where, r));
-    PB_RETURN(read_eval(root, s->where, r));
+    PB_RETURN(read_eval(root, s->where, s, r));
     PB_RETURN(read_rows(root, overrides, s));
     return override_dtype(overrides, s);
 }

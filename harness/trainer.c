@@ -74,10 +74,17 @@ static pb_status predict(pb_trainer *t) {
     uint64_t budget = t->options->memory_budget;
     PB_RETURN(pb_run_predict(t->run, t->assets, t->options->threads, 0.0, 0.0, &t->prediction));
     if (budget == 0 || t->prediction.total <= budget) return PB_OK;
-    return PB_ERROR(PB_E_OOM,
-                    "training would need %" PRIu64 " bytes, the budget is %" PRIu64
-                    "; lower batch or max_len, or raise the budget",
-                    t->prediction.total, budget);
+    pb_text parts = {0};
+    for (int m = 0; m < PB_MEM_COUNT; m++)
+        pb_text_add(&parts, "%s%s %" PRIu64, m ? ", " : "", pb_mem_name((pb_mem)m),
+                    t->prediction.bytes[m]);
+    pb_status status = PB_ERROR(PB_E_OOM,
+                                "training would need %" PRIu64 " bytes, the budget is %" PRIu64
+                                " (%s); lower batch or max_len, set train.checkpoint, or raise the "
+                                "budget",
+                                t->prediction.total, budget, parts.data ? parts.data : "");
+    pb_text_free(&parts);
+    return status;
 }
 
 static pb_status take_series(pb_trainer *t) {
@@ -176,12 +183,14 @@ static pb_status profile(pb_trainer *t) {
 
 static pb_status execute(pb_trainer *t) {
     PB_RETURN(set_up(t));
+    PB_RETURN(pb_trainer_general_before(t));
     PB_RETURN(train(t));
     PB_RETURN(pb_trainer_record_training(t));
     PB_RETURN(pb_trainer_record_memory(t));
     PB_RETURN(pb_trainer_adapter(t));
     PB_RETURN(method_report(t));
     PB_RETURN(pb_trainer_quality(t));
+    PB_RETURN(pb_trainer_general_after(t));
     PB_RETURN(pb_trainer_record_curve(t));
     PB_RETURN(pb_trainer_latency(t));
     PB_RETURN(pb_trainer_latency_grid(t));
@@ -238,6 +247,7 @@ pb_status pb_run_execute(const pb_run_config *run, const pb_assets *assets,
     pb_loader_free(t.loader);
     for (int i = 0; i < PB_SERIES_COUNT; i++) free(t.series[i]);
     for (int i = 0; i < PB_CURVE_COUNT; i++) free(t.curve[i]);
+    free(t.general_embeddings);
     if (record->run_id[0] == 0) return status; /* nothing to identify a record by */
     pb_error_clear();
     return PB_OK;

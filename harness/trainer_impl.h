@@ -51,6 +51,8 @@ typedef struct pb_trainer {
     uint64_t growths; /* of the arenas during training steps */
     int64_t last_progress_ns;
     int best_variant; /* -1 = the method has none */
+    double general_nll, *general_embeddings; /* before training; an encoder's [n_general, C] */
+    int64_t n_general;
 } pb_trainer;
 
 /* A pb_batch_source: the run's training batches. user = pb_trainer. */
@@ -71,6 +73,9 @@ pb_status pb_trainer_quality(pb_trainer *t);
 /* The test split again with the adapter folded into 4-bit weights: its own quality, for requantising
  * loses something. */
 pb_status pb_trainer_quality_merged(pb_trainer *t);
+/* Forgetting (trainer_general.c); nothing without general text. */
+pb_status pb_trainer_general_before(pb_trainer *t);
+pb_status pb_trainer_general_after(pb_trainer *t);
 /* Validation in the middle of training. */
 pb_status pb_trainer_curve_point(pb_trainer *t, int64_t step);
 /* Latency unmerged and merged, agreement of both, adapter file, profile by op. trainer_measure.c */

@@ -50,6 +50,11 @@ static pb_status bounds_of_shapes(const pb_run_config *run, const pb_assets *ass
                             run->label, length, assets->model_name, assets->config.P);
         widen(&spec->eval, &bounds);
     }
+    if (assets->general) {
+        pb_loader_bounds bounds;
+        PB_RETURN(pb_eval_bounds(assets->general, PB_TEST, 0, run->eval_batch, &bounds));
+        widen(&spec->eval, &bounds);
+    }
     return PB_OK;
 }
 
