@@ -41,16 +41,38 @@ static void run_of(const pb_advise_request *r, const pb_method *method, const pb
     pb_copy(run->device, sizeof run->device, r->device);
 }
 
+static bool same(const pb_advise_setting *a, const pb_advise_setting *b) {
+    return a->batch == b->batch && a->accumulate == b->accumulate && a->length == b->length &&
+           a->checkpoint == b->checkpoint && a->adamw8 == b->adamw8;
+}
+
+static bool recall(const pb_plan_cache *c, const pb_method *method, const pb_advise_setting *s,
+                   pb_prediction *out) {
+    for (int i = 0; c && i < c->n; i++) {
+        if (c->plan[i].method != method || !same(&c->plan[i].s, s)) continue;
+        *out = c->plan[i].p;
+        return true;
+    }
+    return false;
+}
+
 pb_status pb_advise_predict(const pb_advise_request *r, const pb_method *method,
                             const pb_json *params, const pb_advise_setting *s, pb_prediction *out,
                             bool *applies) {
     pb_run_config run;
     pb_assets assets = {.config = r->config};
     *applies = true;
+    if (recall(r->cache, method, s, out)) return PB_OK;
     run_of(r, method, params, s, &run);
     pb_copy(assets.model_name, sizeof assets.model_name, r->config.name);
     pb_status status = pb_run_predict(&run, &assets, 1, 0, 0, out);
-    if (status != PB_E_UNSUPPORTED) return status;
+    pb_plan_cache *c = r->cache;
+    if (status == PB_OK && c && c->n < (int)(sizeof c->plan / sizeof c->plan[0])) {
+        c->plan[c->n].method = method;
+        c->plan[c->n].s = *s;
+        c->plan[c->n++].p = *out;
+    }
+    if (status != PB_E_UNSUPPORTED && status != PB_E_INPUT) return status; /* a rank too large, say */
     *applies = false;
     return PB_OK;
 }

@@ -7,6 +7,22 @@
 #include "harness/gpus.h"
 #include "harness/trainer.h"
 
+/* How a method is run. batch x accumulate stays what was asked for as long as it can. */
+typedef struct pb_advise_setting {
+    int64_t batch, accumulate, length;
+    bool checkpoint, adamw8;
+} pb_advise_setting;
+
+/* Plans that were made already, for requests that differ in the GPU's memory alone. */
+typedef struct pb_plan_cache {
+    int n;
+    struct {
+        const pb_method *method;
+        pb_advise_setting s;
+        pb_prediction p;
+    } plan[512];
+} pb_plan_cache;
+
 typedef struct pb_advise_request {
     pb_model_config config;
     const char *model; /* as the suite file will name it */
@@ -17,14 +33,9 @@ typedef struct pb_advise_request {
     double epochs, time_s;           /* time_s 0 = no limit */
     pb_dtype dtype;
     bool brief;          /* only fit, time, quality and choice: no limits, rules or suite */
+    pb_plan_cache *cache; /* of this model; NULL = none */
     const char *records; /* folder with records and calibrations; NULL = none */
 } pb_advise_request;
-
-/* How a method is run. batch x accumulate stays what was asked for as long as it can. */
-typedef struct pb_advise_setting {
-    int64_t batch, accumulate, length;
-    bool checkpoint, adamw8;
-} pb_advise_setting;
 
 /* Difference to LoRA in points of test accuracy, on the records' own model and data. */
 typedef struct pb_advise_quality {
@@ -81,7 +92,8 @@ void pb_advise_free(pb_advise *a);
 
 /* --- parts --- */
 
-/* Memory and work of one setting. *applies false: the method has nothing to train here. */
+/* Memory and work of one setting. *applies false: the method has nothing to train here, or its parameters do not go with
+ * the model; the error message says what and stays. */
 pb_status pb_advise_predict(const pb_advise_request *r, const pb_method *method, const pb_json *params,
                             const pb_advise_setting *s, pb_prediction *out, bool *applies);
 /* {"rank": r} under the name the method has for it; PB_OK with {} when it has none or r is 0. */

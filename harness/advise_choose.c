@@ -32,12 +32,16 @@ static bool tied(const pb_advice *best, const pb_advice *row) {
     return row->quality.known && high_of(row) >= low_of(best);
 }
 
-/* Less training changed first, then less time; equal within 2 %: less memory. */
+/* Less training changed first, then less work; equal within 2 %: larger micro-batches (larger
+ * products), then the better mean, then less memory. */
 static bool cheaper(const pb_advice *a, const pb_advice *b) {
     bool a_cut = a->use.length < a->asked.length, b_cut = b->use.length < b->asked.length;
     if (a_cut != b_cut) return b_cut;
     double x = cost_of(a), y = cost_of(b);
     if (fabs(x - y) > 0.02 * fmax(x, y)) return x < y;
+    if (a->use.batch != b->use.batch) return a->use.batch > b->use.batch;
+    if (a->quality.known && b->quality.known && a->quality.mean != b->quality.mean)
+        return a->quality.mean > b->quality.mean;
     return a->use_p.total < b->use_p.total;
 }
 
@@ -115,14 +119,20 @@ static pb_advice *row_named(pb_advise *a, const char *name) {
     return NULL;
 }
 
-static pb_status planned(pb_advise *a, const char *method, const char *params, pb_prediction *out) {
+/* *applies false: then the rule cannot be asked here, and says why. */
+static pb_status planned(pb_advise *a, const char *method, const char *params, pb_rule *rule,
+                         pb_prediction *out, bool *applies) {
     pb_status status = PB_OK;
     pb_json *o = NULL;
-    bool applies = true;
+    if (!*applies) return PB_OK;
     pb_advise_setting s = {.batch = 1, .accumulate = 1, .length = a->request.length};
     PB_TRY(pb_json_parse("rule", params, strlen(params), &o));
-    PB_TRY(pb_advise_predict(&a->request, pb_method_find(method), o, &s, out, &applies));
+    PB_TRY(pb_advise_predict(&a->request, pb_method_find(method), o, &s, out, applies));
     a->n_plans++;
+    if (*applies) goto done;
+    pb_copy(rule->verdict, sizeof rule->verdict, "does not apply");
+    pb_copy(rule->numbers, sizeof rule->numbers, pb_error_message());
+    pb_error_clear();
 done:
     pb_json_free(o);
     return status;
@@ -138,11 +148,13 @@ static void quality_text(const pb_advice *row, char out[128]) {
 
 static pb_status small_memory(pb_advise *a, pb_rule *rule) {
     pb_prediction q, l;
+    bool applies = true;
     char quality[128];
     double budget = (double)a->usable / GIB;
     snprintf(rule->rule, sizeof rule->rule, "up to 16 GB: QLoRA r8");
-    PB_RETURN(planned(a, "qlora", "{\"rank\": 8}", &q));
-    PB_RETURN(planned(a, "lora", "{\"rank\": 8}", &l));
+    PB_RETURN(planned(a, "qlora", "{\"rank\": 8}", rule, &q, &applies));
+    PB_RETURN(planned(a, "lora", "{\"rank\": 8}", rule, &l, &applies));
+    if (!applies) return PB_OK;
     quality_text(row_named(a, "qlora"), quality);
     snprintf(rule->numbers, sizeof rule->numbers,
              "QLoRA r8 needs %.1f GiB, LoRA r8 %.1f GiB, usable %.1f GiB, at batch 1 "
@@ -159,11 +171,13 @@ static pb_status small_memory(pb_advise *a, pb_rule *rule) {
 
 static pb_status large_memory(pb_advise *a, pb_rule *rule) {
     pb_prediction r16, r32, full;
+    bool applies = true;
     snprintf(rule->rule, sizeof rule->rule, "from 48 GB on: LoRA r16 to r32 in bf16");
-    PB_RETURN(planned(a, "lora", "{\"rank\": 16}", &r16));
-    PB_RETURN(planned(a, "lora", "{\"rank\": 32}", &r32));
-    PB_RETURN(planned(a, "full", "{}", &full));
+    PB_RETURN(planned(a, "lora", "{\"rank\": 16}", rule, &r16, &applies));
+    PB_RETURN(planned(a, "lora", "{\"rank\": 32}", rule, &r32, &applies));
+    PB_RETURN(planned(a, "full", "{}", rule, &full, &applies));
     char quality[128];
+    if (!applies) return PB_OK;
     quality_text(row_named(a, "full"), quality);
     snprintf(rule->numbers, sizeof rule->numbers,
              "LoRA r16 needs %.1f GiB, r32 %.1f GiB, full fine-tuning %.1f GiB, usable %.1f GiB, at batch 1; "
@@ -179,6 +193,7 @@ static pb_status large_memory(pb_advise *a, pb_rule *rule) {
 static pb_status many_examples(pb_advise *a, pb_rule *rule) {
     pb_status status = PB_OK;
     pb_prediction top, all;
+    bool applies = true;
     pb_text params = {0};
     char quality[128];
     int64_t L = a->request.config.L;
@@ -188,8 +203,9 @@ static pb_status many_examples(pb_advise *a, pb_rule *rule) {
         pb_text_add(&params, "%s\"layers.%" PRId64 ".*\"", i > L / 2 ? ", " : "", i);
     pb_text_add(&params, "]}");
     PB_TRY(pb_text_status(&params));
-    PB_TRY(planned(a, "adalora", params.data, &top));
-    PB_TRY(planned(a, "lora", "{}", &all));
+    PB_TRY(planned(a, "adalora", params.data, rule, &top, &applies));
+    PB_TRY(planned(a, "lora", "{}", rule, &all, &applies));
+    if (!applies) goto done;
     quality_text(row_named(a, "adalora"), quality);
     snprintf(rule->numbers, sizeof rule->numbers,
              "AdaLoRA on the upper %" PRId64 " of %" PRId64 " layers needs %.1f GiB and %.2f times "

@@ -34,14 +34,17 @@ static const char *note(const pb_advice *row) {
     return row->use.batch < row->asked.batch ? "smaller batch" : "";
 }
 
-static pb_status fill(const pb_advise_request *request, pb_map_cell *cells, pb_json *list) {
+static pb_status fill(const pb_advise_request *request, pb_plan_cache *cache, pb_map_cell *cells,
+                      pb_json *list) {
     for (int m = 0; m < N_MODELS; m++) {
+        cache->n = 0;
         for (int g = 0; g < N_MEMORIES; g++) {
             pb_advise a;
             pb_advise_request r = *request;
             pb_map_cell *cell = &cells[m * N_MEMORIES + g];
             r.model = models[m];
             r.brief = true;
+            r.cache = cache;
             r.memory = (uint64_t)(memories[g] * 1073741824.0);
             PB_RETURN(pb_model_shape(models[m], &r.config));
             if (r.length > r.config.P) r.length = r.config.P;
@@ -68,6 +71,7 @@ pb_status pb_advise_map(const pb_advise_request *request, const char *dir, FILE 
     pb_figure figure;
     memset(cells, 0, sizeof cells);
     pb_json *list = cJSON_CreateArray();
+    pb_plan_cache *cache = NULL;
     for (int i = 0; i < N_MODELS; i++) {
         pb_copy(names[i], sizeof names[i], models[i]);
         rows[i] = names[i];
@@ -77,13 +81,15 @@ pb_status pb_advise_map(const pb_advise_request *request, const char *dir, FILE 
         columns[i] = sizes[i];
     }
     PB_TRY(pb_make_dirs(dir));
-    PB_TRY(fill(request, cells, list));
+    cache = malloc(sizeof *cache);
+    if (!cache) PB_FAIL(PB_E_OOM, "no memory for the map");
+    PB_TRY(fill(request, cache, cells, list));
     text = pb_json_print(list, true);
     path = pb_path_join(dir, "budget_map.json");
     if (!text || !path) PB_FAIL(PB_E_OOM, "no memory for the map");
     PB_TRY(pb_file_write_atomic(path, text, strlen(text)));
     fprintf(paths, "%s\n", path);
-    snprintf(title, sizeof title, "Batch %" PRId64 " of %" PRId64 " tokens, %s", request->batch,
+    snprintf(title, sizeof title, "Recommended method: batch %" PRId64 " of %" PRId64 " tokens, %s", request->batch,
              request->length, pb_dtype_name(request->dtype));
     pb_budget_map map = {.title = title,
                          .rows = rows,
@@ -96,6 +102,7 @@ pb_status pb_advise_map(const pb_advise_request *request, const char *dir, FILE 
 done:
     free(text);
     free(path);
+    free(cache);
     pb_json_free(list);
     return status;
 }

@@ -8,6 +8,7 @@
 #include "datasets/dataset.h"
 #include "harness/cli.h"
 #include "harness/cli_table.h"
+#include "harness/gpus.h"
 #include "harness/suite.h"
 #include "models/config.h"
 
@@ -288,6 +289,38 @@ static pb_status show_ops(const pb_json *list) {
     return pb_table_end(&t, stdout);
 }
 
+/* ---- gpus ---- */
+
+static pb_status add_gpus(pb_json *list) {
+    int n = 0;
+    const pb_gpu *gpus = pb_gpu_table(&n);
+    for (int i = 0; i < n; i++) {
+        pb_json *o = pb_json_add_object(list, NULL);
+        PB_RETURN(pb_cli_built(pb_json_add_str(o, "name", gpus[i].name) &&
+                               pb_json_add_f64(o, "memory_gib", gpus[i].memory_gib) &&
+                               pb_json_add_f64(o, "gb_per_s", gpus[i].gb_per_s) &&
+                               pb_json_add_f64(o, "bf16_tflops", gpus[i].bf16_tflops) &&
+                               pb_json_add_f64(o, "f32_tflops", gpus[i].f32_tflops) &&
+                               pb_json_add_str(o, "source", gpus[i].source)));
+    }
+    return PB_OK;
+}
+
+static pb_status show_gpus(const pb_json *list) {
+    static const char *const head[] = {"GPU", "GIB", "GB/S", "BF16 TFLOP/S", "F32 TFLOP/S", "SOURCE", NULL};
+    static const char *const keys[] = {"memory_gib", "gb_per_s", "bf16_tflops", "f32_tflops"};
+    pb_table t;
+    const pb_json *o = NULL;
+    pb_table_start(&t, head, 1 | 32);
+    cJSON_ArrayForEach (o, list) {
+        pb_table_row(&t);
+        pb_table_cell(&t, 0, "%s", text_of(o, "name"));
+        for (int i = 0; i < 4; i++) pb_table_cell(&t, i + 1, "%g", number_of(o, keys[i]));
+        pb_table_cell(&t, 5, "%s", text_of(o, "source"));
+    }
+    return pb_table_end(&t, stdout);
+}
+
 /* ---- the command ---- */
 
 static const struct section {
@@ -300,6 +333,7 @@ static const struct section {
     {"datasets", add_datasets, show_datasets},
     {"suites", add_suites, show_suites},
     {"ops", add_ops, show_ops},
+    {"gpus", add_gpus, show_gpus},
 };
 enum { N_SECTIONS = sizeof sections / sizeof sections[0] };
 
@@ -315,7 +349,7 @@ static pb_status find_section(const char *name, int *out) {
     return PB_ERROR(
         PB_E_INPUT,
         "nothing to list under '%s'; did you mean '%s'? There are methods, models, datasets,"
-        " suites and ops",
+        " suites, ops and gpus",
         name, pb_nearest(name, names, N_SECTIONS));
 }
 
@@ -349,12 +383,13 @@ done:
 const pb_command pb_command_list = {
     .name = "list",
     .args = "[WHAT]",
-    .summary = "methods, models, datasets, suites, ops",
+    .summary = "methods, models, datasets, suites, ops, gpus",
     .details = "Lists what there is: methods with their parameters and defaults, local models and "
                "known shapes, data\n"
-               "sources and whether their files are here, suites, and the ops with the kernel each "
-               "backend uses.\n"
-               "WHAT is methods, models, datasets, suites or ops; all of them when left out.\n",
+               "sources and whether their files are here, suites, the ops with the kernel each "
+               "backend uses,\n"
+               "and the GPUs that advise knows, with their published rates.\n"
+               "WHAT is methods, models, datasets, suites, ops or gpus; all of them when left out.\n",
     .max_args = 1,
     .run = run_list,
 };

@@ -15,6 +15,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "harness/cli.h"
+#include "methods/method.h"
 #include "plots/plots.h"
 #include "results/record.h"
 #include "tests/lab.h"
@@ -149,6 +150,15 @@ START_TEST(usage_errors_exit_2_with_one_line) {
         {"did you mean 'models'", "list", "model"},
         {"expected step or ops", "bench", "stap"},
         {"--format: 'xml', expected text or json", "info", "--format", "xml"},
+        {"--model is missing", "advise", "--gpu-memory", "16GiB"},
+        {"--gpu-memory is missing", "advise", "--model", "llama-7b"},
+        {"did you mean \"llama-7b\"", "advise", "--gpu=h200", "--model", "lama-7b"},
+        {"did you mean 'h200'", "advise", "--gpu=h20", "--model", "llama-7b"},
+        {"--gpu-memory: '16Q', expected bytes", "advise", "--gpu-memory", "16Q"},
+        {"--time: 'soon', expected a time", "advise", "--gpu=h200", "--model=llama-7b", "--time=soon"},
+        {"--time needs --gpu", "advise", "--gpu-memory=9G", "--model=llama-7b", "--time=2h"},
+        {"has 2048 positions", "advise", "--gpu=h200", "--model=llama-7b", "--length=4096"},
+        {"/no/such/dir is no folder", "advise", "--gpu=h200", "--model=llama-7b", "--records=/no/such/dir"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const char *const *c = cases[i];
@@ -171,8 +181,31 @@ START_TEST(debug_shows_where_errors_come_from) {
 }
 END_TEST
 
+START_TEST(advice_is_text_json_and_a_suite) {
+    char suite[1200], config[1200];
+    snprintf(suite, sizeof suite, "%s/advised.json", scratch);
+    snprintf(config, sizeof config, "%s/config.json", scratch);
+    pb_json *json = parsed(RUN("advise", "--gpu", "rtx-3090", "--model", "llama-2-7b", "--json"));
+    ck_assert_int_eq(cJSON_GetArraySize(pb_json_get(json, "methods")), pb_method_registry_count);
+    ck_assert(cJSON_IsString(pb_json_get(json, "recommended")));
+    ck_assert_int_eq(cJSON_GetArraySize(pb_json_get(json, "rules")), 3);
+    const pb_json *full = NULL, *o = NULL;
+    cJSON_ArrayForEach (o, pb_json_get(json, "methods"))
+        if (strcmp(pb_json_get(o, "method")->valuestring, "full") == 0) full = o;
+    ck_assert(full && cJSON_IsFalse(pb_json_get(full, "fits")));
+    ck_assert(pb_json_get(full, "missing_bytes")->valuedouble > 1e10);
+    pb_json_free(json);
+    const char *text = pb_lab_config_json(PB_LAB_LLAMA);
+    pb_assert_ok(pb_file_write_atomic(config, text, strlen(text)));
+    expect(RUN("advise", "--gpu-memory", "1GiB", "--model", config, "--suite", suite), 0, "Run ", NULL);
+    ck_assert(pb_file_exists(suite));
+    expect(RUN("advise", "--gpu-memory", "513MiB", "--model", "llama-2-7b"), 1, "Nothing fits",
+           "Nothing fits");
+}
+END_TEST
+
 START_TEST(lists_and_info_are_text_and_json) {
-    static const char *const what[] = {"methods", "models", "datasets", "suites", "ops"};
+    static const char *const what[] = {"methods", "models", "datasets", "suites", "ops", "gpus"};
     for (int i = 0; i < 5; i++) {
         pb_json *json = parsed(RUN("list", what[i], "--format=json"));
         ck_assert_int_gt(cJSON_GetArraySize(pb_json_get(json, what[i])), 0);
@@ -593,6 +626,7 @@ int main(void) {
     tcase_add_test(t, help_names_commands_options_and_defaults);
     tcase_add_test(t, usage_errors_exit_2_with_one_line);
     tcase_add_test(t, debug_shows_where_errors_come_from);
+    tcase_add_test(t, advice_is_text_json_and_a_suite);
     tcase_add_test(t, lists_and_info_are_text_and_json);
     tcase_add_test(t, benchmarks_print_rates);
     t = pb_test_case(s, "suites");
