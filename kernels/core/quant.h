@@ -23,7 +23,7 @@ int pb_code_encode(pb_code code, float x);
 int pb_dynamic_encode(const float *map, float x);
 
 /* 1/absmax, and 0 for an all-zero block, whose values then take the code of 0. */
-static inline float pb_quant_inverse(float absmax) { return absmax > 0.0f ? 1.0f / absmax : 0.0f; }
+static inline PB_HOST_DEVICE float pb_quant_inverse(float absmax) { return absmax > 0.0f ? 1.0f / absmax : 0.0f; }
 
 #ifdef __cplusplus
 }

@@ -13,7 +13,7 @@ template <typename T> struct act_math {
 #ifdef __CUDACC__
 template <> struct act_math<pb_bf16> {
     static __device__ __forceinline__ float exp(float x) { return __expf(x); }
-    static __device__ __forceinline__ float inverse(float x) { return __frcp_rn(x); }
+    static __device__ __forceinline__ float inverse(float x) { return __fdividef(1.0f, x); }
 };
 #endif
 
