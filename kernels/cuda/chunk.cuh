@@ -31,19 +31,19 @@ template <typename T> static inline pb_view<T> pb_view_of(pb_tensor t) {
  * moved by vector accesses. */
 struct pb_chunks {
     int64_t rows, cols, per_row, n;
-    bool wide;
+    int64_t wide; /* 0 or 1; no padding: parameters are compared byte by byte */
 };
 
 /* The chunks of t, row by row. wide when all `n` tensors of `all` are aligned; those that are not there
  * do not count. */
 static inline pb_chunks pb_chunks_by_row(pb_tensor t, int width, const pb_tensor *all, int n) {
-    pb_chunks g = {pb_rows(t), pb_cols(t), pb_ceil_div(pb_cols(t), width), 0, true};
+    pb_chunks g = {pb_rows(t), pb_cols(t), pb_ceil_div(pb_cols(t), width), 0, 1};
     for (int i = 0; i < n; i++) {
         if (!pb_has(all[i])) continue;
         size_t bytes = (size_t)width * pb_dtype_size(all[i].dtype);
         if (bytes > 16) bytes = 16;
-        if ((uintptr_t)all[i].data % bytes != 0) g.wide = false;
-        if (pb_rows(all[i]) > 1 && all[i].stride % width != 0) g.wide = false;
+        if ((uintptr_t)all[i].data % bytes != 0) g.wide = 0;
+        if (pb_rows(all[i]) > 1 && all[i].stride % width != 0) g.wide = 0;
     }
     g.n = g.rows * g.per_row;
     return g;
@@ -51,12 +51,12 @@ static inline pb_chunks pb_chunks_by_row(pb_tensor t, int width, const pb_tensor
 
 /* The same, as one long row when all tensors are contiguous. */
 static inline pb_chunks pb_chunks_of(pb_tensor t, int width, const pb_tensor *all, int n) {
-    pb_chunks g = {1, pb_numel(t), pb_ceil_div(pb_numel(t), width), 0, true};
+    pb_chunks g = {1, pb_numel(t), pb_ceil_div(pb_numel(t), width), 0, 1};
     for (int i = 0; i < n; i++) {
         if (!pb_has(all[i])) continue;
         if (!pb_contiguous(all[i])) return pb_chunks_by_row(t, width, all, n);
         size_t bytes = (size_t)width * pb_dtype_size(all[i].dtype);
-        if ((uintptr_t)all[i].data % (bytes > 16 ? 16 : bytes) != 0) g.wide = false;
+        if ((uintptr_t)all[i].data % (bytes > 16 ? 16 : bytes) != 0) g.wide = 0;
     }
     g.n = g.per_row;
     return g;
@@ -229,7 +229,7 @@ __device__ __forceinline__ void pb_chunk_drop(const pb_mask &d, uint64_t first, 
         for (int k = 0; k < V; k += 4) {
             pb_u32x4 r = pb_philox(d.key, d.stream, first / 4 + (uint64_t)(k / 4));
 #pragma unroll
-            for (int j = 0; j < 4; j++) x[k + j] = r.v[j] >= d.threshold ? x[k + j] * d.scale : 0.0f;
+            for (int j = 0; j < 4; j++) x[k + j] *= r.v[j] >= d.threshold ? d.scale : 0.0f;
         }
         return;
     }
@@ -238,7 +238,7 @@ __device__ __forceinline__ void pb_chunk_drop(const pb_mask &d, uint64_t first, 
         uint64_t index = first + (uint64_t)k;
         pb_u32x4 r = pb_philox(d.key, d.stream, index / 4);
         uint32_t low = index & 1 ? r.v[1] : r.v[0], high = index & 1 ? r.v[3] : r.v[2];
-        x[k] = (index & 2 ? high : low) >= d.threshold ? x[k] * d.scale : 0.0f;
+        x[k] *= (index & 2 ? high : low) >= d.threshold ? d.scale : 0.0f;
     }
 }
 

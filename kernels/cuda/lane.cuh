@@ -122,7 +122,7 @@ struct pb_mask {
 };
 
 static inline pb_mask pb_mask_of(pb_drop drop) {
-    pb_mask m;
+    pb_mask m = {};
     m.key = drop.key;
     m.stream = drop.stream;
     m.on = drop.p != 0.0f;

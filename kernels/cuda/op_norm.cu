@@ -71,7 +71,7 @@ template <typename T> struct fwd_row {
     int64_t rows, cols;
     pb_mask mask;
     float eps;
-    bool wide;
+    int wide;
 };
 
 /* s := D(x) + res for n elements from (row, col). */
@@ -207,7 +207,7 @@ static pb_status norm_fwd_rows(pb_cuda *cuda, const fwd_row<T> &a, row_shape s) 
 template <typename T> static pb_status norm_fwd_as(pb_cuda *cuda, const pb_norm_fwd_args *f) {
     constexpr int V = pb_vec_n<T>();
     const pb_tensor all[] = {f->x, f->res, f->sum, f->y, f->gamma, f->beta};
-    fwd_row<T> a;
+    fwd_row<T> a = {};
     a.x = pb_view_of<const T>(f->x);
     a.res = pb_view_of<const T>(f->res);
     a.sum = pb_view_of<T>(f->sum);
@@ -220,7 +220,7 @@ template <typename T> static pb_status norm_fwd_as(pb_cuda *cuda, const pb_norm_
     a.cols = pb_cols(f->x);
     a.mask = pb_mask_of(f->drop);
     a.eps = (float)f->eps;
-    a.wide = pb_chunks_by_row(f->x, V, all, 6).wide;
+    a.wide = (int)pb_chunks_by_row(f->x, V, all, 6).wide;
     row_shape s = row_shape_of(a.cols, V);
     if (f->norm == PB_NORM_LAYER) return norm_fwd_rows<T, true>(cuda, a, s);
     return norm_fwd_rows<T, false>(cuda, a, s);
@@ -244,7 +244,7 @@ template <typename T> struct bwd_row {
     float *part; /* [2][runs][cols]: dgamma, dbeta of each run of rows */
     int64_t rows, cols, run_rows;
     float beta_dx;
-    bool wide;
+    int wide;
 };
 
 /* dx := rstd (g - mean_g - xhat mean_gx) + beta dx for one chunk; g = dy gamma. */
@@ -316,7 +316,7 @@ __device__ __forceinline__ void bwd_part(const bwd_row<T> &a, int64_t run, int64
  * of rows. Bytes: dy, sum, dx once (dx twice with beta), and 8 bytes a column and run. FLOPs: 9 an
  * element, 12 with PARAMS. dx may be dy. */
 template <typename T, int K, bool LAYER, bool PARAMS>
-__global__ void __launch_bounds__(K == 2 ? 512 : ROW_THREADS) norm_bwd_kernel(bwd_row<T> a) {
+__global__ void __launch_bounds__(K == 2 ? 512 : ROW_THREADS, 1) norm_bwd_kernel(bwd_row<T> a) {
     constexpr int V = pb_vec_n<T>();
     __shared__ float slots[2 * PB_WARP];
     PB_DYNAMIC_SHARED(float, columns);
@@ -465,7 +465,7 @@ template <typename T, bool LAYER>
 static pb_status norm_bwd_as(pb_cuda *cuda, const pb_norm_bwd_args *b, float *ws) {
     constexpr int V = pb_vec_n<T>();
     const pb_tensor all[] = {b->dy, b->sum, b->dx, b->gamma};
-    bwd_row<T> a;
+    bwd_row<T> a = {};
     a.dy = pb_view_of<const T>(b->dy);
     a.sum = pb_view_of<const T>(b->sum);
     a.dx = pb_view_of<T>(b->dx);
@@ -476,7 +476,7 @@ static pb_status norm_bwd_as(pb_cuda *cuda, const pb_norm_bwd_args *b, float *ws
     a.rows = pb_rows(b->dy);
     a.cols = pb_cols(b->dy);
     a.beta_dx = (float)b->beta_dx;
-    a.wide = pb_chunks_by_row(b->dy, V, all, 4).wide;
+    a.wide = (int)pb_chunks_by_row(b->dy, V, all, 4).wide;
     row_shape s = row_shape_of(a.cols, V);
     if (s.k == 0) return norm_bwd_long<T, LAYER>(cuda, b, a);
     a.run_rows = s.ty;

@@ -19,19 +19,20 @@ struct adamw_entry {
     int64_t n;
     float lr, decay; /* decay: 1 - lr * weight_decay */
     int32_t first;
-    bool wide, copy_f32;
+    int16_t wide, copy_f32;
 };
 
 struct adamw_rule {
     float beta1, rest1, beta2, rest2, eps;
     float step_factor, root_factor; /* 1/(1-beta1^t), 1/sqrt(1-beta2^t) */
+    float unused;                   /* no padding: parameters are compared byte by byte */
     const float *grad_scale;        /* or NULL */
 };
 
 typedef pb_list<adamw_entry, sizeof(adamw_rule)> adamw_list;
 
 static adamw_rule rule_of(double beta1, double beta2, double eps, int64_t step, pb_tensor grad_scale) {
-    adamw_rule r;
+    adamw_rule r = {};
     r.beta1 = (float)beta1;
     r.rest1 = (float)(1.0 - beta1);
     r.beta2 = (float)beta2;
@@ -140,7 +141,7 @@ struct adamw8_entry {
     int64_t n;
     float lr, decay;
     int32_t first;
-    bool wide, copy_f32;
+    int16_t wide, copy_f32;
 };
 
 struct adamw8_rule {
@@ -341,8 +342,7 @@ static pb_status adamw8_run(pb_device *dev, const void *args, void *ws) {
 struct norm_entry {
     const float *g;
     int64_t stride, cols, per_row; /* pieces of a row */
-    int32_t first;
-    bool wide;
+    int32_t first, wide;
 };
 typedef pb_list<norm_entry, 8> norm_list;
 
