@@ -48,6 +48,7 @@ typedef struct pb_run_config {
     pb_schedule schedule;
     double warmup; /* < 1: share of steps; >= 1: steps */
     pb_optimizer optimizer;
+    bool paged; /* its state in the host's memory where the device has its own */
     double beta1, beta2, eps, weight_decay, clip;           /* clip 0 = none */
     double hidden_dropout, attention_dropout, head_dropout; /* < 0 = the model's */
     int64_t max_len, limit[3]; /* examples per split: train, valid, test; 0 = all */

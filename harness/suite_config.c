@@ -49,6 +49,7 @@ static bool add_train(pb_json *o, const pb_run_config *r) {
            pb_json_add_str(t, "schedule", schedules[r->schedule]) &&
            pb_json_add_f64(t, "warmup", r->warmup) &&
            pb_json_add_str(t, "optimizer", optimizers[r->optimizer]) &&
+           (!r->paged || pb_json_add_bool(t, "paged", true)) &&
            pb_json_add_f64(t, "beta1", r->beta1) && pb_json_add_f64(t, "beta2", r->beta2) &&
            pb_json_add_f64(t, "eps", r->eps) &&
            pb_json_add_f64(t, "weight_decay", r->weight_decay) &&

@@ -123,6 +123,7 @@ static pb_status read_optimizer(const pb_json *o, const char *where, pb_run_conf
         pb_json_read_choice(o, where, "optimizer", optimizers, COUNT(optimizers), &optimizer));
     r->schedule = (pb_schedule)schedule;
     r->optimizer = (pb_optimizer)optimizer;
+    PB_RETURN(pb_json_read_bool(o, where, "paged", &r->paged));
     PB_RETURN(pb_json_read_f64(o, where, "warmup", 0, 1e9, &r->warmup));
     PB_RETURN(pb_json_read_f64(o, where, "beta1", 0, 0.999999999, &r->beta1));
     PB_RETURN(pb_json_read_f64(o, where, "beta2", 0, 0.999999999, &r->beta2));
@@ -152,7 +153,8 @@ static pb_status read_train(const pb_json *parent, const char *parent_where, pb_
                                        "beta2",          "eps",
                                        "weight_decay",   "clip",
                                        "hidden_dropout", "attention_dropout",
-                                       "head_dropout",   "checkpoint"};
+                                       "head_dropout",   "checkpoint",
+                                       "paged"};
     char where[512];
     const pb_json *o = NULL;
     snprintf(where, sizeof where, "%s%strain", parent_where,

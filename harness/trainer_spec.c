@@ -93,7 +93,7 @@ pb_status pb_run_spec(const pb_run_config *run, const pb_assets *assets, int thr
     *loader = NULL;
     *spec = (pb_session_spec){
         .device = run->device,
-        .device_options = {.threads = threads},
+        .device_options = {.threads = threads, .page_optimizer = run->paged},
         .config = &assets->config,
         .weights = assets->weights,
         .method = run->method,

@@ -286,6 +286,71 @@ START_TEST(lists_of_any_length) {
 }
 END_TEST
 
+static void put_random(pb_device *dev, pb_tensor t, uint64_t stream, bool positive) {
+    int64_t n = pb_numel(t);
+    float *host = malloc((size_t)n * sizeof *host);
+    ck_assert(host != NULL);
+    for (int64_t i = 0; i < n; i++) {
+        float u = pb_u01(pb_random_u32(17, stream, (uint64_t)i));
+        host[i] = positive ? u : 2.0f * u - 1.0f;
+    }
+    pb_assert_ok(pb_device_put_f32(dev, t, host));
+    free(host);
+}
+
+/* Two steps of AdamW over a tensor of more than two pages with an odd end, one of less than a page, and a small one. The
+ * paged device has no room for the moments: its budget holds the weights, gradients and pages. */
+START_TEST(paging_keeps_every_bit_and_frees_memory) {
+    enum { TENSORS = 3 };
+    static const int64_t size[TENSORS] = {(5 << 19) + 77, 100001, 1000};
+    static const uint64_t all = 4 * (((uint64_t)(5 << 19) + 77) + 100001 + 1000);
+    const uint64_t pages = 16 << 20, budget = 2 * all + all / 2 + pages + 4096;
+    pb_device *dev[2] = {NULL, NULL};
+    pb_adamw_item items[2][TENSORS] = {0};
+    for (int i = 0; i < 2; i++) {
+        pb_device_options options = {.threads = 1, .page_optimizer = i == 1, .memory_budget = i == 1 ? budget : 0};
+        pb_assert_ok(pb_device_open("cuda", &options, &dev[i]));
+        ck_assert(pb_device_pages_optimizer(dev[i]) == (i == 1));
+        for (int k = 0; k < TENSORS; k++) {
+            pb_adamw_item *it = &items[i][k];
+            *it = (pb_adamw_item){.lr = 0.01, .weight_decay = 0.1};
+            pb_assert_ok(pb_alloc1(dev[i], PB_MEM_MASTER, PB_F32, size[k], &it->w));
+            pb_assert_ok(pb_alloc1(dev[i], PB_MEM_GRAD, PB_F32, size[k], &it->g));
+            pb_assert_ok(pb_alloc1(dev[i], PB_MEM_ADAPTER, PB_BF16, size[k], &it->copy));
+            pb_assert_ok(pb_alloc1(dev[i], PB_MEM_OPTIM, PB_F32, size[k], &it->m));
+            pb_assert_ok(pb_alloc1(dev[i], PB_MEM_OPTIM, PB_F32, size[k], &it->v));
+            put_random(dev[i], it->w, (uint64_t)k, false);
+            put_random(dev[i], it->g, (uint64_t)k + 10, false);
+            put_random(dev[i], it->m, (uint64_t)k + 20, false); /* as a checkpoint is read */
+            put_random(dev[i], it->v, (uint64_t)k + 30, true);
+        }
+        for (int step = 3; step < 5; step++) {
+            pb_assert_ok(pb_adamw(dev[i], &(pb_adamw_args){
+                .items = items[i], .n = TENSORS, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .step = step}));
+        }
+    }
+    for (int k = 0; k < TENSORS; k++) {
+        pb_adamw_item *a = &items[0][k], *b = &items[1][k];
+        assert_same(dev[0], (matrix){.all = a->w}, dev[1], (matrix){.all = b->w}, "w");
+        assert_same(dev[0], (matrix){.all = a->m}, dev[1], (matrix){.all = b->m}, "m");
+        assert_same(dev[0], (matrix){.all = a->v}, dev[1], (matrix){.all = b->v}, "v");
+        assert_same(dev[0], (matrix){.all = a->copy}, dev[1], (matrix){.all = b->copy}, "copy");
+    }
+    uint64_t optim = pb_device_mem_peak(dev[1], PB_MEM_OPTIM);
+    ck_assert_uint_eq(optim, pb_device_mem_peak(dev[0], PB_MEM_OPTIM));
+    ck_assert_uint_eq(pb_device_mem_peak(dev[1], PB_MEM_WORK), pages);
+    ck_assert_uint_eq(pb_device_mem_peak_total(dev[1]) - pages, pb_device_mem_peak_total(dev[0]) - optim);
+    for (int i = 0; i < 2; i++) pb_device_close(dev[i]);
+    ck_assert_int_eq(pb_host_live(), 0);
+    /* A CPU has one memory: the option changes nothing. */
+    pb_assert_ok(pb_device_open("cpu", &(pb_device_options){.threads = 1, .page_optimizer = true}, &dev[0]));
+    ck_assert(!pb_device_pages_optimizer(dev[0]));
+    pb_assert_ok(pb_alloc1(dev[0], PB_MEM_OPTIM, PB_F32, 1000, &items[0][0].m));
+    ck_assert_uint_gt(pb_device_mem_peak_total(dev[0]), 0);
+    pb_device_close(dev[0]);
+}
+END_TEST
+
 /* The same decisions as the CPU's encoder, over many steps whose state feeds back, and at the thresholds themselves. */
 START_TEST(eight_bit_codes_are_those_of_the_cpu) {
     pb_device *dev[2] = {open_device("cpu"), open_device("cuda")};
@@ -419,6 +484,7 @@ int main(void) {
     t = pb_test_case(s, "addresses");
     tcase_add_loop_test(t, any_address_will_do, 0, 18);
     tcase_add_test(t, lists_of_any_length);
+    tcase_add_test(t, paging_keeps_every_bit_and_frees_memory);
     t = pb_test_case(s, "not numbers");
     tcase_add_test(t, logits_that_are_not_finite);
     tcase_add_test(t, a_gradient_that_is_not_finite_stays_visible);

@@ -279,6 +279,7 @@ static const char *const changes[][2] = {
     {"\"steps\": 5", "\"epochs\": 5"},
     {"\"batch\": 6", "\"batch\": 60"},
     {"\"accumulate\": 7", "\"accumulate\": 8"},
+    {"\"accumulate\": 7", "\"accumulate\": 7, \"paged\": true"},
     {"\"accumulate\": 7", "\"accumulate\": 7, \"checkpoint\": true"},
     {"\"accumulate\": 7", "\"accumulate\": 7, \"checkpoint\": 2"},
     {"\"linear\"", "\"cosine\""},

@@ -20,12 +20,30 @@ const char *pb_mem_name(pb_mem mem) {
     return (unsigned)mem < PB_MEM_COUNT ? name[mem] : "invalid memory";
 }
 
+/* Is the arena in the host's memory? Then its bytes are counted by tag only. */
+static bool paged(const pb_device *dev, pb_mem mem) {
+    return mem == PB_MEM_OPTIM && pb_device_pages_optimizer(dev);
+}
+
+/* A plan has no memory at all: its own mem_alloc serves both. */
+static void *system_alloc(pb_device *dev, pb_mem mem, uint64_t bytes) {
+    if (bytes > SIZE_MAX) return NULL;
+    if (paged(dev, mem) && dev->backend->host_alloc != NULL)
+        return dev->backend->host_alloc(dev->ctx, (size_t)bytes);
+    return dev->backend->mem_alloc(dev->ctx, (size_t)bytes);
+}
+
+static void system_free(pb_device *dev, pb_mem mem, pb_block block) {
+    if (paged(dev, mem) && dev->backend->host_alloc != NULL)
+        dev->backend->host_free(dev->ctx, block.data, (size_t)block.size);
+    else
+        dev->backend->mem_free(dev->ctx, block.data, (size_t)block.size);
+}
+
 void pb_arenas_free(pb_device *dev) {
     for (int m = 0; m < PB_MEM_COUNT; m++) {
         pb_arena *a = &dev->arena[m];
-        for (int i = 0; i < a->n; i++) {
-            dev->backend->mem_free(dev->ctx, a->blocks[i].data, (size_t)a->blocks[i].size);
-        }
+        for (int i = 0; i < a->n; i++) system_free(dev, (pb_mem)m, a->blocks[i]);
         free(a->blocks);
         *a = (pb_arena){0};
     }
@@ -52,10 +70,10 @@ static pb_status grow(pb_device *dev, pb_mem mem, uint64_t need, bool exact) {
         a->blocks = blocks;
         a->cap = cap;
     }
-    void *data = size <= SIZE_MAX ? dev->backend->mem_alloc(dev->ctx, (size_t)size) : NULL;
+    void *data = system_alloc(dev, mem, size);
     if (data == NULL && size > need) {
         size = need;
-        data = dev->backend->mem_alloc(dev->ctx, (size_t)size);
+        data = system_alloc(dev, mem, size);
     }
     if (data == NULL) {
         return PB_ERROR(PB_E_OOM,
@@ -72,7 +90,7 @@ static pb_status grow(pb_device *dev, pb_mem mem, uint64_t need, bool exact) {
 
 static pb_status check_budget(const pb_device *dev, pb_mem mem, uint64_t need) {
     uint64_t budget = dev->options.memory_budget;
-    if (budget == 0 || (need <= budget && dev->now_total <= budget - need)) return PB_OK;
+    if (budget == 0 || paged(dev, mem) || (need <= budget && dev->now_total <= budget - need)) return PB_OK;
     return PB_ERROR(PB_E_OOM,
                     "%s: %" PRIu64 " bytes for %s do not fit: %" PRIu64
                     " in use of a budget of %" PRIu64 "; raise the budget or make the run smaller",
@@ -118,7 +136,7 @@ pb_status pb_arena_take(pb_device *dev, pb_mem mem, uint64_t bytes, bool raw, vo
     }
     if (b->dirty < at + need) b->dirty = at + need;
     a->now += need;
-    dev->now_total += need;
+    if (!paged(dev, mem)) dev->now_total += need;
     if (a->peak < a->now) a->peak = a->now;
     if (dev->peak_total < dev->now_total) dev->peak_total = dev->now_total;
     *out = b->data + at;
@@ -145,7 +163,7 @@ void pb_device_rewind(pb_device *dev, pb_mem mem, pb_mark mark) {
     pb_arena *a = &dev->arena[mem];
     uint64_t to = (uint64_t)mark.bytes;
     PB_ASSERT(mark.bytes >= 0 && to <= a->now && to % ALIGN == 0);
-    dev->now_total -= a->now - to;
+    if (!paged(dev, mem)) dev->now_total -= a->now - to;
     a->now = to;
     while (a->cur > 0 && a->blocks[a->cur].start >= to) a->cur--;
 }

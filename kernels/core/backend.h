@@ -36,6 +36,9 @@ struct pb_backend {
     /* Zeroed memory or NULL. */
     void *(*mem_alloc)(void *ctx, size_t bytes);
     void (*mem_free)(void *ctx, void *p, size_t bytes);
+    /* (optional, both or none) The host's memory as kernels and transfers of this device reach it: zeroed, or NULL. */
+    void *(*host_alloc)(void *ctx, size_t bytes);
+    void (*host_free)(void *ctx, void *p, size_t bytes);
     pb_status (*open)(const pb_device_options *options, void **ctx);
     void (*close)(void *ctx);
     /* Transfers go through the queue too. put has read the host's bytes when it returns; get waits. */

@@ -114,6 +114,10 @@ bool pb_device_computes(const pb_device *dev) { return dev->backend->computes; }
 int pb_device_threads(const pb_device *dev) { return dev->options.threads; }
 void *pb_device_context(const pb_device *dev) { return dev->kernels_ctx; }
 
+bool pb_device_pages_optimizer(const pb_device *dev) {
+    return dev->options.page_optimizer && dev->kernels->host_alloc != NULL;
+}
+
 bool pb_device_fast_dtype(const pb_device *dev, pb_dtype dtype) {
     if (dev->kernels->fast_dtype == NULL) return dtype == PB_F32;
     return dev->kernels->fast_dtype(dev->kernels_ctx, dtype);

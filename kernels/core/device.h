@@ -41,6 +41,8 @@ typedef struct pb_device_options {
     uint64_t memory_budget; /* bytes over all arenas; an allocation beyond it is PB_E_OOM with the numbers; 0 = none */
     int64_t fail_alloc;     /* tests: the n-th arena growth fails with PB_E_OOM (1-based); 0 = never. When set, arenas
                              * grow by one request at a time, so that n counts requests, not chunks */
+    bool page_optimizer;    /* PB_MEM_OPTIM lies in the host's pinned memory where the device has a memory of its own; it
+                             * then counts neither in the total nor against the budget. No effect elsewhere. */
 } pb_device_options;
 
 /* Opens "ref", "cpu", "cuda" or "plan:<one of these>". options NULL = defaults. PB_E_INPUT for an unknown name (names the
@@ -61,6 +63,8 @@ bool pb_device_computes(const pb_device *dev);    /* false on plan devices: valu
 int pb_device_threads(const pb_device *dev);
 /* The hardware and its libraries in one line, "" where the backend has nothing to add to the host's description. */
 void pb_device_describe(const pb_device *dev, char *text, size_t cap);
+/* True when PB_MEM_OPTIM is in the host's memory (options.page_optimizer on a device that can). */
+bool pb_device_pages_optimizer(const pb_device *dev);
 /* True when the dtype has arithmetic in hardware here (bf16: AVX512-BF16 or AMX). */
 bool pb_device_fast_dtype(const pb_device *dev, pb_dtype dtype);
 

@@ -25,6 +25,9 @@ static void cuda_close(void *ctx) {
         if (c->free_again[i] != NULL) (void)pb_api_event_free(c->free_again[i]);
         if (c->staging[i] != NULL) (void)pb_api_host_free(c->staging[i]);
     }
+    for (int i = 0; i < 3; i++) {
+        if (c->cuda.mark[i] != NULL) (void)pb_api_event_free(c->cuda.mark[i]);
+    }
     if (c->cuda.side != NULL) (void)pb_api_stream_free(c->cuda.side);
     if (c->cuda.stream != NULL) (void)pb_api_stream_free(c->cuda.stream);
     free(c);
@@ -37,6 +40,7 @@ static pb_status open_parts(context *c) {
     PB_CUDA(pb_api_device_open(0, &c->cuda.info));
     PB_CUDA(pb_api_stream_new(&c->cuda.stream));
     PB_CUDA(pb_api_stream_new(&c->cuda.side));
+    for (int i = 0; i < 3; i++) PB_CUDA(pb_api_event_new(&c->cuda.mark[i]));
     const char *graphs = getenv("PB_CUDA_GRAPHS");
     PB_RETURN(pb_cuda_queue_new(&c->cuda, graphs == NULL || strcmp(graphs, "0") != 0));
     PB_RETURN(pb_cuda_products_new(&c->cuda));
@@ -72,6 +76,21 @@ static void cuda_mem_free(void *ctx, void *p, size_t bytes) {
     (void)ctx;
     (void)bytes;
     if (p != NULL) (void)pb_api_free(p);
+}
+
+/* Pinned, and at the same address on the device: plain memory, none that moves by itself. */
+static void *cuda_host_alloc(void *ctx, size_t bytes) {
+    void *p = NULL;
+    (void)ctx;
+    if (pb_api_host_alloc(&p, bytes == 0 ? 1 : bytes) != 0) return NULL;
+    memset(p, 0, bytes);
+    return p;
+}
+
+static void cuda_host_free(void *ctx, void *p, size_t bytes) {
+    (void)ctx;
+    (void)bytes;
+    if (p != NULL) (void)pb_api_host_free(p);
 }
 
 /* The host's bytes are read before it returns: they wait in one of two pinned buffers until the copy has run. */
@@ -170,6 +189,8 @@ static pb_backend backend_of(void) {
     b.computes = true;
     b.mem_alloc = cuda_mem_alloc;
     b.mem_free = cuda_mem_free;
+    b.host_alloc = cuda_host_alloc;
+    b.host_free = cuda_host_free;
     b.open = cuda_open;
     b.close = cuda_close;
     b.put = cuda_put;

@@ -113,7 +113,7 @@ __device__ __forceinline__ int clip_chunk(int64_t cols, int64_t col, int width) 
  * cache. FLOPs: 7 an element (LAYER), 4 (RMS). The sum may lie in x or res: a row is read whole before
  * it is written. */
 template <typename T, int K, bool LAYER>
-__global__ void __launch_bounds__(K == 2 ? 512 : ROW_THREADS) norm_fwd_kernel(fwd_row<T> a) {
+__global__ void __launch_bounds__(K == 2 ? 512 : ROW_THREADS, 1) norm_fwd_kernel(fwd_row<T> a) {
     constexpr int V = pb_vec_n<T>();
     __shared__ float slots[2 * PB_WARP];
     for (int64_t row = (int64_t)blockIdx.x * blockDim.y + threadIdx.y; row < a.rows;

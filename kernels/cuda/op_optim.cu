@@ -107,12 +107,118 @@ static adamw_entry adamw_entry_of(const pb_adamw_item *it) {
     return e;
 }
 
+/* --- its moments in the host's memory ---------------------------------------------------------- */
+
+/* The paged optimizer (Dettmers et al. 2023, sec. 3) without managed memory: m and v of large tensors
+ * lie in pinned host memory and pass through two pages on the device. The side stream brings the next
+ * page and takes the last one back while the main stream works on the current one:
+ *
+ *     side:  in 0 | in 1 | (0 done) out 0, in 2 | (1 done) out 1, in 3 | ...
+ *     main:   (0 in) step 0  |  (1 in) step 1  | ...
+ *
+ * Tensors below PAGE_MIN are read and written where they are, over the bus: copies would be too small.
+ * Bytes over the bus: 8 an element each way. */
+#define PAGE_ELEMENTS ((int64_t)1 << 20)
+#define PAGE_MIN      100000 /* as bitsandbytes */
+
+static bool is_paged(const pb_device *dev, const pb_adamw_item *it) {
+    return pb_device_pages_optimizer(dev) && pb_numel(it->w) >= PAGE_MIN;
+}
+
+static size_t adamw_workspace(const pb_device *dev, const void *args) {
+    const pb_adamw_args *a = static_cast<const pb_adamw_args *>(args);
+    int64_t most = 0;
+    for (int i = 0; i < a->n; i++) {
+        if (is_paged(dev, &a->items[i])) most = pb_max64(most, pb_numel(a->items[i].w));
+    }
+    return (size_t)(4 * pb_ceil_div(pb_min64(most, PAGE_ELEMENTS), 16) * 16) * sizeof(float);
+}
+
+struct pager {
+    pb_cuda *cuda;
+    adamw_rule rule;
+    float *page[2]; /* m, and v behind it */
+    int64_t size;   /* elements of m */
+    int turn;
+    /* The page before, which goes back once its step is done. */
+    const adamw_entry *last;
+    int64_t last_at, last_n;
+};
+
+static pb_status page_out(pager *p) {
+    if (p->last == NULL) return PB_OK;
+    float *page = p->page[1 - p->turn];
+    size_t bytes = (size_t)p->last_n * sizeof(float);
+    void *side = p->cuda->side;
+    PB_CUDA(pb_api_stream_wait(side, p->cuda->mark[1 - p->turn]));
+    PB_CUDA(pb_api_copy(p->last->m + p->last_at, page, bytes, PB_API_TO_HOST, side));
+    PB_CUDA(pb_api_copy(p->last->v + p->last_at, page + p->size, bytes, PB_API_TO_HOST, side));
+    p->last = NULL;
+    return PB_OK;
+}
+
+static pb_status page_step(pager *p, const adamw_entry *e, int64_t at, int64_t n) {
+    pb_cuda *cuda = p->cuda;
+    float *page = p->page[p->turn];
+    size_t bytes = (size_t)n * sizeof(float);
+    adamw_list list = {};
+    adamw_entry part = *e;
+    PB_CUDA(pb_api_copy(page, e->m + at, bytes, PB_API_TO_DEVICE, cuda->side));
+    PB_CUDA(pb_api_copy(page + p->size, e->v + at, bytes, PB_API_TO_DEVICE, cuda->side));
+    PB_CUDA(pb_api_event_record(cuda->mark[2], cuda->side, false));
+    PB_CUDA(pb_api_stream_wait(cuda->stream, cuda->mark[2]));
+    PB_RETURN(page_out(p)); /* behind this page's way in: the bus is free while the step runs */
+    part.w += at;
+    part.g += at;
+    part.m = page;
+    part.v = page + p->size;
+    part.n = n;
+    if (e->copy != NULL) part.copy = static_cast<char *>(e->copy) + at * (e->copy_f32 ? 4 : 2);
+    PB_ASSERT(pb_list_add(&list, part, pb_ceil_div(n, ADAMW_PIECE)));
+    PB_RETURN(adamw_launch(cuda, &list, p->rule));
+    PB_RETURN(pb_cuda_flush(cuda)); /* a launch may wait on a tape */
+    PB_CUDA(pb_api_event_record(cuda->mark[p->turn], cuda->stream, false));
+    p->last = e;
+    p->last_at = at;
+    p->last_n = n;
+    p->turn = 1 - p->turn;
+    return PB_OK;
+}
+
+static pb_status page_item(pager *p, const pb_adamw_item *it) {
+    adamw_entry e = adamw_entry_of(it);
+    for (int64_t at = 0; at < e.n; at += PAGE_ELEMENTS)
+        PB_RETURN(page_step(p, &e, at, pb_min64(PAGE_ELEMENTS, e.n - at)));
+    return page_out(p);
+}
+
+/* The pages are the op's workspace: the side stream starts after what used it before, and what uses it
+ * next starts after the side stream. */
+static pb_status adamw_pages(pb_device *dev, const pb_adamw_args *a, const adamw_rule &r, float *ws) {
+    pb_cuda *cuda = pb_cuda_of(dev);
+    pager p = {};
+    p.cuda = cuda;
+    p.rule = r;
+    p.size = (int64_t)(adamw_workspace(dev, a) / sizeof(float) / 4);
+    if (p.size == 0) return PB_OK;
+    p.page[0] = ws;
+    p.page[1] = ws + 2 * p.size;
+    PB_RETURN(pb_cuda_flush(cuda));
+    PB_CUDA(pb_api_event_record(cuda->mark[2], cuda->stream, false));
+    PB_CUDA(pb_api_stream_wait(cuda->side, cuda->mark[2]));
+    for (int i = 0; i < a->n; i++) {
+        if (is_paged(dev, &a->items[i])) PB_RETURN(page_item(&p, &a->items[i]));
+    }
+    PB_CUDA(pb_api_event_record(cuda->mark[2], cuda->side, false));
+    PB_CUDA(pb_api_stream_wait(cuda->stream, cuda->mark[2]));
+    return PB_OK;
+}
+
 static pb_status adamw_run(pb_device *dev, const void *args, void *ws) {
     const pb_adamw_args *a = static_cast<const pb_adamw_args *>(args);
     pb_cuda *cuda = pb_cuda_of(dev);
     adamw_rule r = rule_of(a->beta1, a->beta2, a->eps, a->step, a->grad_scale);
     adamw_list list = {};
-    (void)ws;
     for (int i = 0; i < a->n; i++) {
         if (a->items[i].w.dtype == PB_F64 || (pb_has(a->items[i].copy) && a->items[i].copy.dtype == PB_F64))
             return pb_cuda_no_f64("adamw");
@@ -120,12 +226,13 @@ static pb_status adamw_run(pb_device *dev, const void *args, void *ws) {
     for (int i = 0; i < a->n; i++) {
         adamw_entry e = adamw_entry_of(&a->items[i]);
         int64_t pieces = pb_ceil_div(e.n, ADAMW_PIECE);
-        if (pieces == 0) continue;
+        if (pieces == 0 || is_paged(dev, &a->items[i])) continue;
         if (pb_list_add(&list, e, pieces)) continue;
         PB_RETURN(adamw_launch(cuda, &list, r));
         PB_ASSERT(pb_list_add(&list, e, pieces));
     }
-    return adamw_launch(cuda, &list, r);
+    PB_RETURN(adamw_launch(cuda, &list, r));
+    return adamw_pages(dev, a, r, static_cast<float *>(ws));
 }
 
 /* --- 8-bit moments (Dettmers et al. 2022) ---------------------------------------------------- */
@@ -434,7 +541,7 @@ static pb_status grad_norm_run(pb_device *dev, const void *args, void *ws) {
 }
 
 static const pb_kernel kernels[] = {
-    {PB_OP_adamw, "vector", NULL, adamw_run},
+    {PB_OP_adamw, "vector", adamw_workspace, adamw_run},
     {PB_OP_adamw8, "vector", NULL, adamw8_run},
     {PB_OP_grad_norm, "vector", grad_norm_workspace, grad_norm_run},
 };
