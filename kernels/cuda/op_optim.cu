@@ -460,7 +460,7 @@ static norm_entry norm_entry_of(pb_tensor t) {
     e.cols = flat ? pb_numel(t) : pb_cols(t);
     e.stride = flat ? e.cols : t.stride;
     e.per_row = pb_ceil_div(e.cols, NORM_PIECE);
-    e.wide = how_of(t, 4) && e.stride % 4 == 0;
+    e.wide = how_of(t, 4) && (flat || e.stride % 4 == 0);
     return e;
 }
 
