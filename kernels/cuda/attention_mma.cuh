@@ -187,6 +187,85 @@ static __device__ __forceinline__ void attn_online(float (&s)[NT][4], float (&o)
     }
 }
 
+/* One block of 8 NT keys from k0: scores, probabilities and output of a warp's 16 MT queries. */
+template <int D, int MT, int NT>
+static __device__ __forceinline__ void
+attn_fwd_step(const attn_params &p, const attn_place &w, const uint16_t *qs, const uint16_t *kt,
+              const uint16_t *vt, int q0, int k0, float (&o)[MT][D / 8][4], float (&m)[MT][2],
+              float (&l)[MT][2]) {
+    int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
+    float scale = p.scale * ATTN_LOG2E;
+    float s[MT][NT][4];
+#pragma unroll
+    for (int a = 0; a < MT; a++) {
+#pragma unroll
+        for (int n = 0; n < NT; n++) s[a][n][0] = s[a][n][1] = s[a][n][2] = s[a][n][3] = 0.0f;
+    }
+#pragma unroll
+    for (int kk = 0; kk < D / 16; kk++) {
+        uint32_t qa[MT][4];
+#pragma unroll
+        for (int a = 0; a < MT; a++) pb_tile_a<D>(qa[a], qs, (warp * MT + a) * 16, kk);
+#pragma unroll
+        for (int n = 0; n < NT / 2; n++) {
+            uint32_t b[4];
+            pb_tile_b<D>(b, kt, 16 * n, kk);
+#pragma unroll
+            for (int a = 0; a < MT; a++) {
+                pb_mma(s[a][2 * n], qa[a], b[0], b[1]);
+                pb_mma(s[a][2 * n + 1], qa[a], b[2], b[3]);
+            }
+        }
+    }
+#pragma unroll
+    for (int a = 0; a < MT; a++) {
+        int row = q0 + (warp * MT + a) * 16 + g, key = k0 + 2 * t;
+        bool whole =
+            k0 + 8 * NT <= w.len && (!p.causal || k0 + 8 * NT <= q0 + (warp * MT + a) * 16 + 1);
+#pragma unroll
+        for (int n = 0; n < NT; n++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                int at = key + 8 * n + (i & 1);
+                bool seen = whole || (at < w.len && !(p.causal && at > row + 8 * (i >> 1)));
+                s[a][n][i] = seen ? s[a][n][i] * scale : -INFINITY;
+            }
+        }
+        attn_online<D, NT>(s[a], o[a], m[a], l[a]);
+        if (p.mask.on) {
+            uint32_t kept = attn_keep_bits<NT, false>(p, w.first, w.head, row - g, key - 2 * t);
+#pragma unroll
+            for (int n = 0; n < NT; n++) {
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    if ((kept >> (4 * n + i) & 1u) == 0) s[a][n][i] = 0.0f;
+                }
+            }
+        }
+    }
+#pragma unroll
+    for (int kk = 0; kk < NT / 2; kk++) {
+        uint32_t pa[MT][4];
+#pragma unroll
+        for (int a = 0; a < MT; a++) {
+            pa[a][0] = pb_pack2(s[a][2 * kk][0], s[a][2 * kk][1]);
+            pa[a][1] = pb_pack2(s[a][2 * kk][2], s[a][2 * kk][3]);
+            pa[a][2] = pb_pack2(s[a][2 * kk + 1][0], s[a][2 * kk + 1][1]);
+            pa[a][3] = pb_pack2(s[a][2 * kk + 1][2], s[a][2 * kk + 1][3]);
+        }
+#pragma unroll
+        for (int n = 0; n < D / 16; n++) {
+            uint32_t b[4];
+            pb_tile_b_trans<D>(b, vt, 16 * kk, n);
+#pragma unroll
+            for (int a = 0; a < MT; a++) {
+                pb_mma(o[a][2 * n], pa[a], b[0], b[1]);
+                pb_mma(o[a][2 * n + 1], pa[a], b[2], b[3]);
+            }
+        }
+    }
+}
+
 #endif /* PB_HAS_MMA */
 
 template <int D>
@@ -206,7 +285,7 @@ static __global__ void __launch_bounds__(ATTN_THREADS) attention_fwd_mma(attn_pa
     attn_tile_load<D, BN>(vs, v, p.v.stride, 0, w.len);
     pb_async_commit();
 
-    float o[MT][D / 8][4], m[MT][2], l[MT][2], scale = p.scale * ATTN_LOG2E;
+    float o[MT][D / 8][4], m[MT][2], l[MT][2];
 #pragma unroll
     for (int a = 0; a < MT; a++) {
         m[a][0] = m[a][1] = -INFINITY;
@@ -226,75 +305,8 @@ static __global__ void __launch_bounds__(ATTN_THREADS) attention_fwd_mma(attn_pa
         pb_async_wait<1>();
         __syncthreads();
 
-        float s[MT][NT][4];
-#pragma unroll
-        for (int a = 0; a < MT; a++) {
-#pragma unroll
-            for (int n = 0; n < NT; n++) s[a][n][0] = s[a][n][1] = s[a][n][2] = s[a][n][3] = 0.0f;
-        }
-#pragma unroll
-        for (int kk = 0; kk < D / 16; kk++) {
-            uint32_t qa[MT][4];
-#pragma unroll
-            for (int a = 0; a < MT; a++) pb_tile_a<D>(qa[a], qs, (warp * MT + a) * 16, kk);
-#pragma unroll
-            for (int n = 0; n < NT / 2; n++) {
-                uint32_t b[4];
-                pb_tile_b<D>(b, kt, 16 * n, kk);
-#pragma unroll
-                for (int a = 0; a < MT; a++) {
-                    pb_mma(s[a][2 * n], qa[a], b[0], b[1]);
-                    pb_mma(s[a][2 * n + 1], qa[a], b[2], b[3]);
-                }
-            }
-        }
-#pragma unroll
-        for (int a = 0; a < MT; a++) {
-            int row = q0 + (warp * MT + a) * 16 + g, key = j * BN + 2 * t;
-            bool whole = (j + 1) * BN <= w.len &&
-                         (!p.causal || (j + 1) * BN <= q0 + (warp * MT + a) * 16 + 1);
-#pragma unroll
-            for (int n = 0; n < NT; n++) {
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    int at = key + 8 * n + (i & 1);
-                    bool seen = whole || (at < w.len && !(p.causal && at > row + 8 * (i >> 1)));
-                    s[a][n][i] = seen ? s[a][n][i] * scale : -INFINITY;
-                }
-            }
-            attn_online<D, NT>(s[a], o[a], m[a], l[a]);
-            if (p.mask.on) {
-                uint32_t kept = attn_keep_bits<NT, false>(p, w.first, w.head, row - g, key - 2 * t);
-#pragma unroll
-                for (int n = 0; n < NT; n++) {
-#pragma unroll
-                    for (int i = 0; i < 4; i++) {
-                        if ((kept >> (4 * n + i) & 1u) == 0) s[a][n][i] = 0.0f;
-                    }
-                }
-            }
-        }
-#pragma unroll
-        for (int kk = 0; kk < BN / 16; kk++) {
-            uint32_t pa[MT][4];
-#pragma unroll
-            for (int a = 0; a < MT; a++) {
-                pa[a][0] = pb_pack2(s[a][2 * kk][0], s[a][2 * kk][1]);
-                pa[a][1] = pb_pack2(s[a][2 * kk][2], s[a][2 * kk][3]);
-                pa[a][2] = pb_pack2(s[a][2 * kk + 1][0], s[a][2 * kk + 1][1]);
-                pa[a][3] = pb_pack2(s[a][2 * kk + 1][2], s[a][2 * kk + 1][3]);
-            }
-#pragma unroll
-            for (int n = 0; n < D / 16; n++) {
-                uint32_t b[4];
-                pb_tile_b_trans<D>(b, vt, 16 * kk, n);
-#pragma unroll
-                for (int a = 0; a < MT; a++) {
-                    pb_mma(o[a][2 * n], pa[a], b[0], b[1]);
-                    pb_mma(o[a][2 * n + 1], pa[a], b[2], b[3]);
-                }
-            }
-        }
+        if (!p.causal || j * BN <= q0 + (warp + 1) * MT * 16 - 1)
+            attn_fwd_step<D, MT, NT>(p, w, qs, kt, vt, q0, j * BN, o, m, l);
         __syncthreads(); /* before the next step's copies overwrite these tiles */
     }
     pb_async_wait<0>();
@@ -408,26 +420,28 @@ static __global__ void __launch_bounds__(ATTN_THREADS) attention_bwd_dkv_mma(att
         const float *lse = lses + (j & 1) * BQ, *delta = deltas + (j & 1) * BQ;
         int head = w.head * group + j / per_head, q0 = (from + j % per_head) * BQ;
 
-        float s[NT][4], ds[NT][4];
-        attn_scores<D, NT>(s, ks, r0, qt);
-        attn_scores<D, NT>(ds, vs, r0, gt);
-        uint32_t kept = 0xffffffffu;
-        if (p.mask.on) kept = attn_keep_bits<NT, true>(p, w.first, head, q0, k0 + r0);
+        if (!p.causal || k0 + r0 <= q0 + BQ - 1) { /* some query sees some key of this warp */
+            float s[NT][4], ds[NT][4];
+            attn_scores<D, NT>(s, ks, r0, qt);
+            attn_scores<D, NT>(ds, vs, r0, gt);
+            uint32_t kept = 0xffffffffu;
+            if (p.mask.on) kept = attn_keep_bits<NT, true>(p, w.first, head, q0, k0 + r0);
 #pragma unroll
-        for (int n = 0; n < NT; n++) {
+            for (int n = 0; n < NT; n++) {
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                int col = 8 * n + 2 * t + (i & 1), key = k0 + r0 + g + 8 * (i >> 1);
-                bool seen = key < w.len && !(p.causal && key > q0 + col);
-                bool keep = (kept >> (4 * n + i) & 1u) != 0;
-                float prob = seen ? exp2f(s[n][i] * scale - lse[col]) : 0.0f;
-                float dprob = keep ? ds[n][i] * p.mask.scale : 0.0f;
-                ds[n][i] = prob * (dprob - delta[col]);
-                s[n][i] = keep ? prob : 0.0f;
+                for (int i = 0; i < 4; i++) {
+                    int col = 8 * n + 2 * t + (i & 1), key = k0 + r0 + g + 8 * (i >> 1);
+                    bool seen = key < w.len && !(p.causal && key > q0 + col);
+                    bool keep = (kept >> (4 * n + i) & 1u) != 0;
+                    float prob = seen ? exp2f(s[n][i] * scale - lse[col]) : 0.0f;
+                    float dprob = keep ? ds[n][i] * p.mask.scale : 0.0f;
+                    ds[n][i] = prob * (dprob - delta[col]);
+                    s[n][i] = keep ? prob : 0.0f;
+                }
             }
+            attn_spread<D, NT>(dv, s, gt);
+            attn_spread<D, NT>(dk, ds, qt);
         }
-        attn_spread<D, NT>(dv, s, gt);
-        attn_spread<D, NT>(dk, ds, qt);
         __syncthreads();
     }
     pb_async_wait<0>();
@@ -477,24 +491,26 @@ static __global__ void __launch_bounds__(ATTN_THREADS) attention_bwd_dq_mma(attn
         pb_async_commit();
         pb_async_wait<1>();
         __syncthreads();
-        float s[NT][4], ds[NT][4];
-        attn_scores<D, NT>(s, qs, r0, kt);
-        attn_scores<D, NT>(ds, gs, r0, vt);
-        uint32_t kept = 0xffffffffu;
-        if (p.mask.on) kept = attn_keep_bits<NT, false>(p, w.first, w.head, q0 + r0, j * BN);
+        if (!p.causal || j * BN <= q0 + r0 + 15) { /* some query of this warp sees some key */
+            float s[NT][4], ds[NT][4];
+            attn_scores<D, NT>(s, qs, r0, kt);
+            attn_scores<D, NT>(ds, gs, r0, vt);
+            uint32_t kept = 0xffffffffu;
+            if (p.mask.on) kept = attn_keep_bits<NT, false>(p, w.first, w.head, q0 + r0, j * BN);
 #pragma unroll
-        for (int n = 0; n < NT; n++) {
+            for (int n = 0; n < NT; n++) {
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                int key = j * BN + 8 * n + 2 * t + (i & 1), row = q0 + r0 + g + 8 * (i >> 1);
-                bool seen = key < w.len && !(p.causal && key > row);
-                bool keep = (kept >> (4 * n + i) & 1u) != 0;
-                float prob = seen ? exp2f(s[n][i] * scale - lse[i >> 1]) : 0.0f;
-                float dprob = keep ? ds[n][i] * p.mask.scale : 0.0f;
-                ds[n][i] = prob * (dprob - delta[i >> 1]);
+                for (int i = 0; i < 4; i++) {
+                    int key = j * BN + 8 * n + 2 * t + (i & 1), row = q0 + r0 + g + 8 * (i >> 1);
+                    bool seen = key < w.len && !(p.causal && key > row);
+                    bool keep = (kept >> (4 * n + i) & 1u) != 0;
+                    float prob = seen ? exp2f(s[n][i] * scale - lse[i >> 1]) : 0.0f;
+                    float dprob = keep ? ds[n][i] * p.mask.scale : 0.0f;
+                    ds[n][i] = prob * (dprob - delta[i >> 1]);
+                }
             }
+            attn_spread<D, NT>(dq, ds, kt);
         }
-        attn_spread<D, NT>(dq, ds, kt);
         __syncthreads();
     }
     pb_async_wait<0>();

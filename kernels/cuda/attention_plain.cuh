@@ -17,7 +17,7 @@
 #define PLAIN_DEPTH   64  /* columns of head_dim in shared memory at once */
 #define PLAIN_OUT     256 /* output columns of a block */
 
-typedef struct plain_shared {
+typedef struct alignas(16) plain_shared {
     float rows[PLAIN_DEPTH]
               [PLAIN_ROWS + 4]; /* transposed: the four rows of a warp are one float4 */
     float cols[PLAIN_COLS][PLAIN_DEPTH + 1];
@@ -262,17 +262,29 @@ static __global__ void __launch_bounds__(PLAIN_THREADS) attention_delta(attn_par
     if (lane == 0) p.delta[i] = sum;
 }
 
-/* Zeros in the rows of `m` (cols wide) behind the last sequence; lse too where given. One block to a
- * row: the rows in question are few. */
+/* Zeros in the rows behind the last sequence: what has rows there. blockIdx.y: which matrix; lse goes with the first. */
+typedef struct attn_tails {
+    attn_mat mat[3];
+    int64_t cols[3];
+    float *lse; /* or NULL */
+} attn_tails;
+
+#define TAIL_BLOCKS 32 /* in turns: rows behind the end are few, usually fewer than PB_ROW_ROUND */
+
 template <typename T>
 static __global__ void __launch_bounds__(PLAIN_THREADS)
-    attention_zero_tail(attn_params p, attn_mat m, int64_t cols, float *lse) {
-    int64_t row = blockIdx.x, end = p.sequences > 0 ? p.cu[p.sequences] : 0;
-    if (row < end) return;
-    for (int64_t c = threadIdx.x; c < cols; c += PLAIN_THREADS)
-        pb_store((T *)m.at + row * m.stride + c, 0.0f);
-    for (int64_t h = threadIdx.x; lse != NULL && h < p.heads; h += PLAIN_THREADS)
-        lse[row * p.heads + h] = 0.0f;
+    attention_zero_tails(attn_params p, attn_tails w) {
+    int64_t end = p.sequences > 0 ? p.cu[p.sequences] : 0;
+    /* No run-time index into a parameter: that would be a copy in memory. */
+    attn_mat m = blockIdx.y == 0 ? w.mat[0] : blockIdx.y == 1 ? w.mat[1] : w.mat[2];
+    int64_t cols = blockIdx.y == 0 ? w.cols[0] : blockIdx.y == 1 ? w.cols[1] : w.cols[2];
+    for (int64_t row = (end > 0 ? end : 0) + blockIdx.x; row < p.rows; row += TAIL_BLOCKS) {
+        for (int64_t c = threadIdx.x; c < cols; c += PLAIN_THREADS)
+            pb_store((T *)m.at + row * m.stride + c, 0.0f);
+        if (w.lse == NULL || blockIdx.y != 0) continue;
+        for (int64_t h = threadIdx.x; h < p.heads; h += PLAIN_THREADS)
+            w.lse[row * p.heads + h] = 0.0f;
+    }
 }
 
 #endif

@@ -102,10 +102,16 @@ static pb_status check_sizes(int64_t heads, int64_t head_dim, int64_t sequences,
 }
 
 template <typename T>
-static pb_status zero_tail(pb_cuda *cuda, const attn_params &p, attn_mat m, int64_t cols,
-                           float *lse) {
-    return PB_LAUNCH(cuda, (attention_zero_tail<T>), pb_grid(p.rows), PLAIN_THREADS, 0, p, m, cols,
-                     lse);
+static pb_status zero_tails(pb_cuda *cuda, const attn_params &p, int n, const pb_tensor *t,
+                            float *lse) {
+    attn_tails w = {};
+    for (int i = 0; i < n; i++) {
+        w.mat[i] = mat_of(t[i]);
+        w.cols[i] = pb_cols(t[i]);
+    }
+    w.lse = lse;
+    return PB_LAUNCH(cuda, (attention_zero_tails<T>), pb_grid(TAIL_BLOCKS, n), PLAIN_THREADS, 0, p,
+                     w);
 }
 
 /* --- forward ---------------------------------------------------------------------------------- */
@@ -136,9 +142,8 @@ static pb_status fwd_any(pb_cuda *cuda, const attn_params &p) {
 pb_status pb_cuda_attention_fwd(pb_cuda *cuda, const pb_attention_fwd_args *a, bool mma) {
     PB_RETURN(check_sizes(a->heads, a->head_dim, a->sequences, a->max_len, pb_rows(a->q)));
     attn_params p = fwd_params(a);
-    int64_t cols = pb_cols(a->o);
-    PB_RETURN(a->q.dtype == PB_BF16 ? zero_tail<pb_bf16>(cuda, p, p.o, cols, p.lse)
-                                    : zero_tail<float>(cuda, p, p.o, cols, p.lse));
+    PB_RETURN(a->q.dtype == PB_BF16 ? zero_tails<pb_bf16>(cuda, p, 1, &a->o, p.lse)
+                                    : zero_tails<float>(cuda, p, 1, &a->o, p.lse));
     if (!mma) return a->q.dtype == PB_BF16 ? fwd_any<pb_bf16>(cuda, p) : fwd_any<float>(cuda, p);
     if (p.head_dim == 32) return fwd_mma<32>(cuda, p);
     return p.head_dim == 64 ? fwd_mma<64>(cuda, p) : fwd_mma<128>(cuda, p);
@@ -183,9 +188,8 @@ static pb_status bwd_start(pb_cuda *cuda, const pb_attention_bwd_args *a, const 
     int64_t pairs = p.rows * p.heads;
     PB_RETURN(PB_LAUNCH(cuda, (attention_delta<T>), pb_grid(pb_ceil_div(pairs, PLAIN_THREADS / 32)),
                         PLAIN_THREADS, 0, p));
-    PB_RETURN(zero_tail<T>(cuda, p, p.dq, pb_cols(a->dq), (float *)NULL));
-    PB_RETURN(zero_tail<T>(cuda, p, p.dk, pb_cols(a->dk), (float *)NULL));
-    return zero_tail<T>(cuda, p, p.dv, pb_cols(a->dv), (float *)NULL);
+    const pb_tensor out[3] = {a->dq, a->dk, a->dv};
+    return zero_tails<T>(cuda, p, 3, out, (float *)NULL);
 }
 
 template <typename T>

@@ -13,6 +13,7 @@
 #define RANK_MAX    128
 #define SLICES_MAX  16
 #define BLOCKS_WANT 512 /* thread blocks that fill a large device */
+#define PLAIN_BYTES ((int64_t)8 << 20) /* of f32 values of x's size in the workspace of the plain way */
 
 static pb_tensor matrix(void *data, pb_dtype dtype, int64_t rows, int64_t cols, int64_t stride) {
     pb_tensor t = {};
@@ -41,34 +42,40 @@ static bool can_fuse(const pb_cuda *cuda, pb_tensor x, pb_tensor a, size_t share
            in_pieces(a);
 }
 
+/* Tokens that the plain way takes at once: what it stores of the size of x stays small. */
+static int64_t plain_rows(int64_t n, int64_t in) {
+    return pb_min64(n, pb_max64(64, PLAIN_BYTES / pb_max64(1, in * 4) / 64 * 64));
+}
+
 /* --- small kernels -------------------------------------------------------------------------------- */
 
-/* u [n, in] := D(x). One thread four elements of a row where `by4`: one Philox block. Bytes: x and u once. */
+/* u [n, in] := D(x), x's first element being number `first` of the mask. One thread four elements of a row where `by4`:
+ * one Philox block. Bytes: x and u once. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
-    lowrank_mask_kernel(const T *x, int64_t stride, T *u, int64_t n, int64_t in, pb_mask m,
-                        bool by4) {
+    lowrank_mask_kernel(const T *x, int64_t stride, T *u, int64_t n, int64_t in, int64_t first,
+                        pb_mask m, bool by4) {
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (by4) {
         if (4 * i >= n * in) return;
         float f[4];
-        pb_mask_factors4(m, (uint64_t)i, f);
+        pb_mask_factors4(m, (uint64_t)(first / 4 + i), f);
         int64_t row = 4 * i / in, col = 4 * i % in;
         for (int k = 0; k < 4; k++)
             pb_store(u + 4 * i + k, f[k] * pb_load(x + row * stride + col + k));
     } else if (i < n * in) {
-        pb_store(u + i, pb_mask_factor(m, (uint64_t)i) * pb_load(x + i / in * stride + i % in));
+        pb_store(u + i, pb_mask_factor(m, (uint64_t)(first + i)) * pb_load(x + i / in * stride + i % in));
     }
 }
 
 /* dx [n, in] := beta dx + mask .* t, t f32 without gaps. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
-    lowrank_unmask_kernel(const float *t, T *dx, int64_t stride, int64_t n, int64_t in, pb_mask m,
-                          float beta) {
+    lowrank_unmask_kernel(const float *t, T *dx, int64_t stride, int64_t n, int64_t in,
+                          int64_t first, pb_mask m, float beta) {
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= n * in) return;
-    float f = pb_mask_factor(m, (uint64_t)i);
+    float f = pb_mask_factor(m, (uint64_t)(first + i));
     T *to = dx + i / in * stride + i % in;
     pb_store(to, f * t[i] + (beta != 0.0f ? beta * pb_load(to) : 0.0f));
 }
@@ -130,14 +137,17 @@ static __global__ void __launch_bounds__(THREADS)
 
 static dim3 grid_for(int64_t n) { return pb_grid(pb_ceil_div(n, THREADS)); }
 
-static pb_status mask_x(pb_cuda *cuda, pb_tensor x, pb_drop drop, pb_tensor u) {
-    int64_t n = pb_rows(x), in = pb_cols(x);
+/* u := D(x) for rows [row, row + rows). */
+static pb_status mask_x(pb_cuda *cuda, pb_tensor x, int64_t row, int64_t rows, pb_drop drop,
+                        pb_tensor u) {
+    int64_t in = pb_cols(x);
     bool by4 = in % 4 == 0;
     pb_status status = PB_OK;
     PB_WITH_REAL(x.dtype, T,
                  status = PB_LAUNCH(
-                     cuda, (lowrank_mask_kernel<T>), grid_for(by4 ? n * in / 4 : n * in), THREADS,
-                     0, (const T *)x.data, x.stride, (T *)u.data, n, in, pb_mask_of(drop), by4));
+                     cuda, (lowrank_mask_kernel<T>), grid_for(by4 ? rows * in / 4 : rows * in),
+                     THREADS, 0, (const T *)x.data + row * x.stride, x.stride, (T *)u.data, rows,
+                     in, row * in, pb_mask_of(drop), by4));
     return status;
 }
 
@@ -186,7 +196,7 @@ static fwd_ws fwd_layout(const pb_lowrank_args *a, char *base) {
     fwd_ws w = {};
     int64_t n = pb_rows(a->x), in = pb_cols(a->x), r = pb_rows(a->a);
     size_t size = pb_dtype_size(a->x.dtype), part = 0,
-           u = a->drop.p > 0.0f ? (size_t)(n * in) * size : 0;
+           u = a->drop.p > 0.0f ? (size_t)(plain_rows(n, in) * in) * size : 0;
     char *at = base;
     w.slices = 1;
     if (may_fuse(a->drop, a->x.dtype, in, r)) {
@@ -256,12 +266,16 @@ static pb_status lowrank_run(pb_device *dev, const void *args, void *ws) {
         can_fuse(cuda, a->x, a->a, lowrank_fwd_shared(rank_tile(r)))) {
         PB_RETURN(fused_h(cuda, a, &w));
     } else {
-        pb_tensor u = a->x;
-        if (a->drop.p > 0.0f) {
-            u = matrix(w.u, a->x.dtype, n, in, in);
-            PB_RETURN(mask_x(cuda, a->x, a->drop, u));
+        int64_t step = a->drop.p > 0.0f ? plain_rows(n, in) : n;
+        for (int64_t row = 0; row < n; row += step) {
+            int64_t rows = pb_min64(step, n - row);
+            pb_tensor u = a->x;
+            if (a->drop.p > 0.0f) {
+                u = matrix(w.u, a->x.dtype, rows, in, in);
+                PB_RETURN(mask_x(cuda, a->x, row, rows, a->drop, u));
+            }
+            PB_RETURN(product(cuda, u, false, a->a, true, pb_rows_of(a->h, row, rows), 1.0, 0.0));
         }
-        PB_RETURN(product(cuda, u, false, a->a, true, a->h, 1.0, 0.0));
     }
     pb_tensor he = a->h;
     if (pb_has(a->e)) {
@@ -308,8 +322,9 @@ static bwd_ws bwd_layout(const pb_lowrank_bwd_args *a, char *base) {
     }
     size_t fused = (size_t)(at - base);
     at = shared;
-    if (drop && pb_has(a->da)) w.u = pb_cuda_take(&at, (size_t)(n * in) * size);
-    if (drop && pb_has(a->dx)) w.t = (float *)pb_cuda_take(&at, (size_t)(n * in) * sizeof(float));
+    if (drop && pb_has(a->da)) w.u = pb_cuda_take(&at, (size_t)(plain_rows(n, in) * in) * size);
+    if (drop && pb_has(a->dx))
+        w.t = (float *)pb_cuda_take(&at, (size_t)(plain_rows(n, in) * in) * sizeof(float));
     w.bytes = (size_t)(at - base) > fused ? (size_t)(at - base) : fused;
     return w;
 }
@@ -377,26 +392,37 @@ static pb_status fused_da_dx(pb_cuda *cuda, const pb_lowrank_bwd_args *a, const 
     return pb_has(a->da) ? add_slices(cuda, w->da, w->da_slices, a->da) : PB_OK;
 }
 
-static pb_status plain_da_dx(pb_cuda *cuda, const pb_lowrank_bwd_args *a, const bwd_ws *w) {
-    int64_t n = pb_rows(a->x), in = pb_cols(a->x);
-    bool drop = a->drop.p > 0.0f;
+/* Of rows [row, row + rows), under dropout. */
+static pb_status plain_rows_da_dx(pb_cuda *cuda, const pb_lowrank_bwd_args *a, const bwd_ws *w,
+                                  int64_t row, int64_t rows) {
+    int64_t in = pb_cols(a->x);
+    pb_tensor dh = pb_rows_of(w->dh, row, rows);
     if (pb_has(a->da)) {
-        pb_tensor u = a->x;
-        if (drop) {
-            u = matrix(w->u, a->x.dtype, n, in, in);
-            PB_RETURN(mask_x(cuda, a->x, a->drop, u));
-        }
-        PB_RETURN(product(cuda, w->dh, true, u, false, a->da, 1.0, 1.0));
+        pb_tensor u = matrix(w->u, a->x.dtype, rows, in, in);
+        PB_RETURN(mask_x(cuda, a->x, row, rows, a->drop, u));
+        PB_RETURN(product(cuda, dh, true, u, false, a->da, 1.0, 1.0));
     }
     if (!pb_has(a->dx)) return PB_OK;
-    if (!drop) return product(cuda, w->dh, false, a->a, false, a->dx, 1.0, a->beta_dx);
-    PB_RETURN(product(cuda, w->dh, false, a->a, false, matrix(w->t, PB_F32, n, in, in), 1.0, 0.0));
+    PB_RETURN(
+        product(cuda, dh, false, a->a, false, matrix(w->t, PB_F32, rows, in, in), 1.0, 0.0));
     pb_status status = PB_OK;
     PB_WITH_REAL(a->dx.dtype, T,
-                 status = PB_LAUNCH(cuda, (lowrank_unmask_kernel<T>), grid_for(n * in), THREADS, 0,
-                                    (const float *)w->t, (T *)a->dx.data, a->dx.stride, n, in,
-                                    pb_mask_of(a->drop), (float)a->beta_dx));
+                 status = PB_LAUNCH(cuda, (lowrank_unmask_kernel<T>), grid_for(rows * in), THREADS,
+                                    0, (const float *)w->t, (T *)a->dx.data + row * a->dx.stride,
+                                    a->dx.stride, rows, in, row * in, pb_mask_of(a->drop),
+                                    (float)a->beta_dx));
     return status;
+}
+
+static pb_status plain_da_dx(pb_cuda *cuda, const pb_lowrank_bwd_args *a, const bwd_ws *w) {
+    int64_t n = pb_rows(a->x), step = plain_rows(n, pb_cols(a->x));
+    if (a->drop.p > 0.0f) {
+        for (int64_t row = 0; row < n; row += step)
+            PB_RETURN(plain_rows_da_dx(cuda, a, w, row, pb_min64(step, n - row)));
+        return PB_OK;
+    }
+    if (pb_has(a->da)) PB_RETURN(product(cuda, w->dh, true, a->x, false, a->da, 1.0, 1.0));
+    return pb_has(a->dx) ? product(cuda, w->dh, false, a->a, false, a->dx, 1.0, a->beta_dx) : PB_OK;
 }
 
 static pb_status lowrank_bwd_run(pb_device *dev, const void *args, void *ws) {
