@@ -43,7 +43,8 @@ static __global__ void __launch_bounds__(THREADS)
     float c[NT][4];
 #pragma unroll
     for (int nt = 0; nt < NT; nt++) c[nt][0] = c[nt][1] = c[nt][2] = c[nt][3] = 0.0f;
-    for (int64_t k = warp * 128 + 32 * t; k - 32 * t < v.in; k += MMA_WARPS * 128) {
+    for (int64_t k0 = warp * 128; k0 < v.in; k0 += MMA_WARPS * 128) {
+        int64_t k = k0 + 32 * t;
         bool in = k < v.in;
         uint4 code[2];
         float absmax[2];
@@ -69,6 +70,7 @@ static __global__ void __launch_bounds__(THREADS)
                 x[nt][4 * i + 3] = p.w;
             }
         }
+        __syncwarp(); /* lanes whose rows end elsewhere: the products need all of them at once */
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             float w[2][8];
