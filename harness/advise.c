@@ -274,7 +274,8 @@ static void time_row(const pb_advise *a, pb_advice *row) {
     row->least_s = row->steps * pb_rates_seconds(row->use_p.step, tflops * 1e12, r->gpu->gb_per_s * 1e9);
     if (e->known) {
         row->low_s = row->least_s / e->high;
-        row->mid_s = row->least_s / e->mid;
+        double own = e->method[row - a->rows];
+        row->mid_s = row->least_s / (own > 0 ? own : e->mid);
         row->high_s = row->least_s / e->low;
     }
     if (r->time_s > 0) row->in_time = (e->known ? row->mid_s : row->least_s) <= r->time_s;

@@ -40,6 +40,7 @@ typedef struct pb_advise_request {
 /* Difference to LoRA in points of test accuracy, on the records' own model and data. */
 typedef struct pb_advise_quality {
     bool known;
+    int n_sizes;            /* different numbers of training examples that the records hold */
     double mean, low, high; /* 95 % over seeds; low = high = NaN with one seed */
     int n_seeds;
     char where[256]; /* "quick: all-MiniLM-L6-v2 on wordnet" */
@@ -50,6 +51,7 @@ typedef struct pb_efficiency {
     bool known, on_this_gpu;
     double low, mid, high;
     int n;           /* calibrated steps behind it */
+    double method[32]; /* the mean of each registered method's own steps; 0 = none */
     char what[256]; /* one sentence: what it rests on */
 } pb_efficiency;
 
@@ -102,7 +104,7 @@ pb_status pb_advise_params(const pb_method *method, int64_t rank, pb_json **out)
 pb_status pb_advise_quality_of(const char *dir, pb_advice *rows, int n);
 /* From calibration-*.json below `dir`. */
 pb_status pb_advise_efficiency(const char *dir, const pb_gpu *gpu, pb_efficiency *out);
-/* Times steps here (about 20 s on two cores) and writes a calibration file. */
+/* Times steps of every method here (about a minute on two cores) and writes a calibration file. */
 pb_status pb_advise_calibrate(const char *device, int threads, const char *path);
 /* Chooses, explains, answers the rules, writes the suite. */
 pb_status pb_advise_conclude(pb_advise *a);

@@ -22,9 +22,11 @@ static double high_of(const pb_advice *row) {
     return isfinite(row->quality.high) ? row->quality.high : row->quality.mean;
 }
 
-/* Work of the whole training: the same rates for all, so that time needs no GPU. */
+/* Expected time, or work without a GPU's rates. */
 static double cost_of(const pb_advice *row) {
-    return row->least_s > 0 ? row->least_s : row->steps * row->use_p.step.flops;
+    return row->mid_s > 0     ? row->mid_s
+           : row->least_s > 0 ? row->least_s
+                              : row->steps * row->use_p.step.flops;
 }
 
 /* Nothing separates them: the best expected one is not surely better. */
@@ -32,13 +34,13 @@ static bool tied(const pb_advice *best, const pb_advice *row) {
     return row->quality.known && high_of(row) >= low_of(best);
 }
 
-/* Less training changed first, then less work; equal within 2 %: larger micro-batches (larger
+/* Less training changed first, then less time or work; equal within 5 %: larger micro-batches (larger
  * products), then the better mean, then less memory. */
 static bool cheaper(const pb_advice *a, const pb_advice *b) {
     bool a_cut = a->use.length < a->asked.length, b_cut = b->use.length < b->asked.length;
     if (a_cut != b_cut) return b_cut;
     double x = cost_of(a), y = cost_of(b);
-    if (fabs(x - y) > 0.02 * fmax(x, y)) return x < y;
+    if (fabs(x - y) > 0.05 * fmax(x, y)) return x < y;
     if (a->use.batch != b->use.batch) return a->use.batch > b->use.batch;
     if (a->quality.known && b->quality.known && a->quality.mean != b->quality.mean)
         return a->quality.mean > b->quality.mean;
@@ -97,17 +99,17 @@ static void explain(pb_advise *a, int best, int n_tied, int n_fit) {
         snprintf(at, room, ", and nothing else fits%s.", a->request.time_s > 0 ? " in the time" : "");
     } else if (best < 0) {
         snprintf(at, room,
-                 " and does the least work of the %d methods that fit; no record says which of them "
-                 "is better.",
-                 n_fit);
+                 " and takes the least %s of the %d methods that fit (within 5 %%); no record says "
+                 "which of them is better.",
+                 row->least_s > 0 ? "time" : "work", n_fit);
     } else if (n_tied == 1) {
         snprintf(at, room, ", and the records show it above the others that fit (%+.1f points to LoRA).",
                  row->quality.mean);
     } else {
         snprintf(at, room,
-                 " and does the least work of the %d methods that fit and that the records (%s) "
-                 "cannot tell from the best of them.",
-                 n_tied, row->quality.where);
+                 " and takes the least %s (within 5 %%) of the %d methods that fit and that the "
+                 "records (%s) cannot tell from the best of them.",
+                 row->least_s > 0 ? "time" : "work", n_tied, row->quality.where);
     }
 }
 
@@ -181,10 +183,11 @@ static pb_status large_memory(pb_advise *a, pb_rule *rule) {
     quality_text(row_named(a, "full"), quality);
     snprintf(rule->numbers, sizeof rule->numbers,
              "LoRA r16 needs %.1f GiB, r32 %.1f GiB, full fine-tuning %.1f GiB, usable %.1f GiB, at batch 1; "
-             "full fine-tuning: %s; no record compares ranks 16 and 32 here",
+             "full fine-tuning: %s",
              (double)r16.total / GIB, (double)r32.total / GIB, (double)full.total / GIB,
              (double)a->usable / GIB, quality);
-    const char *verdict = r32.total <= a->usable ? "fits" : "does not fit";
+    bool lora = a->chosen >= 0 && strcmp(a->rows[a->chosen].method->name, "lora") == 0;
+    const char *verdict = r32.total > a->usable ? "does not fit" : lora ? "agrees" : "fits, not chosen";
     if (a->request.memory < (uint64_t)(48e9)) verdict = "does not apply";
     pb_copy(rule->verdict, sizeof rule->verdict, verdict);
     return PB_OK;
@@ -209,10 +212,10 @@ static pb_status many_examples(pb_advise *a, pb_rule *rule) {
     quality_text(row_named(a, "adalora"), quality);
     snprintf(rule->numbers, sizeof rule->numbers,
              "AdaLoRA on the upper %" PRId64 " of %" PRId64 " layers needs %.1f GiB and %.2f times "
-             "LoRA's FLOPs a step (LoRA on all layers: %.1f GiB); AdaLoRA on all layers: %s; no record "
-             "varies the number of examples or the layers",
+             "LoRA's FLOPs a step (LoRA on all layers: %.1f GiB); AdaLoRA on all layers: %s; the records "
+             "hold it at %d number(s) of training examples, none of them says so of the top layers alone",
              L - L / 2, L, (double)top.total / GIB, top.step.flops / all.step.flops,
-             (double)all.total / GIB, quality);
+             (double)all.total / GIB, quality, row_named(a, "adalora")->quality.n_sizes);
     pb_copy(rule->verdict, sizeof rule->verdict,
             a->request.examples > 100000 ? "unknown" : "does not apply");
 done:

@@ -11,11 +11,32 @@
 
 enum { MAX_SEEDS = 64 };
 
-/* The rows of a method: the first with the method's plain name wins, later ones are variants. */
+/* The row of a method that speaks for it: the most seeds (trials of a sweep have fewer), then the
+ * best validation loss: the test split chooses nothing. */
 static const pb_row *row_of(const pb_chapter *c, const char *method) {
-    for (int i = 0; i < c->n_rows; i++)
-        if (strcmp(c->rows[i].method, method) == 0 && c->rows[i].n_ok > 0) return &c->rows[i];
-    return NULL;
+    const pb_row *best = NULL;
+    for (int i = 0; i < c->n_rows; i++) {
+        const pb_row *row = &c->rows[i];
+        if (strcmp(row->method, method) != 0 || row->n_ok == 0) continue;
+        bool better = !best || row->n_ok > best->n_ok ||
+                      (row->n_ok == best->n_ok && pb_row_stat(row, "quality/valid/nll").mean <
+                                                      pb_row_stat(best, "quality/valid/nll").mean);
+        if (better) best = row;
+    }
+    return best;
+}
+
+/* How many numbers of training examples the records of a method have. */
+static int sizes_of(const pb_record *records, int n, const char *method) {
+    double seen[MAX_SEEDS];
+    int count = 0;
+    for (int i = 0; i < n; i++) {
+        const pb_json *train = pb_json_get(pb_json_get(records[i].dataset, "splits"), "train");
+        bool known = !cJSON_IsNumber(train) || strcmp(records[i].method, method) != 0;
+        for (int k = 0; k < count && !known; k++) known = seen[k] == train->valuedouble;
+        if (!known && count < MAX_SEEDS) seen[count++] = train->valuedouble;
+    }
+    return count;
 }
 
 /* Points of test accuracy, a - b, seed by seed. */
@@ -66,6 +87,8 @@ pb_status pb_advise_quality_of(const char *dir, pb_advice *rows, int n) {
     PB_TRY(pb_chapters_make(records, n_records, &chapters, &n_chapters));
     for (int c = 0; c < n_chapters; c++)
         for (int i = 0; i < n; i++) fill(&chapters[c], &rows[i]);
+    for (int i = 0; i < n; i++)
+        rows[i].quality.n_sizes = sizes_of(records, n_records, rows[i].method->name);
 done:
     pb_chapters_free(chapters, n_chapters);
     pb_records_free(records, n_records);

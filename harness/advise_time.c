@@ -12,13 +12,20 @@
 
 /* ---- reading ---- */
 
+enum { MAX_METHODS = 32 };
+
 typedef struct tally {
-    double low, high, log_sum;
-    int n;
+    double low, high, log_sum, log_method[MAX_METHODS];
+    int n, n_method[MAX_METHODS];
     char machine[96];
 } tally;
 
-static void count(tally *t, double e) {
+static void count(tally *t, const char *method, double e) {
+    for (int m = 0; m < pb_method_registry_count && m < MAX_METHODS; m++) {
+        if (strcmp(pb_method_registry[m]->name, method) != 0) continue;
+        t->log_method[m] += log(e);
+        t->n_method[m]++;
+    }
     t->low = t->n ? fmin(t->low, e) : e;
     t->high = t->n ? fmax(t->high, e) : e;
     t->log_sum += log(e);
@@ -36,8 +43,10 @@ static pb_status read_one(const char *path, const pb_gpu *gpu, tally *here, tall
     tally *t = gpu && strstr(machine, gpu->driver) ? here : elsewhere;
     cJSON_ArrayForEach (run, pb_json_get(root, "runs")) {
         double e = 0;
+        const char *method = "";
+        PB_TRY(pb_json_read_str(run, path, "method", &method));
         PB_TRY(pb_json_read_f64(run, path, "efficiency", 1e-6, 10, &e));
-        if (e > 0) count(t, e);
+        if (e > 0) count(t, method, e);
     }
     snprintf(t->machine, sizeof t->machine, "%s (%s)", machine, device);
 done:
@@ -80,6 +89,8 @@ pb_status pb_advise_efficiency(const char *dir, const pb_gpu *gpu, pb_efficiency
                            .mid = exp(t->log_sum / t->n),
                            .high = t->high,
                            .n = t->n};
+    for (int m = 0; m < MAX_METHODS; m++)
+        if (t->n_method[m]) out->method[m] = exp(t->log_method[m] / t->n_method[m]);
     if (here.n) {
         snprintf(out->what, sizeof out->what,
                  "%d steps timed on %s reached %.0f %% of its roofline (%.0f to %.0f %%)", t->n,
@@ -101,7 +112,6 @@ static const struct {
     const char *model;
     int64_t batch, length;
 } cases[] = {{"minilm", 32, 64}, {"gpt2-124m", 4, 128}};
-static const char *const methods[] = {"lora", "qlora", "full"};
 
 static pb_status time_case(const char *device, int threads, pb_dtype dtype, pb_rates rates, int c,
                            const pb_method *method, pb_json *runs) {
@@ -127,6 +137,8 @@ static pb_status time_case(const char *device, int threads, pb_dtype dtype, pb_r
                                .seed = 1};
     PB_TRY(pb_model_shape(cases[c].model, &q.config));
     PB_TRY(pb_advise_predict(&q, method, NULL, &s, &p, &applies));
+    if (!applies) pb_error_clear();
+    if (!applies) goto done;
     PB_TRY(pb_bench_step(&o, &r));
     double least = pb_rates_seconds(p.step, rates.flops_per_s, rates.bytes_per_s);
     pb_json *one = pb_json_add_object(runs, NULL);
@@ -156,8 +168,8 @@ static pb_status calibrate(const char *device, int threads, pb_json *root) {
     pb_json *runs = pb_json_add_array(root, "runs");
     if (!ok || !runs) return PB_ERROR(PB_E_OOM, "no memory for a calibration");
     for (int c = 0; c < (int)(sizeof cases / sizeof cases[0]); c++)
-        for (int m = 0; m < (int)(sizeof methods / sizeof methods[0]); m++)
-            PB_RETURN(time_case(device, threads, dtype, rates, c, pb_method_find(methods[m]), runs));
+        for (int m = 0; m < pb_method_registry_count; m++)
+            PB_RETURN(time_case(device, threads, dtype, rates, c, pb_method_registry[m], runs));
     return PB_OK;
 }
 

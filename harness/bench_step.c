@@ -2,6 +2,7 @@
  * time, and random ones need no file. Test: tests/test_trainer.c. */
 #include "harness/bench_step.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +32,26 @@ static pb_status open_model(bench *b) {
 
 static int64_t or_default(int64_t value, int64_t otherwise) {
     return value > 0 ? value : otherwise;
+}
+
+/* A budget that is too small is refused from the plan of a step, before anything is built. */
+static pb_status check_budget(bench *b, pb_session_spec spec) {
+    pb_status status = PB_OK;
+    pb_session plan = {0};
+    pb_step_result result;
+    uint64_t bytes[PB_MEM_COUNT];
+    char device[64];
+    if (b->o->memory_budget == 0) return PB_OK;
+    snprintf(device, sizeof device, "plan:%.50s", spec.device);
+    spec.device = device;
+    spec.device_options.memory_budget = 0;
+    PB_TRY(pb_session_open(&plan, &spec));
+    PB_TRY(pb_session_step(&plan, 0, pb_synthetic_source, &b->batch, &result));
+    for (int m = 0; m < PB_MEM_COUNT; m++) bytes[m] = pb_device_mem_peak(plan.dev, (pb_mem)m);
+    PB_TRY(pb_check_budget(bytes, pb_device_mem_peak_total(plan.dev), b->o->memory_budget));
+done:
+    pb_session_close(&plan);
+    return status;
 }
 
 static pb_status open_session(bench *b) {
@@ -76,6 +97,7 @@ static pb_status open_session(bench *b) {
                   .max_len = hb->max_len,
                   .targets = hb->targets},
     };
+    PB_RETURN(check_budget(b, spec));
     return pb_session_open(&b->session, &spec);
 }
 

@@ -33,7 +33,7 @@ static int list_options(request *q, pb_option out[MAX_ROWS]) {
         PB_OPTION_TEXT("model", &q->model, "NAME|DIR|FILE",
                        "a shape (`list models`), a folder with config.json, or\n"
                        "that file (required)"),
-        PB_OPTION_INT("examples", &q->examples, "N", 1, 1e12, "training examples (default 10000)"),
+        PB_OPTION_INT("examples", &q->examples, "N", 1, 2147483647, "training examples (default 10000)"),
         {.name = "length", .kind = PB_OPT_INT, .value = &q->length, .arg = "N", .lo = 16,
          .hi = 1048576, .given = &q->has_length,
          .help = "tokens of an example, all of them (default 512, or the\nmodel's positions)"},

@@ -11,7 +11,7 @@
 #define GIB 1073741824.0
 
 static const char *fit_word(const pb_advice *row) {
-    if (!row->applies) return "nothing to train";
+    if (!row->applies) return "does not apply";
     if (!row->fits) return "no";
     if (row->fits_asked) return row->in_time ? "yes" : "too slow";
     return row->in_time ? "changed" : "too slow";

@@ -1,8 +1,10 @@
 /* Prediction: the trainer's own set-up and one step on a plan device, which counts and computes
  * nothing. No formula for any method or model exists here; what a new method needs is predicted the
  * moment it runs. Test: tests/test_laws.c. */
+#include <inttypes.h>
 #include <stdio.h>
 
+#include "base/text.h"
 #include "harness/rates.h"
 #include "harness/trainer_impl.h"
 
@@ -83,5 +85,22 @@ pb_status pb_run_predict(const pb_run_config *run, const pb_assets *assets, int 
 done:
     pb_session_close(&session);
     pb_loader_free(loader);
+    return status;
+}
+
+pb_status pb_check_budget(const uint64_t bytes[PB_MEM_COUNT], uint64_t total, uint64_t budget) {
+    pb_text parts = {0};
+    if (budget == 0 || total <= budget) return PB_OK;
+    for (int m = 0; m < PB_MEM_COUNT; m++) {
+        if (bytes[m] == 0) continue;
+        pb_text_add(&parts, "%s%s %.4g", parts.len ? ", " : "", pb_mem_name((pb_mem)m),
+                    (double)bytes[m] / 1048576.0);
+    }
+    pb_status status =
+        PB_ERROR(PB_E_OOM,
+                 "training would need %" PRIu64 " bytes, the budget is %" PRIu64
+                 " (MiB: %s); lower batch or max_len, checkpoint, or raise the budget",
+                 total, budget, parts.data ? parts.data : "");
+    pb_text_free(&parts);
     return status;
 }

@@ -71,20 +71,8 @@ static pb_status verify_ops(pb_trainer *t) {
 }
 
 static pb_status predict(pb_trainer *t) {
-    uint64_t budget = t->options->memory_budget;
     PB_RETURN(pb_run_predict(t->run, t->assets, t->options->threads, 0.0, 0.0, &t->prediction));
-    if (budget == 0 || t->prediction.total <= budget) return PB_OK;
-    pb_text parts = {0};
-    for (int m = 0; m < PB_MEM_COUNT; m++)
-        pb_text_add(&parts, "%s%s %" PRIu64, m ? ", " : "", pb_mem_name((pb_mem)m),
-                    t->prediction.bytes[m]);
-    pb_status status = PB_ERROR(PB_E_OOM,
-                                "training would need %" PRIu64 " bytes, the budget is %" PRIu64
-                                " (%s); lower batch or max_len, set train.checkpoint, or raise the "
-                                "budget",
-                                t->prediction.total, budget, parts.data ? parts.data : "");
-    pb_text_free(&parts);
-    return status;
+    return pb_check_budget(t->prediction.bytes, t->prediction.total, t->options->memory_budget);
 }
 
 static pb_status take_series(pb_trainer *t) {

@@ -14,6 +14,9 @@
 pb_status pb_run_spec(const pb_run_config *run, const pb_assets *assets, int threads,
                       pb_session_spec *spec, pb_loader **loader);
 
+/* PB_E_OOM with the bytes of every purpose when `total` is above the budget (0 = none). */
+pb_status pb_check_budget(const uint64_t bytes[PB_MEM_COUNT], uint64_t total, uint64_t budget);
+
 /* --- state of one run --- */
 
 /* One host array per step, all `steps` long. */

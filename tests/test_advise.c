@@ -162,6 +162,15 @@ START_TEST(limits_are_limits) {
     pb_assert_ok(pb_json_parse("suite", a.suite, strlen(a.suite), &suite));
     ck_assert(cJSON_GetArraySize(pb_json_get(suite, "runs")) >= 1);
     pb_json_free(suite);
+    char *dir = pb_test_dir(), *path = pb_path_join(dir, "advised.json");
+    pb_suite_overrides o = {.model = "shape:qwen2.5-0.5b", .data = "wordnet"};
+    pb_suite loaded;
+    pb_assert_ok(pb_file_write_atomic(path, a.suite, strlen(a.suite)));
+    pb_assert_ok(pb_suite_load(path, &o, &loaded)); /* what is written can be run */
+    ck_assert_int_ge(loaded.n_runs, 4 * 5);
+    pb_suite_free(&loaded);
+    free(path);
+    free(dir);
     pb_advise_free(&a);
 }
 END_TEST

@@ -3,12 +3,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "base/text.h"
 #include "tests/lab_data.h"
 #include "tests/support.h"
 
 static pb_lab_world world;
 static void make_world(void) { pb_lab_world_new(&world); }
 static void free_world(void) { pb_lab_world_free(&world); }
+
+/* Plain texts, one a line. */
+static char *plain_texts(void) {
+    char *dir = pb_test_dir(), *path = pb_path_join(dir, "train.jsonl");
+    pb_text t = {0};
+    for (int i = 0; i < 40; i++)
+        pb_text_add(&t, "{\"text\": \"ba %c%c fa do%s\"}\n", "bdfghklmnp"[i % 10], "aeio"[i / 10],
+                    i % 3 ? " ga ha" : "");
+    pb_assert_ok(pb_text_status(&t));
+    pb_assert_ok(pb_file_write_atomic(path, t.data, t.len));
+    pb_text_free(&t);
+    free(path);
+    return dir;
+}
 
 static double metric(const pb_record *r, const char *tag) {
     const pb_metric *m = pb_record_find(r, tag);
@@ -69,6 +85,31 @@ START_TEST(an_encoder_has_drift_and_neighbours) {
 }
 END_TEST
 
+/* Folders of plain text serve both families; labelled ones a decoder refuses. */
+START_TEST(plain_text_is_enough) {
+    char *dir = plain_texts();
+    for (int model = 0; model < PB_LAB_MODELS; model++) {
+        pb_run_options options = {.threads = 2};
+        pb_assets assets;
+        pb_record r = {0};
+        pb_run_config run = pb_lab_run(&world, (pb_lab_model)model, "dylora");
+        run.general_examples = 10;
+        snprintf(run.general_dir, sizeof run.general_dir, "%s", dir);
+        pb_assert_ok(pb_assets_load(&run, &assets));
+        pb_assert_ok(pb_run_execute(&run, &assets, &options, &r));
+        ck_assert_msg(r.status == PB_RUN_OK, "%s", r.reason);
+        ck_assert(metric(&r, model == PB_LAB_BERT ? "quality/general/drift"
+                                                  : "quality/general/nll/after") >= 0);
+        pb_record_free(&r);
+        pb_assets_free(&assets);
+        if (model == PB_LAB_BERT) continue;
+        memcpy(run.general_dir, world.data[PB_LAB_BERT], strlen(world.data[PB_LAB_BERT]) + 1);
+        pb_assert_fails(pb_assets_load(&run, &assets), PB_E_INPUT, "labelled texts");
+    }
+    free(dir);
+}
+END_TEST
+
 /* Measuring it changes nothing: training, its memory and the prediction stay bit for bit. */
 START_TEST(it_leaves_the_training_alone) {
     for (int model = 0; model < PB_LAB_MODELS; model++) {
@@ -94,6 +135,7 @@ int main(void) {
     tcase_add_checked_fixture(t, make_world, free_world);
     tcase_add_test(t, a_decoder_has_its_loss_before_and_after);
     tcase_add_test(t, an_encoder_has_drift_and_neighbours);
+    tcase_add_test(t, plain_text_is_enough);
     tcase_add_test(t, it_leaves_the_training_alone);
     return pb_run_suite(s);
 }

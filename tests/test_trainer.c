@@ -430,6 +430,9 @@ START_TEST(too_little_memory_is_an_oom_record) {
     ck_assert_int_eq(r.status, PB_RUN_OOM);
     ck_assert_msg(strstr(r.reason, "100000") != NULL && strstr(r.reason, "would need") != NULL,
                   "reason: %s", r.reason);
+    ck_assert_msg(strstr(r.reason, "MiB: base ") != NULL && strstr(r.reason, "activation ") != NULL &&
+                      strstr(r.reason, "raise the budget") != NULL,
+                  "reason: %s", r.reason);
     pb_record_free(&r);
     for (int64_t n = 1; n < 500; n++) {
         r = (pb_record){0};
@@ -708,6 +711,9 @@ START_TEST(a_step_can_be_timed_without_data) {
         ck_assert_uint_eq(r.growths, 0);
         ck_assert(r.params_trainable > 0 && r.peak_total > 0);
         pb_bench_step_free(&r);
+        o.memory_budget = 50000; /* refused from the plan: nothing was allocated */
+        pb_assert_fails(pb_bench_step(&o, &r), PB_E_OOM, "would need");
+        ck_assert_msg(strstr(pb_error_message(), "MiB: base ") != NULL, "%s", pb_error_message());
     }
 }
 END_TEST
