@@ -28,6 +28,7 @@ static void run_of(const pb_advise_request *r, const pb_method *method, const pb
                            .batch = s->batch,
                            .accumulate = s->accumulate,
                            .checkpoint = s->checkpoint ? PB_CHECKPOINT_ALL : 0,
+                           .paged = s->paged,
                            .optimizer = s->adamw8 ? PB_OPT_ADAMW8 : PB_OPT_ADAMW,
                            .beta1 = 0.9,
                            .beta2 = 0.999,
@@ -43,7 +44,8 @@ static void run_of(const pb_advise_request *r, const pb_method *method, const pb
 
 static bool same(const pb_advise_setting *a, const pb_advise_setting *b) {
     return a->batch == b->batch && a->accumulate == b->accumulate && a->length == b->length &&
-           a->checkpoint == b->checkpoint && a->adamw8 == b->adamw8;
+           a->checkpoint == b->checkpoint && a->adamw8 == b->adamw8 &&
+           a->paged == b->paged;
 }
 
 static bool recall(const pb_plan_cache *c, const pb_method *method, const pb_advise_setting *s,
@@ -213,6 +215,7 @@ static void describe(pb_advice *row) {
     } while (0)
     if (s->checkpoint && !was->checkpoint) SAY("checkpointing");
     if (s->adamw8 && !was->adamw8) SAY("8-bit optimizer");
+    if (s->paged && !was->paged) SAY("paged optimizer");
     if (s->batch != was->batch) SAY("batch %lld x %lld", (long long)s->batch, (long long)s->accumulate);
     if (s->length != was->length) SAY("length %lld", (long long)s->length);
 #undef SAY
@@ -233,6 +236,13 @@ static pb_status mend(pb_advise *a, pb_advice *row) {
     s.checkpoint = true;
     if (!row->fits) PB_RETURN(try_setting(a, row, &s));
     if (!row->fits) PB_RETURN(try_batches(a, row, s));
+    if (row->fits) return PB_OK;
+    s.adamw8 = false;
+    s.paged = true;
+    PB_RETURN(try_setting(a, row, &s));
+    if (!row->fits) PB_RETURN(try_batches(a, row, s));
+    s.adamw8 = true;
+    s.paged = false;
     if (!row->fits) PB_RETURN(try_lengths(a, row, s));
     return PB_OK;
 }

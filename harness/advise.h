@@ -10,7 +10,7 @@
 /* How a method is run. batch x accumulate stays what was asked for as long as it can. */
 typedef struct pb_advise_setting {
     int64_t batch, accumulate, length;
-    bool checkpoint, adamw8;
+    bool checkpoint, adamw8, paged; /* paged: of no effect where the plan's device is a CPU */
 } pb_advise_setting;
 
 /* Plans that were made already, for requests that differ in the GPU's memory alone. */

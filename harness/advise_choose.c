@@ -243,7 +243,8 @@ static bool add_row(pb_json *runs, const pb_advice *row) {
     ok = ok && pb_json_add_i64(t, "batch", row->use.batch) &&
          pb_json_add_i64(t, "accumulate", row->use.accumulate) &&
          pb_json_add_bool(t, "checkpoint", row->use.checkpoint) &&
-         pb_json_add_str(t, "optimizer", row->use.adamw8 ? "adamw8" : "adamw");
+         pb_json_add_str(t, "optimizer", row->use.adamw8 ? "adamw8" : "adamw") &&
+         pb_json_add_bool(t, "paged", row->use.paged);
     return ok;
 }
 

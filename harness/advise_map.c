@@ -29,6 +29,7 @@ static bool add_cell(pb_json *list, const char *model, double gib, const pb_advi
 /* What the cell says under the method's name. */
 static const char *note(const pb_advice *row) {
     if (row->use.length < row->asked.length) return "shorter";
+    if (row->use.paged) return "paged optimizer";
     if (row->use.adamw8 && !row->asked.adamw8) return "8-bit optimizer";
     if (row->use.checkpoint) return "checkpointing";
     return row->use.batch < row->asked.batch ? "smaller batch" : "";

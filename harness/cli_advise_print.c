@@ -96,7 +96,7 @@ static void print_missing(const pb_advise *a) {
         }
         double paged = (double)(row->asked_p.bytes[PB_MEM_OPTIM]) / GIB;
         printf("with checkpointing, 8-bit optimizer, batch 1 and %d tokens still %.2f GiB missing; "
-               "paging the optimizer's %.2f GiB to the host is not in this program\n",
+               "paging the optimizer's %.2f GiB to the host (train.paged) counts with --device cuda\n",
                16, (double)(row->least - a->usable) / GIB, paged);
     }
 }
@@ -164,7 +164,8 @@ static bool add_setting(pb_json *o, const char *key, const pb_advise_setting *s)
     pb_json *t = pb_json_add_object(o, key);
     return pb_json_add_i64(t, "batch", s->batch) && pb_json_add_i64(t, "accumulate", s->accumulate) &&
            pb_json_add_i64(t, "length", s->length) && pb_json_add_bool(t, "checkpoint", s->checkpoint) &&
-           pb_json_add_str(t, "optimizer", s->adamw8 ? "adamw8" : "adamw");
+           pb_json_add_str(t, "optimizer", s->adamw8 ? "adamw8" : "adamw") &&
+           pb_json_add_bool(t, "paged", s->paged);
 }
 
 static bool add_fit(pb_json *o, const pb_advice *row) {
