@@ -129,6 +129,13 @@ done:
     return status;
 }
 
+pb_status pb_assets_load_model(const pb_run_config *run, pb_assets *out) {
+    *out = (pb_assets){0};
+    pb_status status = load_model(run->model, out);
+    if (status != PB_OK) pb_assets_free(out);
+    return status;
+}
+
 void pb_assets_free(pb_assets *assets) {
     pb_dataset_free(assets->data);
     pb_dataset_free(assets->general);

@@ -18,6 +18,8 @@ typedef struct pb_assets {
 
 /* Loads for this run's model, data, max_len, limits. */
 pb_status pb_assets_load(const pb_run_config *run, pb_assets *out);
+/* The model and its tokenizer alone. */
+pb_status pb_assets_load_model(const pb_run_config *run, pb_assets *out);
 void pb_assets_free(pb_assets *assets);
 /* True when `run` would load exactly what `loaded_for` loaded. */
 bool pb_assets_serve(const pb_run_config *loaded_for, const pb_run_config *run);

@@ -9,6 +9,8 @@
 #include "harness/cli.h"
 #include "harness/cli_run.h"
 #include "harness/cli_table.h"
+#include "harness/latency.h"
+#include "harness/tune.h"
 #include "reports/report.h"
 #include "results/group.h"
 
@@ -163,7 +165,9 @@ static pb_status run_suite(pb_cli *cli, const pb_suite *suite, const pb_run_requ
     pb_runner_summary summary;
     char *folder = pb_path_join(q->out, suite->name);
     if (!folder) PB_FAIL(PB_E_OOM, "no memory for a path");
-    status = pb_runner_run(suite, &options, &summary);
+    status = suite->tune          ? pb_tune_run(suite, &options, &summary)
+             : suite->is_latency ? pb_latency_run(suite, &options, &summary)
+                                 : pb_runner_run(suite, &options, &summary);
     if (summary.signal) {
         cli->exit_code = 128 + summary.signal;
         status = PB_ERROR(PB_E_INTERRUPTED,
@@ -176,6 +180,49 @@ static pb_status run_suite(pb_cli *cli, const pb_suite *suite, const pb_run_requ
     if (!q->no_report) PB_TRY(write_report(folder, command, q->json ? stderr : stdout));
     PB_TRY(verdict(&summary, folder));
 done:
+    free(folder);
+    return status;
+}
+
+static pb_status run_one(pb_cli *cli, const pb_suite *suite, const pb_run_request *q,
+                         const char *command) {
+    return q->dry_run ? pb_run_dry(suite, q) : run_suite(cli, suite, q, command);
+}
+
+/* Each suite of a collection, records below OUT/COLLECTION/, one report over all at the end. A failed
+ * run of one suite does not keep the others from running; whatever else goes wrong does. */
+static pb_status run_collection(pb_cli *cli, const pb_suite *collection, const pb_run_request *q,
+                                const char *command) {
+    pb_status status = PB_OK, worst = PB_OK;
+    pb_run_request part = *q;
+    pb_suite suite = {0};
+    char *folder = pb_path_join(q->out, collection->name);
+    if (!folder) PB_FAIL(PB_E_OOM, "no memory for a path");
+    part.out = folder;
+    part.no_report = true;
+    for (int i = 0; i < collection->n_suites; i++) {
+        PB_TRY(pb_suite_load(collection->suites[i], &q->over, &suite));
+        if (suite.n_suites > 0)
+            PB_FAIL(PB_E_INPUT, "%s: suites: %s is a collection itself", collection->file,
+                    collection->suites[i]);
+        fprintf(stderr, "%s, suite %d of %d: %s\n", collection->name, i + 1, collection->n_suites,
+                suite.name);
+        status = run_one(cli, &suite, &part, command);
+        if (status == PB_E_CHECK) {
+            fprintf(stderr, "peftbench: %s: %s\n", suite.name, pb_error_message());
+            worst = status;
+            status = PB_OK;
+        }
+        PB_TRY(status);
+        pb_suite_free(&suite);
+    }
+    if (!q->no_report && !q->dry_run)
+        PB_TRY(write_report(folder, command, q->json ? stderr : stdout));
+    if (worst != PB_OK)
+        PB_FAIL(worst, "some runs failed; their records under %s say why; the same command repeats them",
+                folder);
+done:
+    pb_suite_free(&suite);
     free(folder);
     return status;
 }
@@ -262,7 +309,8 @@ static pb_status run_run(pb_cli *cli, int argc, char **argv) {
     PB_RETURN(pb_suite_load(line.args[0], &q.over, &suite));
     command = command_line(argc, argv);
     if (!command) PB_FAIL(PB_E_OOM, "no memory for the command line");
-    PB_TRY(q.dry_run ? pb_run_dry(&suite, &q) : run_suite(cli, &suite, &q, command));
+    PB_TRY(suite.n_suites > 0 ? run_collection(cli, &suite, &q, command)
+                              : run_one(cli, &suite, &q, command));
 done:
     free(command);
     pb_suite_free(&suite);

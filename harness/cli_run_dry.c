@@ -56,10 +56,11 @@ static void print_settings(const pb_suite *suite, const forecast *f, pb_table *t
         const pb_run_config *r = &suite->runs[i];
         pb_table_row(t);
         pb_table_cell(t, 0, "%s", r->label);
-        pb_table_cell(t, 1, "%" PRIu64, r->seed);
+        pb_table_cell(t, 1, "%" PRIu64 "%s%s", r->seed, *r->origin.phase ? " " : "", r->origin.phase);
         pb_table_cell(t, 2, "%s", r->method->name);
         pb_table_cell(t, 3, "%s", pb_dtype_name(r->dtype));
-        pb_table_cell(t, 4, "%g", r->lr);
+        if (r->origin.lr_open) pb_table_cell(t, 4, "tuned");
+        else pb_table_cell(t, 4, "%g", r->lr);
         pb_table_cell(t, 5, f[i].steps > 0 ? "%.0f" : "?", f[i].steps);
         pb_table_cell(t, 6, r->accumulate > 1 ? "%" PRId64 " x %" PRId64 : "%" PRId64, r->batch,
                       r->accumulate);
@@ -97,6 +98,12 @@ static pb_status print_memory(const pb_suite *suite, const forecast *f) {
     return pb_table_end(&t, stdout);
 }
 
+static void print_tuning(const pb_tune *t) {
+    printf("tuning: %" PRId64 " trials of each row with %d seed%s, validation split only; \"lr ?\" follows "
+           "from the trials before it;\nfinal runs take the value with the least validation loss.\n",
+           t->trials, t->n_seeds, t->n_seeds == 1 ? "" : "s");
+}
+
 static pb_status print_text(const pb_suite *suite, const pb_run_request *q, const forecast *f) {
     char name[1024], time[32];
     pb_table t;
@@ -117,6 +124,7 @@ static pb_status print_text(const pb_suite *suite, const pb_run_request *q, cons
            "rates;\n"
            "loading and evaluation come on top).\n",
            suite->n_runs, time);
+    if (suite->tune) print_tuning(suite->tune);
     return PB_OK;
 }
 
@@ -128,8 +136,10 @@ static pb_status add_run(pb_json *list, const pb_run_config *r, const pb_assets 
     PB_RETURN(pb_run_config_json(r, assets->model_sha256,
                                  assets->data ? pb_dataset_sha256(assets->data) : "", &config));
     pb_status status = pb_run_id_of(config, id);
+    bool known = status == PB_OK && !r->origin.lr_open; /* else its rate is not chosen yet */
     bool ok = pb_json_add_str(o, "label", r->label) &&
-              pb_json_add_str(o, "run_id", status == PB_OK ? id : "") &&
+              pb_json_add_str(o, "phase", r->origin.phase) &&
+              pb_json_add_str(o, "run_id", known ? id : "") &&
               pb_json_add_f64(o, "steps", f->steps) &&
               pb_json_add_f64(o, "seconds_per_step", f->p.seconds_per_step) &&
               pb_json_add_f64(o, "training_seconds", f->run_s) &&
@@ -181,8 +191,35 @@ static pb_status check_budget(const pb_suite *suite, uint64_t budget, const fore
                     f[worst].p.total);
 }
 
+static pb_status dry_latency(const pb_suite *suite, const pb_run_request *q) {
+    const pb_latency *l = &suite->latency;
+    pb_json *root = NULL, *rows = NULL;
+    if (q->json) {
+        root = cJSON_CreateObject();
+        rows = pb_json_add_str(root, "suite", suite->name) ? pb_json_add_array(root, "rows") : NULL;
+        bool ok = rows != NULL;
+        for (int i = 0; ok && i < suite->n_runs; i++)
+            ok = pb_json_add_str(rows, NULL, suite->runs[i].label);
+        if (ok) return pb_cli_print_json(root);
+        pb_json_free(root);
+        return pb_cli_built(false);
+    }
+    printf("%s: %s\nresults in %s/%s; nothing is trained; each of %" PRId64
+           " rounds times every row once, merged too where that is possible\n",
+           suite->name, suite->title, q->out, suite->name, l->repeats);
+    for (int i = 0; i < suite->n_runs; i++)
+        printf("%s (%s, %s)\n", suite->runs[i].label, suite->runs[i].method->name,
+               pb_dtype_name(suite->runs[i].dtype));
+    for (int s = 0; s < l->n_batch * l->n_length; s++)
+        printf("%s%" PRId64 "x%" PRId64, s ? ", " : "batch x length: ", l->batch[s / l->n_length],
+               l->length[s % l->n_length]);
+    putchar('\n');
+    return PB_OK;
+}
+
 pb_status pb_run_dry(const pb_suite *suite, const pb_run_request *q) {
     pb_status status = PB_OK;
+    if (suite->is_latency) return dry_latency(suite, q);
     pb_asset_cache cache = {0};
     pb_rates known[2] = {{0}};
     forecast *f = calloc((size_t)suite->n_runs + 1, sizeof *f);

@@ -111,7 +111,7 @@ static pb_status make_jobs(pb_runner *r) {
     for (int i = 0; i < r->suite->n_runs; i++) {
         pb_job *job = &r->jobs[i];
         job->run = &r->suite->runs[order[i]];
-        job->assets = pb_asset_cache_find(&r->assets, job->run);
+        job->assets = pb_asset_cache_find(r->assets, job->run);
         job->order = i + 1;
         job->again = r->options->again;
         r->n_jobs = i + 1;
@@ -141,9 +141,12 @@ static void tell_outcome(pb_runner *r, const pb_job *job) {
         pb_error_clear();
         r->summary->n_bad++;
     } else if (record.status == PB_RUN_OK) {
-        double accuracy = pb_record_value(&record, "quality/test/accuracy");
-        double nll = pb_record_value(&record, "quality/test/nll");
-        int n = snprintf(text, sizeof text, "ok");
+        bool trial = strcmp(record.phase, "trial") == 0;
+        const char *const tags[] = {"quality/test/accuracy", "quality/test/nll",
+                                    "quality/valid/accuracy", "quality/valid/nll"};
+        double accuracy = pb_record_value(&record, tags[trial ? 2 : 0]);
+        double nll = pb_record_value(&record, tags[trial ? 3 : 1]);
+        int n = snprintf(text, sizeof text, trial ? "validation" : "ok");
         if (accuracy == accuracy)
             n += snprintf(text + n, sizeof text - (size_t)n, ", accuracy %.3f", accuracy);
         if (nll == nll) snprintf(text + n, sizeof text - (size_t)n, ", NLL %.3f", nll);
@@ -248,18 +251,19 @@ static pb_status prepare(pb_runner *r) {
     r->folder = pb_path_join(r->options->out_dir, r->suite->name);
     r->claims = r->folder ? pb_path_join(r->folder, ".claims") : NULL;
     if (!r->claims) return PB_ERROR(PB_E_OOM, "no memory for a path");
-    PB_RETURN(pb_asset_cache_load(r->suite, &r->assets));
-    for (int i = 0; i < r->assets.n; i++) {
-        if (r->assets.items[i].data) continue;
+    r->assets = r->options->assets ? r->options->assets : &r->own_assets;
+    if (!r->options->assets) PB_RETURN(pb_asset_cache_load(r->suite, &r->own_assets));
+    for (int i = 0; i < r->assets->n; i++) {
+        if (r->assets->items[i].data) continue;
         return PB_ERROR(
             PB_E_INPUT,
             "%s has no weights and no tokenizer: it can be planned (--dry-run) and timed"
             " (bench step), not trained",
-            r->assets.loaded_for[i]->model);
+            r->assets->loaded_for[i]->model);
     }
     PB_RETURN(make_jobs(r));
     PB_RETURN(pb_runner_check_folder(r));
-    PB_RETURN(pb_suite_rehearse(r->suite, &r->assets, r->options->threads));
+    PB_RETURN(pb_suite_rehearse(r->suite, r->assets, r->options->threads));
     return pb_make_dirs(r->claims); /* last: what is refused leaves no trace */
 }
 
@@ -278,7 +282,7 @@ done:
     pb_progress_clear(&r.progress);
     for (int i = 0; i < r.n_jobs; i++) pb_json_free(r.jobs[i].config);
     free(r.jobs);
-    pb_asset_cache_free(&r.assets);
+    pb_asset_cache_free(&r.own_assets);
     free(r.claims);
     free(r.folder);
     return status;

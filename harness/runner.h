@@ -42,6 +42,7 @@ typedef struct pb_runner_options {
     bool profile;            /* as the suite's own */
     FILE *log;               /* progress and notes */
     pb_run_function execute; /* tests; NULL = pb_run_execute */
+    const pb_asset_cache *assets; /* loaded already for these runs; NULL = load */
 } pb_runner_options;
 
 typedef struct pb_runner_summary {

@@ -84,11 +84,26 @@ static void prefer_me_for_oom(void) {
     close(fd);
 }
 
-/* The place in the suite's order. */
+/* What a trial or a final is to the tuning of its suite. */
+static bool add_tuning(const pb_run_config *run, pb_record *record) {
+    const pb_run_origin *o = &run->origin;
+    bool trial = strcmp(o->phase, "trial") == 0;
+    pb_json *t = cJSON_CreateObject();
+    pb_json_free(record->tuning);
+    record->tuning = t;
+    pb_copy(record->phase, sizeof record->phase, o->phase);
+    return t && pb_json_add_str(t, "row", o->row) && pb_json_add_i64(t, "trial", o->trial) &&
+           pb_json_add_f64(t, "lr", run->lr) &&
+           (!o->rank || pb_json_add_i64(t, "rank", o->rank)) &&
+           pb_json_add_str(t, trial ? "why" : "edge", trial ? o->why : o->edge);
+}
+
+/* The place in the suite's order and in its tuning. */
 static pb_status add_order(const pb_runner *r, const pb_job *job, pb_record *record) {
     if (!record->environment) record->environment = cJSON_CreateObject();
     bool ok = pb_json_add_i64(record->environment, "order", job->order) &&
               pb_json_add_i64(record->environment, "order_of", r->n_jobs);
+    if (ok && job->run->origin.phase[0]) ok = add_tuning(job->run, record);
     return ok ? PB_OK : PB_ERROR(PB_E_OOM, "no memory for the record");
 }
 
@@ -97,12 +112,13 @@ static pb_status execute(const pb_runner *r, const pb_job *job, int fd) {
     pb_record record = {0};
     char *folder = pb_runner_path(r, job, NULL);
     pb_run_function run = r->options->execute ? r->options->execute : pb_run_execute;
+    bool trial = strcmp(job->run->origin.phase, "trial") == 0;
     pb_run_options options = {
         .threads = r->options->threads,
         .memory_budget = r->options->memory_budget,
-        .out_dir = folder,
-        .keep_adapter = true,
-        .profile = r->options->profile || r->suite->profile,
+        .out_dir = trial ? NULL : folder,
+        .keep_adapter = !r->suite->drop_adapters,
+        .profile = !trial && (r->options->profile || r->suite->profile),
         .progress = send_progress,
         .user = &fd,
         .stop = &caught,

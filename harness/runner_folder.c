@@ -65,9 +65,8 @@ static bool same_but(const pb_json *a, const pb_json *b, const char *key) {
 
 /* May a report show this record beside the suite's runs? Its own runs: yes. A label of the suite:
  * only when nothing but the seed differs. Another label (a row left out by --methods): when model
- * and data are the same. */
+ * and data are the same (rows may differ in the number of training examples). */
 static bool fits(const pb_runner *r, const pb_record *record) {
-    static const char *const shared[] = {"model", "data"};
     bool label_known = false;
     for (int i = 0; i < r->n_jobs; i++) {
         const pb_job *job = &r->jobs[i];
@@ -77,12 +76,9 @@ static bool fits(const pb_runner *r, const pb_record *record) {
         if (same_but(job->config, record->config, "seed")) return true;
     }
     if (label_known || r->n_jobs == 0) return !label_known;
-    for (int i = 0; i < 2; i++) {
-        const pb_json *a = pb_json_get(r->jobs[0].config, shared[i]),
-                      *b = pb_json_get(record->config, shared[i]);
-        if (!a || !b || !cJSON_Compare(a, b, true)) return false;
-    }
-    return true;
+    const pb_json *mine = r->jobs[0].config, *its = record->config;
+    return same_but(pb_json_get(mine, "model"), pb_json_get(its, "model"), "") &&
+           same_but(pb_json_get(mine, "data"), pb_json_get(its, "data"), "train");
 }
 
 static pb_status mixed(const pb_runner *r, const pb_record *record, int n) {

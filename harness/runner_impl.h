@@ -29,7 +29,8 @@ typedef struct pb_runner {
     const pb_runner_options *options;
     pb_runner_summary *summary;
     pb_progress progress;
-    pb_asset_cache assets;
+    const pb_asset_cache *assets;
+    pb_asset_cache own_assets; /* empty when the caller had them */
     pb_job *jobs; /* in running order */
     int n_jobs;
     char *folder; /* out_dir/suite */

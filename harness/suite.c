@@ -205,25 +205,38 @@ static pb_status resolve_dtype(pb_suite_source *s, bool *fast_bf16) {
     return PB_OK;
 }
 
-static void expand_row(const pb_suite_row *row, bool fast_bf16, pb_suite *out) {
+void pb_suite_label(char *out, size_t cap, const char *label, const char *tail) {
+    char start[64];
+    int room = (int)(cap - 1 - strlen(tail));
+    if (room > (int)strlen(label)) room = (int)strlen(label);
+    while (room > 0 && (label[room] & 0xC0) == 0x80) room--; /* not inside a character */
+    snprintf(start, sizeof start, "%.*s", room, label);
+    snprintf(out, cap, "%s%s", start, tail);
+}
+
+static void expand_row(const pb_suite_source *s, const pb_suite_row *row, bool fast_bf16,
+                       pb_suite *out) {
     bool bf16 = row->dtype == PB_DTYPE_BF16 || (row->dtype == PB_DTYPE_AUTO && fast_bf16);
-    for (int l = 0; l < row->n_lr; l++) {
-        for (int i = 0; i < row->n_seeds; i++) {
-            pb_run_config *r = &out->runs[out->n_runs++];
-            *r = row->run;
-            pb_copy(r->suite, sizeof r->suite, out->name);
-            r->dtype = bf16 ? PB_BF16 : PB_F32;
-            r->lr = row->lr[l];
-            r->seed = row->seeds[i];
-            if (row->n_lr == 1) continue;
-            char number[PB_F64_CHARS], tail[48];
-            pb_format_f64(number, r->lr);
-            snprintf(tail, sizeof tail, " lr %s", number);
-            int room = (int)(sizeof r->label - 1 - strlen(tail));
-            while (room > 0 && (row->run.label[room] & 0xC0) == 0x80)
-                room--; /* not inside a character */
-            snprintf(r->label, sizeof r->label, "%.*s%s", room, row->run.label, tail);
+    int n_lr = s->is_latency ? 1 : row->n_lr, n_seeds = s->is_latency ? 1 : row->n_seeds;
+    int sizes = s->n_examples > 0 ? s->n_examples : 1;
+    for (int k = 0; k < sizes * n_lr * n_seeds; k++) {
+        int size = k / (n_lr * n_seeds), l = k / n_seeds % n_lr;
+        pb_run_config *r = &out->runs[out->n_runs++];
+        char number[PB_F64_CHARS], tail[48];
+        *r = row->run;
+        pb_copy(r->suite, sizeof r->suite, out->name);
+        r->dtype = bf16 ? PB_BF16 : PB_F32;
+        r->lr = row->lr[l];
+        r->seed = row->seeds[k % n_seeds];
+        if (s->n_examples > 0) {
+            r->limit[0] = s->examples[size];
+            snprintf(tail, sizeof tail, " n%" PRId64, r->limit[0]);
+            pb_suite_label(r->label, sizeof r->label, r->label, tail);
         }
+        if (n_lr == 1) continue;
+        pb_format_f64(number, r->lr);
+        snprintf(tail, sizeof tail, " lr %s", number);
+        pb_suite_label(r->label, sizeof r->label, r->label, tail);
     }
 }
 
@@ -234,12 +247,13 @@ static pb_status check_distinct(const pb_suite_source *s, const pb_suite *suite)
     pb_json *config = NULL;
     if (!ids) PB_FAIL(PB_E_OOM, "no memory for %d run ids", suite->n_runs);
     for (int i = 0; i < suite->n_runs; i++) {
+        if (suite->runs[i].origin.lr_open) continue;
         PB_TRY(pb_run_config_json(&suite->runs[i], "", "", &config));
         PB_TRY(pb_run_id_of(config, ids[i]));
         pb_json_free(config);
         config = NULL;
         for (int j = 0; j < i; j++) {
-            if (strcmp(ids[i], ids[j]) != 0) continue;
+            if (suite->runs[j].origin.lr_open || strcmp(ids[i], ids[j]) != 0) continue;
             PB_FAIL(PB_E_INPUT, "%s: runs '%s' and '%s' have the same settings (seed %" PRIu64 ")",
                     s->where, suite->runs[j].label, suite->runs[i].label, suite->runs[i].seed);
         }
@@ -257,19 +271,34 @@ static pb_status expand(pb_suite_source *s, const pb_suite_overrides *o, pb_suit
     if (!keep) PB_FAIL(PB_E_OOM, "%s: no memory for %d rows", s->where, s->n_rows);
     PB_TRY(choose(s, o->methods, keep));
     PB_TRY(resolve_dtype(s, &fast_bf16));
+    if (s->tuned) {
+        PB_TRY(pb_suite_expand_tune(s, keep, fast_bf16, out));
+        PB_TRY(check_distinct(s, out));
+        goto done;
+    }
     for (int i = 0; i < s->n_rows; i++) {
-        if (keep[i]) total += (size_t)s->rows[i].n_lr * (size_t)s->rows[i].n_seeds;
+        size_t sizes = s->n_examples > 0 ? (size_t)s->n_examples : 1;
+        size_t runs = s->is_latency ? 1 : sizes * (size_t)s->rows[i].n_lr * (size_t)s->rows[i].n_seeds;
+        if (keep[i]) total += runs;
     }
     if (total > 10000) PB_FAIL(PB_E_INPUT, "%s: %zu runs, expected at most 10000", s->where, total);
     out->runs = calloc(total + 1, sizeof *out->runs);
     if (!out->runs) PB_FAIL(PB_E_OOM, "%s: no memory for %zu runs", s->where, total);
     for (int i = 0; i < s->n_rows; i++) {
-        if (keep[i]) expand_row(&s->rows[i], fast_bf16, out);
+        if (keep[i]) expand_row(s, &s->rows[i], fast_bf16, out);
     }
     PB_TRY(check_distinct(s, out));
 done:
     free(keep);
     return status;
+}
+
+static pb_status take_suites(const pb_suite_source *s, pb_suite *out) {
+    out->suites = calloc((size_t)s->n_suites, sizeof *out->suites);
+    if (!out->suites) return PB_ERROR(PB_E_OOM, "%s: no memory for %d suites", s->where, s->n_suites);
+    memcpy(out->suites, s->suites, (size_t)s->n_suites * sizeof *out->suites);
+    out->n_suites = s->n_suites;
+    return PB_OK;
 }
 
 pb_status pb_suite_load(const char *name, const pb_suite_overrides *overrides, pb_suite *out) {
@@ -291,6 +320,13 @@ pb_status pb_suite_load(const char *name, const pb_suite_overrides *overrides, p
     PB_TRY(pb_suite_parse(root, o, source));
     pb_copy(out->title, sizeof out->title, source->title);
     out->profile = source->profile;
+    out->drop_adapters = source->drop_adapters;
+    out->is_latency = source->is_latency;
+    out->latency = source->latency;
+    if (source->n_suites > 0) {
+        PB_TRY(take_suites(source, out));
+        goto done;
+    }
     PB_TRY(name_suite(source, o, out->name));
     PB_TRY(expand(source, o, out));
 done:
@@ -306,6 +342,8 @@ done:
 
 void pb_suite_free(pb_suite *suite) {
     free(suite->runs);
+    free(suite->suites);
+    pb_tune_free(suite->tune);
     pb_json_free(suite->storage);
     *suite = (pb_suite){0};
 }

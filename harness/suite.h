@@ -28,6 +28,17 @@ typedef struct pb_infer_shape {
 } pb_infer_shape;
 #define PB_INFER_SHAPES 12
 
+/* What a run is to the tuning of its suite (results/SCHEMA.md, `phase` and `tuning`). */
+typedef struct pb_run_origin {
+    char phase[8]; /* "" = plain, "trial", "final" */
+    char row[64];  /* the row's label in the suite */
+    char why[12];  /* trial: "grid", "extend", "refine"; final: "" */
+    char edge[8];  /* final: "none", "low", "high" */
+    int trial;     /* number of the trial, or of the chosen one, from 1 */
+    int64_t rank;  /* chosen by the tuning, 0 = not */
+    bool lr_open;  /* planned only: the value is not known yet */
+} pb_run_origin;
+
 /* One run, resolved: every default filled in. Strings are owned by the suite. */
 typedef struct pb_run_config {
     char suite[64], label[64];
@@ -62,8 +73,47 @@ typedef struct pb_run_config {
     int64_t infer_repeats; /* latency passes, merged and unmerged */
     pb_infer_shape infer_shapes[PB_INFER_SHAPES];
     int n_infer_shapes;
+    int64_t gradients;     /* gradient norms of the method's parts every n steps; 0 = never */
+    bool skip_test;        /* a trial: nothing of the test split is evaluated or timed */
     bool deterministic;
+    pb_run_origin origin; /* no part of the identity: where the run stands in a tuned suite */
 } pb_run_config;
+
+/* How learning rates (and ranks) are chosen: harness/suites/README.md, "Tuning". */
+typedef enum pb_tune_strategy { PB_TUNE_GRID, PB_TUNE_HALVING } pb_tune_strategy;
+#define PB_TUNE_MAX_VALUES 64
+#define PB_TUNE_MAX_SEEDS 16
+#define PB_TUNE_MAX_RANKS 8
+
+/* A row of a tuned suite: `run` holds every setting but seed, rate and rank. */
+typedef struct pb_tune_row {
+    pb_run_config run;
+    double lr[PB_TUNE_MAX_VALUES]; /* the grid, rising */
+    int n_lr;
+    int64_t rank[PB_TUNE_MAX_RANKS]; /* tried besides; n_ranks 0 = the row's own parameters */
+    pb_json *params[PB_TUNE_MAX_RANKS]; /* the row's parameters at each rank; owned by the suite */
+    int n_ranks;
+    uint64_t seeds[1000]; /* of the final comparison */
+    int n_seeds;
+} pb_tune_row;
+
+typedef struct pb_tune {
+    pb_tune_strategy strategy;
+    int64_t trials; /* of every row, each with every tuning seed */
+    bool extend;    /* beyond the grid when its edge is best */
+    uint64_t seeds[PB_TUNE_MAX_SEEDS];
+    int n_seeds;
+    pb_tune_row *rows;
+    int n_rows;
+} pb_tune;
+
+/* A latency suite times forward passes on random tokens instead of training. */
+#define PB_LATENCY_MAX 16
+typedef struct pb_latency {
+    int64_t batch[PB_LATENCY_MAX], length[PB_LATENCY_MAX];
+    int n_batch, n_length;
+    int64_t repeats;
+} pb_latency;
 
 typedef struct pb_suite {
     char name[64]; /* the results folder: overrides that change settings are part of it
@@ -71,8 +121,14 @@ typedef struct pb_suite {
     char title[256];
     char file[512]; /* where it was read, for messages */
     bool profile;   /* records hold the table of a traced pass; moves no result, so no part of a run's identity */
-    pb_run_config *runs;
+    pb_run_config *runs; /* of a tuned suite: what it will do, with placeholders (origin.lr_open) */
     int n_runs;
+    bool drop_adapters; /* adapter files are measured and removed */
+    pb_tune *tune;      /* NULL = rates stand in the suite */
+    bool is_latency;
+    pb_latency latency;
+    char (*suites)[64]; /* a collection: the suites it runs, in this order; it has no runs itself */
+    int n_suites;
     void *storage;
 } pb_suite;
 

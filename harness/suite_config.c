@@ -106,7 +106,10 @@ static bool add_eval(pb_json *o, const pb_run_config *r) {
            pb_json_add_i64(e, "every", r->eval_every) &&
            pb_json_add_i64(e, "train_examples", r->train_eval) &&
            pb_json_add_i64(e, "infer_repeats", r->infer_repeats) && add_shapes(e, r) &&
-           add_general(e, r);
+           add_general(e, r) &&
+           /* Younger keys stand there only when they say something: older ids stay. */
+           (r->gradients == 0 || pb_json_add_i64(e, "gradients", r->gradients)) &&
+           (!r->skip_test || pb_json_add_bool(e, "test", false));
 }
 
 pb_status pb_run_config_json(const pb_run_config *run, const char *model_sha, const char *data_sha,

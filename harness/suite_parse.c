@@ -51,26 +51,49 @@ static pb_status read_seed(const pb_json *e, const char *where, int i, uint64_t 
     return PB_OK;
 }
 
-static pb_status read_seeds(const pb_json *o, const char *where, pb_suite_row *row) {
+pb_status pb_suite_read_seeds(const pb_json *o, const char *where, int cap, uint64_t *out, int *n) {
     const pb_json *list = pb_json_get(o, "seeds"), *e = NULL;
     if (!list) return PB_OK;
-    int n = cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 0;
-    if (n < 1 || n > PB_SUITE_MAX_SEEDS) {
+    int count = cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 0;
+    if (count < 1 || count > cap) {
         return PB_ERROR(PB_E_INPUT, "%s: seeds: expected an array of 1 to %d whole numbers", where,
-                        PB_SUITE_MAX_SEEDS);
+                        cap);
     }
-    row->n_seeds = 0;
+    *n = 0;
     cJSON_ArrayForEach (e, list) {
         uint64_t seed = 0;
-        PB_RETURN(read_seed(e, where, row->n_seeds, &seed));
-        for (int i = 0; i < row->n_seeds; i++) {
-            if (row->seeds[i] != seed) continue;
-            return PB_ERROR(PB_E_INPUT, "%s: seeds[%d]: %" PRIu64 " stands twice", where,
-                            row->n_seeds, seed);
+        PB_RETURN(read_seed(e, where, *n, &seed));
+        for (int i = 0; i < *n; i++) {
+            if (out[i] != seed) continue;
+            return PB_ERROR(PB_E_INPUT, "%s: seeds[%d]: %" PRIu64 " stands twice", where, *n, seed);
         }
-        row->seeds[row->n_seeds++] = seed;
+        out[(*n)++] = seed;
     }
     return PB_OK;
+}
+
+static pb_status read_seeds(const pb_json *o, const char *where, pb_suite_row *row) {
+    return pb_suite_read_seeds(o, where, PB_SUITE_MAX_SEEDS, row->seeds, &row->n_seeds);
+}
+
+pb_status pb_suite_read_counts(const pb_json *o, const char *where, const char *key, int64_t lo,
+                               int64_t hi, int cap, int64_t *out, int *n) {
+    const pb_json *list = pb_json_get(o, key), *e = NULL;
+    if (!list) return PB_OK;
+    int count = cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 0;
+    *n = 0;
+    cJSON_ArrayForEach (e, list) {
+        double v = cJSON_IsNumber(e) ? e->valuedouble : -1;
+        bool ok = count <= cap && v >= (double)lo && v <= (double)hi && v == (double)(int64_t)v;
+        for (int i = 0; ok && i < *n; i++) ok = (double)out[i] != v;
+        if (!ok) break;
+        out[(*n)++] = (int64_t)v;
+    }
+    if (*n == count && count > 0) return PB_OK;
+    return PB_ERROR(PB_E_INPUT,
+                    "%s: %s: expected an array of 1 to %d different whole numbers from %" PRId64
+                    " to %" PRId64,
+                    where, key, cap, lo, hi);
 }
 
 static pb_status read_lr(const pb_json *o, const char *where, pb_suite_row *row) {
@@ -325,7 +348,7 @@ static pb_status read_general(const pb_json *eval, const char *eval_where, const
 static pb_status read_eval(const pb_json *root, const char *file, const pb_suite_source *s,
                            pb_run_config *r) {
     static const char *const keys[] = {"batch", "every", "train_examples", "infer_repeats",
-                                       "infer_shapes", "general"};
+                                       "infer_shapes", "general", "gradients"};
     char where[512];
     const pb_json *o = NULL;
     snprintf(where, sizeof where, "%s: eval", file);
@@ -337,6 +360,7 @@ static pb_status read_eval(const pb_json *root, const char *file, const pb_suite
     PB_RETURN(pb_json_read_i64(o, where, "every", 0, 1000000000, &r->eval_every));
     PB_RETURN(pb_json_read_i64(o, where, "train_examples", 0, INT32_MAX, &r->train_eval));
     PB_RETURN(pb_json_read_i64(o, where, "infer_repeats", 0, 10000, &r->infer_repeats));
+    PB_RETURN(pb_json_read_i64(o, where, "gradients", 0, 1000000000, &r->gradients));
     return read_shapes(o, where, r);
 }
 
@@ -379,6 +403,18 @@ static pb_status read_data(const pb_json *root, const pb_suite_source *s,
     PB_RETURN(pb_json_read_i64(o, where, "subsample_seed", 0, INT64_MAX, &subsample_seed));
     r->subsample_seed = (uint64_t)subsample_seed;
     return PB_OK;
+}
+
+/* A row may have its own number of training examples, nothing else of its own. */
+static pb_status read_row_data(const pb_json *row, const char *row_where, pb_run_config *r) {
+    static const char *const keys[] = {"train"};
+    char where[600];
+    const pb_json *o = NULL;
+    snprintf(where, sizeof where, "%s.data", row_where);
+    PB_RETURN(member(row, row_where, "data", &o));
+    if (!o) return PB_OK;
+    KEYS(o, where, keys);
+    return pb_json_read_i64(o, where, "train", 0, INT32_MAX, &r->limit[0]);
 }
 
 /* ---- models ---- */
@@ -481,20 +517,35 @@ static pb_status read_method(const pb_json *o, const char *where, pb_run_config 
     return PB_OK;
 }
 
-static pb_status read_row(const pb_json *o, const char *where, pb_suite_row *row) {
-    static const char *const keys[] = {"label", "method", "lr",   "params",
-                                       "train", "dtype",  "seeds"};
+/* The rate: of the row; of the tuning; or of nobody, where nothing is trained. */
+static pb_status read_rate(const pb_json *o, const char *where, const pb_suite_source *s,
+                           pb_suite_row *row) {
+    const char *who = s->tuned ? "the tuning chooses it (give the row's grid as tune.lr)"
+                               : "nothing is trained here";
+    if (!s->tuned && !s->is_latency) return read_lr(o, where, row);
+    if (pb_json_get(o, "lr"))
+        return PB_ERROR(PB_E_INPUT, "%s: lr: not expected: %s", where, who);
+    return s->tuned ? pb_suite_read_row_tune(o, where, row) : PB_OK;
+}
+
+static pb_status read_row(const pb_json *o, const char *where, const pb_suite_source *s,
+                          pb_suite_row *row) {
+    static const char *const keys[] = {"label", "method", "lr",   "params", "train",
+                                       "dtype", "seeds",  "data", "tune"};
     int dtype = (int)row->dtype;
     if (!cJSON_IsObject(o)) return no_object(where);
     KEYS(o, where, keys);
+    if (pb_json_get(o, "tune") && !pb_json_get(s->root, "tune"))
+        return PB_ERROR(PB_E_INPUT, "%s: tune: the suite itself has no \"tune\"", where);
     PB_RETURN(read_method(o, where, &row->run));
     PB_RETURN(read_label(o, where, &row->run));
     PB_RETURN(read_train(o, where, &row->run));
-    PB_RETURN(read_lr(o, where, row));
+    PB_RETURN(read_row_data(o, where, &row->run));
+    PB_RETURN(read_rate(o, where, s, row));
     PB_RETURN(read_seeds(o, where, row));
     PB_RETURN(pb_json_read_choice(o, where, "dtype", dtype_choices, COUNT(dtype_choices), &dtype));
     row->dtype = (pb_dtype_choice)dtype;
-    if (row->run.steps == 0 && row->run.epochs == 0) {
+    if (row->run.steps == 0 && row->run.epochs == 0 && !s->is_latency) {
         return PB_ERROR(PB_E_INPUT, "%s: train: steps or epochs is missing", where);
     }
     return PB_OK;
@@ -514,8 +565,12 @@ static pb_status read_rows(const pb_json *root, const pb_suite_overrides *over,
     cJSON_ArrayForEach (e, list) {
         pb_suite_row *row = &s->rows[s->n_rows];
         *row = s->defaults;
+        if (over->has_lr) {
+            row->lr[0] = over->lr;
+            row->n_lr = 1;
+        }
         snprintf(where, sizeof where, "%s: runs[%d]", s->where, s->n_rows);
-        PB_RETURN(read_row(e, where, row));
+        PB_RETURN(read_row(e, where, s, row));
         for (int i = 0; i < s->n_rows; i++) {
             if (strcmp(s->rows[i].run.label, row->run.label) != 0) continue;
             return PB_ERROR(PB_E_INPUT,
@@ -600,12 +655,34 @@ static pb_status override_dtype(const pb_suite_overrides *over, pb_suite_source 
     return PB_ERROR(PB_E_INPUT, "--dtype: '%s', expected f32, bf16 or auto", over->dtype);
 }
 
+/* A collection names other suites and holds nothing else. */
+static pb_status read_suites(const pb_json *root, pb_suite_source *s) {
+    static const char *const keys[] = {"title", "suites"};
+    const pb_json *list = pb_json_get(root, "suites"), *e = NULL;
+    KEYS(root, s->where, keys);
+    int n = cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 0;
+    cJSON_ArrayForEach (e, list) {
+        bool ok = n <= PB_SUITE_MAX_SUITES && cJSON_IsString(e) && *e->valuestring &&
+                  !strchr(e->valuestring, '/') && pb_copy(s->suites[s->n_suites], 64, e->valuestring);
+        for (int i = 0; ok && i < s->n_suites; i++)
+            ok = strcmp(s->suites[i], e->valuestring) != 0;
+        if (!ok) break;
+        s->n_suites++;
+    }
+    if (n > 0 && s->n_suites == n) return PB_OK;
+    return PB_ERROR(PB_E_INPUT, "%s: suites: expected an array of 1 to %d different suite names",
+                    s->where, PB_SUITE_MAX_SUITES);
+}
+
 pb_status pb_suite_parse(const pb_json *root, const pb_suite_overrides *overrides,
                          pb_suite_source *s) {
-    static const char *const keys[] = {"title", "model", "data", "dtype", "device",
-                                       "seeds", "train", "eval", "runs",  "profile"};
+    static const char *const keys[] = {
+        "title", "model", "data",     "dtype",         "device",  "seeds",  "train",  "eval",
+        "runs",  "profile", "examples", "keep_adapters", "latency", "suites", "tune"};
     const char *title = "";
+    bool keep = true;
     pb_run_config *r = &s->defaults.run;
+    s->root = root;
     if (!cJSON_IsObject(root)) return no_object(s->where);
     KEYS(root, s->where, keys);
     PB_RETURN(check_overrides(overrides));
@@ -616,14 +693,22 @@ pb_status pb_suite_parse(const pb_json *root, const pb_suite_overrides *override
                         "%s: title: expected at most %zu bytes without control characters",
                         s->where, sizeof s->title - 1);
     }
+    if (pb_json_get(root, "suites")) return read_suites(root, s);
     PB_RETURN(pb_json_read_bool(root, s->where, "profile", &s->profile));
+    PB_RETURN(pb_json_read_bool(root, s->where, "keep_adapters", &keep));
+    s->drop_adapters = !keep;
+    PB_RETURN(pb_suite_read_latency(root, s->where, s));
+    if (!overrides->has_lr) PB_RETURN(pb_suite_read_tune(root, s->where, s));
+    PB_RETURN(pb_suite_read_counts(root, s->where, "examples", 1, INT32_MAX, PB_SUITE_MAX_EXAMPLES,
+                                   s->examples, &s->n_examples));
     PB_RETURN(read_model(root, s, overrides, r));
-    PB_RETURN(read_data(root, s, overrides, r));
+    if (!s->is_latency) PB_RETURN(read_data(root, s, overrides, r));
     if (overrides->max_len) r->max_len = overrides->max_len;
     PB_RETURN(read_device_and_dtype(root, overrides, s->where, &s->defaults));
     PB_RETURN(read_seeds(root, s->where, &s->defaults));
     PB_RETURN(read_train(root, s->where, r));
     PB_RETURN(read_eval(root, s->where, s, r));
     PB_RETURN(read_rows(root, overrides, s));
+    if (s->tuned) PB_RETURN(pb_suite_check_tune(s));
     return override_dtype(overrides, s);
 }

@@ -101,6 +101,7 @@ static pb_status set_up(pb_trainer *t) {
     spec.device_options.memory_budget = t->options->memory_budget;
     spec.device_options.fail_alloc = t->options->fail_alloc;
     t->steps = spec.optim.steps;
+    PB_RETURN(pb_trainer_record_order(t));
     PB_RETURN(take_series(t));
     PB_RETURN(pb_session_open(&t->session, &spec));
     return pb_trainer_record_identity(t);
@@ -146,6 +147,7 @@ static pb_status train(pb_trainer *t) {
         PB_RETURN(pb_session_step(&t->session, step, pb_trainer_batch, t, &result));
         t->growths += pb_device_growths(dev) - growths;
         keep(t, step, &result, before);
+        PB_RETURN(pb_trainer_gradient(t, step));
         pb_trainer_progress(t, "train", step + 1, t->steps, result.loss, step + 1 == t->steps);
     }
     pb_trainer_take_peaks(t);
@@ -174,6 +176,7 @@ static pb_status execute(pb_trainer *t) {
     PB_RETURN(pb_trainer_general_before(t));
     PB_RETURN(train(t));
     PB_RETURN(pb_trainer_record_training(t));
+    PB_RETURN(pb_trainer_record_gradient(t));
     PB_RETURN(pb_trainer_record_memory(t));
     PB_RETURN(pb_trainer_adapter(t));
     PB_RETURN(method_report(t));
@@ -182,6 +185,7 @@ static pb_status execute(pb_trainer *t) {
     PB_RETURN(pb_trainer_record_curve(t));
     PB_RETURN(pb_trainer_latency(t));
     PB_RETURN(pb_trainer_latency_grid(t));
+    PB_RETURN(pb_trainer_quant(t));
     return profile(t);
 }
 
@@ -236,6 +240,7 @@ pb_status pb_run_execute(const pb_run_config *run, const pb_assets *assets,
     for (int i = 0; i < PB_SERIES_COUNT; i++) free(t.series[i]);
     for (int i = 0; i < PB_CURVE_COUNT; i++) free(t.curve[i]);
     free(t.general_embeddings);
+    pb_gradient_log_free(&t.gradient);
     if (record->run_id[0] == 0) return status; /* nothing to identify a record by */
     pb_error_clear();
     return PB_OK;

@@ -36,6 +36,15 @@ enum {
 /* Validation during training, one entry per evaluation. */
 enum { PB_CURVE_STEP, PB_CURVE_NLL, PB_CURVE_ACCURACY, PB_CURVE_COUNT };
 
+/* Gradient norms by part ("lora_a", "lora_b", and "norm" for all together) at the measured steps. */
+#define PB_GRADIENT_PARTS 12
+typedef struct pb_gradient_log {
+    char name[PB_GRADIENT_PARTS][40];
+    int n_parts;
+    double *step, *norm[PB_GRADIENT_PARTS];
+    int64_t n, cap;
+} pb_gradient_log;
+
 typedef struct pb_trainer {
     const pb_run_config *run;
     const pb_assets *assets;
@@ -48,6 +57,7 @@ typedef struct pb_trainer {
     double *series[PB_SERIES_COUNT];
     double *curve[PB_CURVE_COUNT];
     int64_t n_curve, cap_curve;
+    pb_gradient_log gradient;
     /* highest arena use while training, evaluation left out */
     uint64_t peak[PB_MEM_COUNT], peak_total;
     pb_work work;     /* of all training steps */
@@ -89,6 +99,7 @@ pb_status pb_trainer_adapter(pb_trainer *t);
 pb_status pb_trainer_profile(pb_trainer *t);
 /* Samples and metrics of training, memory, model and data set descriptions. trainer_record.c */
 pb_status pb_trainer_record_identity(pb_trainer *t);
+pb_status pb_trainer_record_order(pb_trainer *t);
 pb_status pb_trainer_record_training(pb_trainer *t);
 pb_status pb_trainer_record_memory(pb_trainer *t);
 pb_status pb_trainer_record_curve(pb_trainer *t);
@@ -99,6 +110,19 @@ pb_status pb_record_derived(pb_record *r, const char *metric_tag, const char *ho
                             const char *sample_tag);
 /* A metric with the unit and direction of its tag's family. */
 pb_status pb_record_known(pb_record *r, const char *tag, double value, int64_t n);
+
+/* --- gradients of the method's parameters: trainer_gradient.c --- */
+
+/* Behind a step: norms before clipping, by the last part of the parameters' names. */
+pb_status pb_trainer_gradient(pb_trainer *t, int64_t step);
+pb_status pb_trainer_record_gradient(pb_trainer *t);
+void pb_gradient_log_free(pb_gradient_log *log);
+
+/* --- what 4 bits do to the base model: trainer_quant.c --- */
+
+/* Nothing unless the base model is quantised. Opens a device of its own for the plain weights, so it
+ * comes when memory has been measured. */
+pb_status pb_trainer_quant(pb_trainer *t);
 
 /* --- checks --- */
 

@@ -100,7 +100,9 @@ pb_status pb_trainer_latency(pb_trainer *t) {
     pb_status status = PB_OK;
     const pb_method *method = t->run->method;
     latency l = {0};
-    if (t->run->infer_repeats < 1 || pb_dataset_size(t->assets->data, PB_TEST) < 1) return PB_OK;
+    if (t->run->skip_test || t->run->infer_repeats < 1 ||
+        pb_dataset_size(t->assets->data, PB_TEST) < 1)
+        return PB_OK;
     pb_mark mark = pb_device_mark(t->session.dev, PB_MEM_DATA);
     pb_trainer_progress(t, "time", 0, 2, 0.0, true);
     PB_TRY(latency_new(t, &l));

@@ -92,12 +92,20 @@ static pb_status evaluate_variants(pb_trainer *t, int n, int *best) {
             *best = i;
         }
         pb_eval_free(&valid);
-        PB_TRY(evaluate_and_record(t, PB_TEST, 0, suffix));
+        if (!t->run->skip_test) PB_TRY(evaluate_and_record(t, PB_TEST, 0, suffix));
         pb_trainer_progress(t, "eval", i + 1, n, best_nll, false);
     }
 done:
     pb_eval_free(&valid);
     return status;
+}
+
+/* How much worse the model is on data it has not seen. */
+static pb_status record_gap(pb_trainer *t) {
+    double test = pb_record_value(t->record, "quality/test/nll"),
+           train = pb_record_value(t->record, "quality/train/nll");
+    return isnan(test) || isnan(train) ? PB_OK
+                                       : pb_record_known(t->record, "quality/gap/nll", test - train, 1);
 }
 
 pb_status pb_trainer_quality(pb_trainer *t) {
@@ -114,9 +122,10 @@ pb_status pb_trainer_quality(pb_trainer *t) {
         PB_RETURN(pb_record_metric(t->record, "quality/best_variant", value, "1", 0, 1, ""));
     }
     PB_RETURN(evaluate_and_record(t, PB_VALID, 0, ""));
-    PB_RETURN(evaluate_and_record(t, PB_TEST, 0, ""));
-    return t->run->train_eval > 0 ? evaluate_and_record(t, PB_TRAIN, t->run->train_eval, "")
-                                  : PB_OK;
+    if (!t->run->skip_test) PB_RETURN(evaluate_and_record(t, PB_TEST, 0, ""));
+    if (t->run->train_eval <= 0) return PB_OK;
+    PB_RETURN(evaluate_and_record(t, PB_TRAIN, t->run->train_eval, ""));
+    return record_gap(t);
 }
 
 pb_status pb_trainer_quality_merged(pb_trainer *t) {

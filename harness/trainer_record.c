@@ -110,6 +110,30 @@ pb_status pb_trainer_record_identity(pb_trainer *t) {
     return describe_data(t->assets->data, r->dataset);
 }
 
+/* The numbers of the training examples in the order in which they come, as the hash of their
+ * little-endian 64-bit values: equal for two runs that see the same data in the same order. */
+pb_status pb_trainer_record_order(pb_trainer *t) {
+    enum { MAX_BATCHES = 1 << 16 }; /* beyond that the start speaks for the rest */
+    pb_status status = PB_OK;
+    pb_sha256 *hash = NULL;
+    char hex[PB_SHA256_HEX];
+    int64_t batches = t->steps * t->run->accumulate;
+    PB_RETURN(pb_sha256_new(&hash));
+    for (int64_t i = 0; i < batches && i < MAX_BATCHES && status == PB_OK; i++) {
+        const pb_host_batch *hb = NULL;
+        status = pb_loader_batch(t->loader, i, &hb);
+        for (int64_t k = 0; status == PB_OK && k < hb->sequences; k++) {
+            uint64_t id = pb_dataset_at(t->assets->data, PB_TRAIN, hb->example[k])->id;
+            unsigned char bytes[8];
+            for (int b = 0; b < 8; b++) bytes[b] = (unsigned char)(id >> (8 * b));
+            pb_sha256_add(hash, bytes, sizeof bytes);
+        }
+    }
+    pb_sha256_end(hash, hex);
+    PB_RETURN(status);
+    return json_ok(pb_json_add_str(t->record->dataset, "order_sha256", hex));
+}
+
 /* --- training --- */
 
 int64_t pb_warmup_samples(int64_t steps) { return steps / 3 < 3 ? steps / 3 : 3; }
@@ -160,7 +184,10 @@ pb_status pb_trainer_record_curve(pb_trainer *t) {
     for (int i = 0; i < PB_CURVE_COUNT && t->n_curve > 0; i++) {
         PB_RETURN(pb_record_sample(t->record, tags[i], t->curve[i], t->n_curve));
     }
-    return PB_OK;
+    if (t->n_curve < 2) return PB_OK;
+    PB_RETURN(pb_record_derived(t->record, "curve/valid/nll/min", "min", "curve/valid/nll"));
+    return pb_record_known(t->record, "curve/valid/upturn",
+                           pb_upturn(t->curve[PB_CURVE_NLL], t->n_curve), t->n_curve);
 }
 
 static pb_status read_log(pb_trainer *t, pb_tensor log, double *out) {
@@ -194,6 +221,9 @@ pb_status pb_trainer_record_training(pb_trainer *t) {
         PB_RETURN(pb_record_sample(t->record, "loss/term", t->series[PB_SERIES_TERM], t->done));
     }
     PB_RETURN(pb_record_derived(t->record, "loss/train/last", "last", "loss/train"));
+    double roughness = pb_roughness(t->series[PB_SERIES_LOSS], t->done);
+    if (isfinite(roughness))
+        PB_RETURN(pb_record_known(t->record, "loss/train/roughness", roughness, t->done));
     for (size_t i = 0; i < sizeof timed / sizeof timed[0]; i++) {
         PB_RETURN(record_timed(t, timed[i].series, timed[i].tag));
     }

@@ -66,7 +66,7 @@ static pb_status bounds_of_data(const pb_run_config *run, const pb_assets *asset
         int64_t limit, batch;
         bool wanted;
     } passes[] = {{PB_VALID, 0, run->eval_batch, true},
-                  {PB_TEST, 0, run->eval_batch, true},
+                  {PB_TEST, 0, run->eval_batch, !run->skip_test},
                   {PB_TRAIN, run->train_eval, run->eval_batch, run->train_eval > 0},
                   {PB_TEST, run->batch, run->batch, run->infer_repeats > 0}};
     PB_RETURN(pb_loader_bound(loader, spec->optim.steps * run->accumulate, &spec->train));

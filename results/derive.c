@@ -88,3 +88,17 @@ pb_status pb_derive(const char *name, const double *values, int64_t n, double *o
     }
     return PB_OK;
 }
+
+double pb_roughness(const double *loss, int64_t n) {
+    double sum = 0;
+    int64_t from = n / 2, count = n - from - 1;
+    if (count < 2) return NAN;
+    for (int64_t i = from + 1; i < n; i++) sum += (loss[i] - loss[i - 1]) * (loss[i] - loss[i - 1]);
+    return sqrt(sum / (double)count / 2);
+}
+
+double pb_upturn(const double *nll, int64_t n) {
+    if (n < 2) return NAN;
+    double least = gsl_stats_min(nll, 1, (size_t)n);
+    return least > 0 ? (nll[n - 1] - least) / least : NAN;
+}

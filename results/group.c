@@ -52,6 +52,7 @@ typedef struct item {
     const pb_record *r;
     const char *model, *dataset;
     int order;
+    bool trial;
 } item;
 
 static int by_chapter(const item *a, const item *b) {
@@ -62,6 +63,7 @@ static int by_chapter(const item *a, const item *b) {
 
 static int by_row(const item *a, const item *b) {
     int order = by_chapter(a, b);
+    if (!order) order = a->trial - b->trial;
     if (!order) order = a->order - b->order;
     if (!order) order = strcmp(a->r->method, b->r->method);
     return order ? order : strcmp(a->r->label, b->r->label);
@@ -91,17 +93,27 @@ static pb_status add_runs(pb_row *row, const item *items, int n, int *duplicates
     return PB_OK;
 }
 
+static void free_chapter(pb_chapter *c) {
+    for (int j = 0; c->rows && j < c->n_rows; j++) free(c->rows[j].runs);
+    for (int j = 0; c->trials && j < c->n_trials; j++) free(c->trials[j].runs);
+    free(c->rows);
+    free(c->trials);
+}
+
 /* items[0..n-1] belong to one chapter. */
 static pb_status make_chapter(const item *items, int n, pb_chapter *c) {
     c->suite = items[0].r->suite;
     c->model = items[0].model;
     c->dataset = items[0].dataset;
     c->rows = calloc((size_t)n, sizeof *c->rows);
-    if (!c->rows) return PB_ERROR(PB_E_OOM, "no memory for %d rows", n);
+    c->trials = calloc((size_t)n, sizeof *c->trials);
+    if (!c->rows || !c->trials) return PB_ERROR(PB_E_OOM, "no memory for %d rows", n);
     for (int i = 0, end; i < n; i = end) {
         for (end = i + 1; end < n && by_row(&items[i], &items[end]) == 0;) end++;
-        pb_row *row = &c->rows[c->n_rows++];
+        bool trial = items[i].trial;
+        pb_row *row = trial ? &c->trials[c->n_trials++] : &c->rows[c->n_rows++];
         PB_RETURN(add_runs(row, items + i, end - i, &c->n_duplicates));
+        if (trial) continue;
         c->n_runs += row->n_runs;
         c->n_ok += row->n_ok;
     }
@@ -120,11 +132,15 @@ pb_status pb_chapters_make(const pb_record *records, int n, pb_chapter **out, in
     for (int i = 0; i < n; i++)
         items[i] =
             (item){&records[i], resolved(records, n, &records[i], true),
-                   resolved(records, n, &records[i], false), pb_reading_order(records[i].method)};
+                   resolved(records, n, &records[i], false), pb_reading_order(records[i].method),
+                   strcmp(records[i].phase, "trial") == 0};
     qsort(items, (size_t)n, sizeof *items, by_run);
     for (int i = 0, end; i < n; i = end) {
         for (end = i + 1; end < n && by_chapter(&items[i], &items[end]) == 0;) end++;
         PB_TRY(make_chapter(items + i, end - i, &chapters[count++]));
+        if (chapters[count - 1].n_rows > 0) continue;
+        free_chapter(&chapters[--count]); /* a tuning without its comparison: nothing to compare */
+        chapters[count] = (pb_chapter){0};
     }
     *out = chapters;
     *n_out = count;
@@ -136,11 +152,7 @@ done:
 }
 
 void pb_chapters_free(pb_chapter *chapters, int n) {
-    for (int i = 0; chapters && i < n; i++) {
-        for (int j = 0; chapters[i].rows && j < chapters[i].n_rows; j++)
-            free(chapters[i].rows[j].runs);
-        free(chapters[i].rows);
-    }
+    for (int i = 0; chapters && i < n; i++) free_chapter(&chapters[i]);
     free(chapters);
 }
 

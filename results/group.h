@@ -22,8 +22,10 @@ typedef struct pb_row {
 
 typedef struct pb_chapter {
     const char *suite, *model, *dataset; /* model, dataset: names, "" when unknown */
-    pb_row *rows;
+    pb_row *rows; /* trials of a tuning are none of them */
     int n_rows, n_runs, n_ok, n_duplicates;
+    pb_row *trials; /* one for each value that a tuning tried, in the order of their rows */
+    int n_trials;
 } pb_chapter;
 
 /* Rows in reading order: LoRA and its relatives, adapters, full fine-tuning, head only, unknown

@@ -208,8 +208,9 @@ static pb_status read_schema(const pb_json *o, const char *where) {
     static const char *const keys[] = {
         "schema",  "digest", "run_id",  "status",   "reason", "verified", "suite",
         "method",  "label",  "seed",    "started",  "ended",  "model",    "dataset",
-        "metrics", "memory", "samples", "warnings", "report", "profile",  "config",
-        "environment"};
+        "metrics", "memory", "samples", "warnings", "report", "config",   "environment",
+        "profile", "phase",  "tuning"};
+    const size_t n = sizeof keys / sizeof keys[0], since_1_1 = 3;
     char schema[16] = "";
     int64_t known = 0;
     pb_parse_i64(PB_RECORD_SCHEMA + 2, &known);
@@ -219,7 +220,7 @@ static pb_status read_schema(const pb_json *o, const char *where) {
     if (strncmp(schema, PB_RECORD_SCHEMA, 2) != 0 || !pb_parse_i64(schema + 2, &minor) || minor < 0)
         return PB_ERROR(PB_E_INPUT, "%s: schema: \"%s\", expected \"%s\" or a later 1.x", where,
                         schema, PB_RECORD_SCHEMA);
-    if (minor <= known) return pb_json_only_keys(o, where, keys, sizeof keys / sizeof keys[0]);
+    if (minor <= known) return pb_json_only_keys(o, where, keys, minor == 0 ? n - since_1_1 : n);
     return PB_OK;
 }
 
@@ -245,6 +246,8 @@ static pb_status read_object(const pb_json *o, const char *where, pb_record *r) 
     PB_RETURN(read_part(o, where, "environment", MUST, &r->environment));
     PB_RETURN(read_part(o, where, "report", MAY, &r->report));
     PB_RETURN(read_part(o, where, "profile", MAY, &r->profile));
+    PB_RETURN(read_text(o, where, "phase", MAY, r->phase, sizeof r->phase));
+    PB_RETURN(read_part(o, where, "tuning", MAY, &r->tuning));
     PB_RETURN(read_lists(o, where, r));
     PB_RETURN(read_memory(o, where, r));
     PB_RETURN(pb_record_validate(r, where, PB_E_INPUT));

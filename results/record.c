@@ -26,6 +26,7 @@ void pb_record_free(pb_record *r) {
     pb_json_free(r->environment);
     pb_json_free(r->report);
     pb_json_free(r->profile);
+    pb_json_free(r->tuning);
     for (int i = 0; i < r->n_samples; i++) free(r->samples[i].values);
     for (int i = 0; i < r->n_warnings; i++) free(r->warnings[i]);
     free(r->metrics);
@@ -289,6 +290,10 @@ pb_status pb_record_validate(const pb_record *r, const char *where, pb_status co
     EXPECT(!*r->verified || strcmp(r->verified, "passed") == 0 ||
                strcmp(r->verified, "incorrect") == 0 || strcmp(r->verified, "not_verified") == 0,
            "%s: verified: \"%s\", expected passed, incorrect or not_verified", where, r->verified);
+    EXPECT(!*r->phase || strcmp(r->phase, "trial") == 0 || strcmp(r->phase, "final") == 0,
+           "%s: phase: \"%s\", expected trial or final", where, r->phase);
+    EXPECT(!*r->phase == !r->tuning, "%s: phase and tuning: expected both or neither", where);
+    PB_RETURN(validate_part(r->tuning, "tuning", false, where, code));
     EXPECT(is_folder_name(r->suite), "%s: suite: \"%s\", expected a name fit for a folder", where,
            r->suite);
     EXPECT(is_method_name(r->method),
@@ -388,6 +393,8 @@ static pb_status compose(const pb_record *r, const char *where, char (*hashes)[P
                  pb_json_add_str(o, "ended", r->ended) && add_part(o, "model", r->model) &&
                  add_part(o, "dataset", r->dataset) && add_metrics(o, r) && add_memory(o, r) &&
                  add_samples(o, r, hashes) && add_warnings(o, r) &&
+                 (!*r->phase || pb_json_add_str(o, "phase", r->phase)) &&
+                 (!r->tuning || add_part(o, "tuning", r->tuning)) &&
                  (!r->report || add_part(o, "report", r->report)) &&
                  (!r->profile || add_part(o, "profile", r->profile)) &&
                  add_part(o, "config", r->config) && add_part(o, "environment", r->environment);

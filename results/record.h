@@ -64,6 +64,9 @@ typedef struct pb_record {
     char verified[16]; /* "passed", "incorrect", "not_verified": ops against the reference on this
                           run's shapes */
     uint64_t seed;
+    char phase[8];        /* "trial" (chooses a setting, validation only), "final" (at the chosen
+                             setting), "" = neither */
+    pb_json *tuning;      /* NULL without a phase: {row, trial, lr, why or edge, ...} */
     pb_json *config;      /* resolved configuration, defaults included */
     pb_json *model;       /* {name, sha256, params_total, params_trainable, params_base, ...} */
     pb_json *dataset;     /* {name, sha256, task, classes, majority, splits{train,valid,test},
@@ -141,5 +144,14 @@ pb_status pb_records_verify(const char *dir, FILE *out, int *n_checked, int *n_b
  * one is needed; a NaN among the values gives NaN. mean = sum / n, both rounded once: a count of
  * ones over n is exact. */
 pb_status pb_derive(const char *how, const double *values, int64_t n, double *out);
+
+/* Two derivations with tags of their own (SCHEMA.md), shared by writer and verifier. NaN for too few
+ * values.
+ * loss/train/roughness: noise of the training loss around its trend over the second half of the
+ * steps: the root of the mean squared difference of neighbours, halved (von Neumann's estimate of a
+ * standard deviation, which no slow trend moves).
+ * curve/valid/upturn: (last - least) / least of the validation losses during training. */
+double pb_roughness(const double *loss, int64_t n);
+double pb_upturn(const double *nll, int64_t n);
 
 #endif

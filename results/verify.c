@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "results/profile_table.h"
 #include "results/record_impl.h"
+#include "results/tuning.h"
 
 typedef struct findings {
     FILE *out;
@@ -61,6 +62,26 @@ static double expected_quality(const pb_record *r, const char *tag) {
     return perplexity ? exp(mean) : mean;
 }
 
+static double roughness_of(const pb_sample *s) {
+    return s && s->values ? pb_roughness(s->values, s->n) : NAN;
+}
+
+static double upturn_of(const pb_sample *s) {
+    return s && s->values ? pb_upturn(s->values, s->n) : NAN;
+}
+
+/* What the samples give for a quality, else what the metric says. */
+static double expected_mean(const pb_record *r, const char *tag) {
+    const pb_metric *m = pb_record_find(r, tag);
+    const char *source = NULL;
+    char how[16];
+    double value = expected_quality(r, tag);
+    if (!isnan(value) || !m || !pb_from_split(m->from, how, &source)) return value;
+    const pb_sample *s = pb_record_find_sample(r, source);
+    if (!s || !s->values || pb_derive(how, s->values, s->n, &value) != PB_OK) return NAN;
+    return value;
+}
+
 /* A metric that more than one sample, or the memory table, gives; NaN when it is none of these. */
 static double expected_value(const pb_record *r, const char *tag) {
     const pb_sample *step = pb_record_find_sample(r, "time/step"),
@@ -73,6 +94,12 @@ static double expected_value(const pb_record *r, const char *tag) {
                                                                      : NULL;
     if (rate)
         return tail_sum(pb_record_find_sample(r, rate), NULL, n) / tail_sum(step, NULL, n);
+    if (strcmp(tag, "loss/train/roughness") == 0)
+        return roughness_of(pb_record_find_sample(r, "loss/train"));
+    if (strcmp(tag, "curve/valid/upturn") == 0)
+        return upturn_of(pb_record_find_sample(r, "curve/valid/nll"));
+    if (strcmp(tag, "quality/gap/nll") == 0)
+        return expected_mean(r, "quality/test/nll") - expected_mean(r, "quality/train/nll");
     for (int i = 0; i < r->n_memory && strcmp(tag, "memory/peak/total") == 0; i++)
         if (strcmp(r->memory[i].tag, "total") == 0) return (double)r->memory[i].peak;
     return expected_quality(r, tag);
@@ -198,7 +225,7 @@ pb_status pb_records_verify(const char *dir, FILE *out, int *n_checked, int *n_b
     pb_status status = PB_OK;
     char **paths = NULL;
     size_t n = 0;
-    int bad = 0;
+    int bad = 0, bad_choices = 0;
     if (n_checked) *n_checked = 0;
     if (n_bad) *n_bad = 0;
     PB_TRY(pb_record_paths(dir, &paths, &n));
@@ -210,6 +237,10 @@ pb_status pb_records_verify(const char *dir, FILE *out, int *n_checked, int *n_b
     }
     if (n_checked) *n_checked = (int)n;
     if (n_bad) *n_bad = bad;
+    PB_TRY(pb_tuning_verify(dir, out, &bad_choices));
+    if (!bad && bad_choices)
+        PB_FAIL(PB_E_CHECK, "%s: %d of its %s do not follow from the records", dir, bad_choices,
+                PB_TUNING_FILE);
     if (bad) PB_FAIL(PB_E_CHECK, "%s: %d of %zu records failed verification", dir, bad, n);
 done:
     pb_names_free(paths, n);

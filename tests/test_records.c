@@ -384,6 +384,45 @@ START_TEST(later_minor_schemas_may_bring_fields) {
 }
 END_TEST
 
+/* Records that were written before there were phases stay readable, as strictly as then. */
+START_TEST(records_of_schema_1_0_are_read) {
+    char *root = pb_test_dir();
+    pb_record *r = make(&small), back;
+    pb_assert_ok(pb_record_write(r, root));
+    char *path = path_of(root, r, PB_RECORD_FILE);
+    edit(path, "\"schema\": \"1.1\",", "\"schema\": \"1.0\",");
+    pb_assert_ok(pb_record_read(path, true, &back));
+    same_record(r, &back);
+    pb_record_free(&back);
+    edit(path, "\"schema\": \"1.0\",", "\"schema\": \"1.0\", \"phase\": \"trial\",");
+    pb_assert_fails(pb_record_read(path, true, &back), PB_E_INPUT, "phase");
+    drop(r);
+    free(path);
+    free(root);
+}
+END_TEST
+
+START_TEST(phase_and_tuning_come_together) {
+    char *root = pb_test_dir();
+    pb_record *r = make(&small), back;
+    strcpy(r->phase, "final");
+    pb_assert_fails(pb_record_write(r, root), PB_E_BUG, "phase and tuning");
+    r->tuning = cJSON_CreateObject();
+    pb_json_add_str(r->tuning, "row", "x");
+    pb_assert_ok(pb_record_write(r, root));
+    char *path = path_of(root, r, PB_RECORD_FILE);
+    pb_assert_ok(pb_record_read(path, true, &back));
+    ck_assert_str_eq(back.phase, "final");
+    ck_assert(cJSON_Compare(back.tuning, r->tuning, true));
+    pb_record_free(&back);
+    edit(path, "\"final\"", "\"semi\"");
+    pb_assert_fails(pb_record_read(path, true, &back), PB_E_INPUT, "expected trial or final");
+    drop(r);
+    free(path);
+    free(root);
+}
+END_TEST
+
 /* ---- refusals of the writer ---- */
 
 START_TEST(writer_refuses_what_the_reader_would) {
@@ -756,6 +795,8 @@ int main(void) {
     t = pb_test_case(s, "refusals");
     tcase_add_test(t, reader_names_file_and_field);
     tcase_add_test(t, later_minor_schemas_may_bring_fields);
+    tcase_add_test(t, records_of_schema_1_0_are_read);
+    tcase_add_test(t, phase_and_tuning_come_together);
     tcase_add_test(t, writer_refuses_what_the_reader_would);
     tcase_add_test(t, builders_refuse_duplicates_and_bad_tags);
     tcase_add_test(t, tags_follow_the_grammar);

@@ -1,0 +1,58 @@
+/* The choice behind a tuned comparison: OUT/SUITE/tuning.json beside the runs. It names every trial
+ * with its runs, so that everything in it can be derived again from the records. Format:
+ * results/SCHEMA.md, "tuning.json". */
+#ifndef PB_RESULTS_TUNING_H
+#define PB_RESULTS_TUNING_H
+
+#include "results/record.h"
+
+#define PB_TUNING_FILE "tuning.json"
+#define PB_TUNING_CRITERION "quality/valid/nll" /* the mean over the tuning seeds; lower is better */
+#define PB_TUNING_MAX_SEEDS 16
+
+typedef struct pb_tuning_trial {
+    double lr;
+    int64_t rank;    /* 0 = the row's own parameters */
+    int64_t divisor; /* of the training length: 1 = all of it */
+    char why[12];    /* "grid", "extend", "refine" */
+    int n_runs;      /* one per tuning seed */
+    char run[PB_TUNING_MAX_SEEDS][PB_RUN_ID];
+    double nll[PB_TUNING_MAX_SEEDS]; /* infinite: the run diverged or failed */
+    double mean;                     /* infinite when one of them is */
+} pb_tuning_trial;
+
+typedef struct pb_tuning_row {
+    char label[64], method[32];
+    pb_tuning_trial *trials; /* in the order they were made */
+    int n_trials;
+    int chosen;   /* index; -1: no trial at full length ended well */
+    char edge[8]; /* is the chosen rate the "low" or "high" end of what was tried at its rank, or "none" */
+} pb_tuning_row;
+
+typedef struct pb_tuning {
+    char suite[64], strategy[16];
+    int64_t trials; /* of every row */
+    uint64_t seeds[PB_TUNING_MAX_SEEDS];
+    int n_seeds;
+    pb_tuning_row *rows;
+    int n_rows;
+} pb_tuning;
+
+/* mean of every trial, chosen and edge from nll alone. The best mean among the trials of full length;
+ * of equal ones the smaller rate, then the smaller rank. */
+void pb_tuning_choose(pb_tuning_row *row);
+
+/* Reads a tuning.json. PB_E_INPUT names file, place and what was expected. */
+pb_status pb_tuning_read(const char *path, pb_tuning *out);
+/* Atomic. The same tuning gives the same bytes. */
+pb_status pb_tuning_write(const pb_tuning *t, const char *path);
+void pb_tuning_free(pb_tuning *t);
+/* One more trial at the end of a row; NULL when memory ran out. */
+pb_tuning_trial *pb_tuning_add(pb_tuning_row *row);
+
+/* Every tuning.json under dir against the records beside it: each run is a trial of this row at this
+ * value, its loss is the record's, means, choice and edge follow, finals use the chosen value, no
+ * trial has a test metric. One line per finding; *n_bad counts files with findings. */
+pb_status pb_tuning_verify(const char *dir, FILE *out, int *n_bad);
+
+#endif
