@@ -22,6 +22,12 @@ pb_status pb_build_accuracy_time(const pb_chapter *c, int which, figure *f);
 pb_status pb_build_loss_curves(const pb_chapter *c, int which, figure *f);
 pb_status pb_build_memory_by_purpose(const pb_chapter *c, int which, figure *f);
 pb_status pb_build_time_by_phase(const pb_chapter *c, int which, figure *f);
+/* What a tuning tried: validation loss against learning rate. */
+pb_status pb_build_lr_curves(const pb_chapter *c, int which, figure *f);
+/* Rows of one label at several numbers of training examples. */
+pb_status pb_build_quality_examples(const pb_chapter *c, int which, figure *f);
+/* which 0: against LoRA merged, 1: against LoRA unmerged. */
+pb_status pb_build_latency_shapes(const pb_chapter *c, int which, figure *f);
 pb_status pb_build_dylora_rank(const pb_chapter *c, int which, figure *f);
 /* which = the n-th row that reports ranks. */
 pb_status pb_build_rank_map(const pb_chapter *c, int which, figure *f);
@@ -37,6 +43,8 @@ void pb_gp_item(pb_text *t, const char *name, int index, const char *s);
 void pb_short_label(char out[128], const char *label, int max);
 /* Characters, not bytes. */
 int pb_text_width(const char *s);
+/* Rows that take part in a figure: N, colours and point types for the template, and the legend. */
+void pb_figure_rows(figure *f, const pb_chapter *c, const int *rows, int n, bool front);
 /* Position of a row for point types and colours: rows with results first. */
 int pb_row_number(const pb_chapter *chapter, int row);
 /* Adds the legend below the figure (n = 0: none) and makes room for it. points: gnuplot's point

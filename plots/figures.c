@@ -19,8 +19,7 @@ static double share_of(const pb_chapter *c) {
 #define MAX_KEYS 64
 #define FRONT_COLOUR 0xC8CCD0
 
-/* Rows that take part in a figure: colours and point types for the template, and the legend. */
-static void add_rows(figure *f, const pb_chapter *c, const int *rows, int n, bool front) {
+void pb_figure_rows(figure *f, const pb_chapter *c, const int *rows, int n, bool front) {
     static const int types[] = {7, 5, 9, 11, 13, 15, 6, 4, 8, 10, 12, 14};
     char labels[MAX_KEYS][128];
     const char *names[MAX_KEYS];
@@ -111,7 +110,7 @@ static pb_status cost_figure(const pb_chapter *c, const char *tag, double unit, 
     high = fmin(100, high + room);
     bool show = isfinite(share) && share > low - 0.5 * (high - low);
     if (show) low = fmin(low, fmax(0, share - room));
-    add_rows(f, c, rows, n, true);
+    pb_figure_rows(f, c, rows, n, true);
     pb_text_add(&f->vars, "YLOW = %.9g\nYHIGH = %.9g\nXHIGH = %.9g\nSHARE = %.9g\n", low, high,
                 right * 1.08, show ? share : -1.0);
     pb_text_add(&f->vars, "SPREAD = %d\n", seeds > 1);
@@ -266,7 +265,7 @@ pb_status pb_build_loss_curves(const pb_chapter *c, int which, figure *f) {
         if (has_curve(&c->rows[i])) rows[n++] = i;
     f->made = n > 0;
     for (int i = 0; i < n; i++) PB_TRY(add_curves(&c->rows[rows[i]], f, &steps, &half, &valid));
-    add_rows(f, c, rows, n, false);
+    pb_figure_rows(f, c, rows, n, false);
     pb_text_add(&f->vars, "STEPS = %lld\n", (long long)steps);
     pb_figure_caption(
         f, "loss_curves", "Training loss",
@@ -337,7 +336,7 @@ pb_status pb_build_dylora_rank(const pb_chapter *c, int which, figure *f) {
     }
     if (!f->made) goto done;
     double room = fmax((high - low) * 0.12, 1e-3);
-    add_rows(f, c, rows, n, false);
+    pb_figure_rows(f, c, rows, n, false);
     pb_text_add(&f->vars, "YLABEL = '%s'\nYLOW = %.9g\nYHIGH = %.9g\nXLOW = %.9g\nXHIGH = %.9g\n",
                 scale > 1 ? "Test accuracy (%)" : "Test NLL (nats)", low - room, high + room,
                 first - 0.3, last + 0.3);

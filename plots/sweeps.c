@@ -1,0 +1,302 @@
+/* Figures of sweeps: learning rates that a tuning tried, numbers of training examples, batch x length.
+ * Each builder only reads the chapter. Test: tests/test_sweeps.c. */
+#include <gsl/gsl_sort.h>
+#include <gsl/gsl_statistics_double.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plots/figure.h"
+
+static double or_zero(double v) {
+    return isfinite(v) ? v : 0;
+}
+
+static double number_at(const pb_json *o, const char *key) {
+    const pb_json *v = pb_json_get(o, key);
+    return cJSON_IsNumber(v) ? v->valuedouble : NAN;
+}
+
+static const char *text_at(const pb_json *o, const char *key) {
+    const pb_json *v = pb_json_get(o, key);
+    return cJSON_IsString(v) ? v->valuestring : "";
+}
+
+/* ---- learning-rate curves ---- */
+
+typedef struct tried {
+    double lr, nll;
+} tried;
+
+static int by_lr(const void *a, const void *b) {
+    double x = ((const tried *)a)->lr, y = ((const tried *)b)->lr;
+    return (x > y) - (x < y);
+}
+
+/* Is this a trial of the row at its final rank, with the training at full length? */
+static bool belongs(const pb_row *trial, const pb_row *row) {
+    const pb_record *t = trial->runs[0], *final = pb_row_example(row);
+    double a = number_at(t->tuning, "rank"), b = number_at(final->tuning, "rank");
+    bool same_rank = (isnan(a) && isnan(b)) || a == b;
+    const pb_json *x = pb_json_get(pb_json_get(t->config, "train"), "steps"),
+                  *y = pb_json_get(pb_json_get(final->config, "train"), "steps");
+    bool whole = !x || !y || x->valuedouble == y->valuedouble;
+    return same_rank && whole && strcmp(text_at(t->tuning, "row"), row->label) == 0;
+}
+
+/* The finite losses of a row's trials by rising rate; NaN means of rows whose runs did not end well are
+ * left out. */
+static int curve_of(const pb_chapter *c, const pb_row *row, tried *out) {
+    int n = 0;
+    for (int i = 0; i < c->n_trials; i++) {
+        const pb_row *t = &c->trials[i];
+        if (!belongs(t, row) || t->n_ok < t->n_runs) continue;
+        pb_stat s = pb_row_stat(t, "quality/valid/nll");
+        if (s.n) out[n++] = (tried){number_at(t->runs[0]->tuning, "lr"), s.mean};
+    }
+    qsort(out, (size_t)n, sizeof *out, by_lr);
+    return n;
+}
+
+pb_status pb_build_lr_curves(const pb_chapter *c, int which, figure *f) {
+    pb_status status = PB_OK;
+    int n = 0, edges = 0;
+    double low = INFINITY, worst_best = -INFINITY, first = INFINITY, last = 0;
+    pb_text chosen = {0};
+    (void)which;
+    tried *t = calloc((size_t)c->n_trials + 1, sizeof *t);
+    int *rows = calloc((size_t)c->n_rows + 1, sizeof *rows);
+    if (!t || !rows) PB_FAIL(PB_E_OOM, "no memory for a figure");
+    for (int i = 0; i < c->n_rows; i++) {
+        int count = curve_of(c, &c->rows[i], t);
+        const pb_record *final = pb_row_example(&c->rows[i]);
+        if (count < 2 || strcmp(final->phase, "final") != 0) continue;
+        rows[n++] = i;
+        double best = INFINITY, rate = number_at(final->tuning, "lr");
+        for (int k = 0; k < count; k++) {
+            pb_text_add(&f->data, "%.9g\t%.7g\n", t[k].lr, t[k].nll);
+            best = fmin(best, t[k].nll);
+            first = fmin(first, t[k].lr);
+            last = fmax(last, t[k].lr);
+        }
+        pb_text_add(&f->data, "\n\n");
+        bool edge = strcmp(text_at(final->tuning, "edge"), "none") != 0;
+        edges += edge;
+        pb_text_add(&chosen, "%.9g\t%.7g\t%d\t%u\n", rate, best, edge ? 2 : 1,
+                    pb_row_colour(c, i));
+        low = fmin(low, best);
+        worst_best = fmax(worst_best, best);
+    }
+    f->made = n > 0;
+    if (!f->made) goto done;
+    pb_text_add(&f->data, "%s", chosen.data);
+    pb_figure_rows(f, c, rows, n, false);
+    double room = fmax((worst_best - low) * 1.2, 0.5); /* what is far worse may leave the figure */
+    pb_text_add(&f->vars, "XLOW = %.9g\nXHIGH = %.9g\nYLOW = %.9g\nYHIGH = %.9g\n", first / 1.5,
+                last * 1.5, fmax(0, low - 0.15 * room), worst_best + room);
+    pb_figure_caption(f, "lr_curves", "Learning rates tried, on the validation data",
+                      "Every row had the same number of trials. Circles: the chosen values%s. What "
+                      "diverged or is far worse lies outside.",
+                      edges ? "; a large circle is the edge of what was tried" : "");
+    f->template = "lr_curves";
+done:
+    pb_text_free(&chosen);
+    free(rows);
+    free(t);
+    return status;
+}
+
+/* ---- quality against the number of training examples ---- */
+
+/* "LoRA r8 n1000" -> 1000, and the length of the label before it. */
+static double examples_of(const pb_row *row, size_t *stem) {
+    const char *at = strrchr(row->label, 'n');
+    double n = 0;
+    *stem = 0;
+    if (!at || at < row->label + 2 || at[-1] != ' ' || !pb_parse_f64(at + 1, &n)) return NAN;
+    *stem = (size_t)(at - row->label) - 1;
+    return number_at(pb_json_get(pb_row_example(row)->config, "data"), "train") == n ? n : NAN;
+}
+
+static bool same_stem(const pb_row *a, size_t n, const pb_row *b, size_t m) {
+    return n == m && strncmp(a->label, b->label, n) == 0;
+}
+
+static bool seen_before(const pb_chapter *c, int row, size_t stem) {
+    for (int i = 0; i < row; i++) {
+        size_t other = 0;
+        if (!isnan(examples_of(&c->rows[i], &other)) &&
+            same_stem(&c->rows[i], other, &c->rows[row], stem))
+            return true;
+    }
+    return false;
+}
+
+typedef struct spot {
+    double x, y, sd;
+} spot;
+
+static int by_x(const void *a, const void *b) {
+    double x = ((const spot *)a)->x, y = ((const spot *)b)->x;
+    return (x > y) - (x < y);
+}
+
+/* The rows' colours, under their labels without the number. */
+static pb_status stem_legend(figure *f, const pb_chapter *c, const int *rows, int n) {
+    pb_chapter copy = *c;
+    char(*labels)[64] = calloc((size_t)n + 1, sizeof *labels);
+    copy.rows = malloc(((size_t)c->n_rows + 1) * sizeof *copy.rows);
+    if (labels && copy.rows) {
+        memcpy(copy.rows, c->rows, (size_t)c->n_rows * sizeof *copy.rows);
+        for (int i = 0; i < n; i++) {
+            size_t stem = 0;
+            examples_of(&c->rows[rows[i]], &stem);
+            snprintf(labels[i], sizeof labels[i], "%.*s", (int)stem, c->rows[rows[i]].label);
+            copy.rows[rows[i]].label = labels[i];
+        }
+        pb_figure_rows(f, &copy, rows, n, false);
+    }
+    bool ok = labels && copy.rows;
+    free(labels);
+    free(copy.rows);
+    return ok ? PB_OK : PB_ERROR(PB_E_OOM, "no memory for a legend");
+}
+
+pb_status pb_build_quality_examples(const pb_chapter *c, int which, figure *f) {
+    pb_status status = PB_OK;
+    const char *tag = "quality/test/accuracy";
+    double scale = 100, low = INFINITY, high = -INFINITY, first = INFINITY, last = 0;
+    int n = 0;
+    (void)which;
+    int *rows = calloc((size_t)c->n_rows + 1, sizeof *rows);
+    spot *s = calloc((size_t)c->n_rows + 1, sizeof *s);
+    if (!rows || !s) PB_FAIL(PB_E_OOM, "no memory for a figure");
+    for (int i = 0; i < c->n_rows; i++) {
+        size_t stem = 0, other = 0;
+        int count = 0;
+        if (isnan(examples_of(&c->rows[i], &stem)) || seen_before(c, i, stem)) continue;
+        for (int k = i; k < c->n_rows; k++) {
+            double x = examples_of(&c->rows[k], &other);
+            pb_stat y = pb_row_stat(&c->rows[k], tag);
+            if (isnan(x) || !y.n || !same_stem(&c->rows[i], stem, &c->rows[k], other)) continue;
+            s[count++] = (spot){x, y.mean * scale, or_zero(y.sd) * scale};
+        }
+        if (count < 2) continue;
+        rows[n++] = i;
+        qsort(s, (size_t)count, sizeof *s, by_x);
+        for (int k = 0; k < count; k++) {
+            pb_text_add(&f->data, "%.9g\t%.7g\t%.7g\n", s[k].x, s[k].y, s[k].sd);
+            low = fmin(low, s[k].y - s[k].sd);
+            high = fmax(high, s[k].y + s[k].sd);
+            first = fmin(first, s[k].x);
+            last = fmax(last, s[k].x);
+        }
+        pb_text_add(&f->data, "\n\n");
+    }
+    f->made = n > 0;
+    if (!f->made) goto done;
+    PB_TRY(stem_legend(f, c, rows, n));
+    double room = fmax((high - low) * 0.1, 0.5);
+    pb_text_add(&f->vars,
+                "YLABEL = 'Test accuracy (%%)'\nXLOW = %.9g\nXHIGH = %.9g\nYLOW = %.9g\nYHIGH = %.9g\n",
+                first / 1.4, last * 1.4, fmax(0, low - room), fmin(100, high + room));
+    pb_figure_caption(f, "quality_examples", "Quality against the number of training examples",
+                      "Bars: \xc2\xb1 one standard deviation over the seeds.");
+    f->template = "quality_examples";
+done:
+    free(s);
+    free(rows);
+    return status;
+}
+
+/* ---- latency over batch x length ---- */
+
+static const pb_sample *times(const pb_row *row, const char *how, const char *shape) {
+    char tag[96];
+    snprintf(tag, sizeof tag, "time/infer/%s@shape=%.40s", how, shape);
+    const pb_sample *s = pb_record_find_sample(pb_row_example(row), tag);
+    return s && s->values && s->n > 0 ? s : NULL;
+}
+
+static const pb_row *first_of(const pb_chapter *c, const char *method) {
+    for (int i = 0; i < c->n_rows; i++)
+        if (strcmp(c->rows[i].method, method) == 0 && c->rows[i].n_ok) return &c->rows[i];
+    return NULL;
+}
+
+/* Ratios of passes that took turns: the i-th of both ran in the same round. */
+static pb_status add_ratio(const pb_sample *a, const pb_sample *b, double tokens, figure *f,
+                           double *low, double *high) {
+    size_t n = (size_t)(a->n < b->n ? a->n : b->n);
+    double *r = calloc(n, sizeof *r);
+    if (!r) return PB_ERROR(PB_E_OOM, "no memory for a figure");
+    for (size_t i = 0; i < n; i++) r[i] = a->values[i] / b->values[i];
+    gsl_sort(r, 1, n);
+    /* Order statistics that hold the median with at least 95 % (normal approximation, rounded out). */
+    double rank = floor((double)n / 2 - 0.98 * sqrt((double)n)) - 1;
+    size_t k = rank > 0 ? (size_t)rank : 0;
+    pb_text_add(&f->data, "%.9g\t%.7g\t%.7g\t%.7g\n", tokens,
+                gsl_stats_median_from_sorted_data(r, 1, n), r[k], r[n - 1 - k]);
+    *low = fmin(*low, r[k]);
+    *high = fmax(*high, r[n - 1 - k]);
+    free(r);
+    return PB_OK;
+}
+
+/* All shapes that both have, from the tags of the row's own samples. */
+static pb_status add_row_ratios(const pb_row *row, const pb_row *reference, const char *how, figure *f,
+                                int *count, double *low, double *high, double *widest) {
+    const pb_record *r = pb_row_example(row);
+    const char *start = "time/infer/unmerged@shape=";
+    for (int i = 0; i < r->n_samples; i++) {
+        int64_t batch = 0, length = 0;
+        const char *shape = r->samples[i].tag + strlen(start);
+        if (strncmp(r->samples[i].tag, start, strlen(start)) != 0) continue;
+        const pb_sample *base = times(reference, how, shape);
+        if (!base || !times(row, "unmerged", shape) ||
+            sscanf(shape, "%" SCNd64 "x%" SCNd64, &batch, &length) != 2)
+            continue;
+        PB_RETURN(add_ratio(&r->samples[i], base, (double)(batch * length), f, low, high));
+        *widest = fmax(*widest, (double)(batch * length));
+        ++*count;
+    }
+    pb_text_add(&f->data, "\n\n");
+    return PB_OK;
+}
+
+pb_status pb_build_latency_shapes(const pb_chapter *c, int which, figure *f) {
+    pb_status status = PB_OK;
+    const char *how = which == 0 ? "merged" : "unmerged";
+    const pb_row *reference = first_of(c, "lora");
+    double low = 1, high = 1, widest = 1;
+    int n = 0;
+    int *rows = calloc((size_t)c->n_rows + 1, sizeof *rows);
+    if (!rows) PB_FAIL(PB_E_OOM, "no memory for a figure");
+    for (int i = 0; i < c->n_rows && reference; i++) {
+        int count = 0;
+        if (!c->rows[i].n_ok || (which == 1 && &c->rows[i] == reference)) continue;
+        size_t before = f->data.len;
+        PB_TRY(add_row_ratios(&c->rows[i], reference, how, f, &count, &low, &high, &widest));
+        if (count > 0) rows[n++] = i;
+        else if (f->data.data) f->data.data[f->data.len = before] = 0;
+    }
+    f->made = n > 0;
+    if (!f->made) goto done;
+    pb_figure_rows(f, c, rows, n, false);
+    double room = fmax((high - low) * 0.08, 0.02);
+    pb_text_add(&f->vars,
+                "YLABEL = '× LoRA, %s'\nXLOW = 8\nXHIGH = %.9g\nYLOW = %.9g\nYHIGH = %.9g\n", how,
+                widest * 1.5, low - room, high + room);
+    pb_figure_caption(
+        f, which == 0 ? "latency_merged" : "latency_unmerged",
+        which == 0 ? "Forward pass beside LoRA folded into the weights"
+                   : "Forward pass beside LoRA next to the weights",
+        "Each row unmerged, against the LoRA row %s, passes in turns. Points: median of the ratios, "
+        "rows side by side; bars: 95 %% interval of the median.",
+        how);
+    f->template = "latency_shapes";
+done:
+    free(rows);
+    return status;
+}
