@@ -54,7 +54,7 @@ static pb_status draw(const char *dir, const char *out) {
     int n = 0, n_figures = 0;
     PB_TRY(pb_records_load(dir, true, &records, &n));
     PB_TRY(pb_make_dirs(out));
-    PB_TRY(pb_plots_draw(records, n, out, &figures, &n_figures));
+    PB_TRY(pb_plots_draw(records, n, pb_report_marks, out, &figures, &n_figures));
     for (int i = 0; i < n_figures; i++) {
         const char *const files[] = {figures[i].svg, figures[i].png};
         for (int k = 0; k < 2; k++) {

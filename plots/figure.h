@@ -11,6 +11,8 @@ typedef struct figure {
     pb_figure out;
     const char *template; /* plots/<template>.gp */
     int width, height;
+    const pb_row_marks *marks; /* per row of the chapter, or NULL */
+    const double *chance;      /* per row shown: a probability for the legend, or NULL */
     pb_text vars, data;
     bool made;
 } figure;

@@ -34,6 +34,11 @@ void pb_figure_rows(figure *f, const pb_chapter *c, const int *rows, int n, bool
         pb_text_add(&f->vars, "COLOUR[%d] = %u\nPOINT[%d] = %d\n", i + 1, colour, i + 1, type);
         if (n_keys == MAX_KEYS - 1) continue;
         pb_short_label(labels[n_keys], c->rows[rows[i]].label, 26);
+        if (f->chance && isfinite(f->chance[i])) {
+            size_t used = strlen(labels[n_keys]);
+            snprintf(labels[n_keys] + used, sizeof labels[n_keys] - used, ", %.0f %%",
+                     100 * f->chance[i]);
+        }
         names[n_keys] = labels[n_keys];
         colours[n_keys] = colour;
         points[n_keys++] = type;
@@ -50,18 +55,23 @@ void pb_figure_rows(figure *f, const pb_chapter *c, const int *rows, int n, bool
 
 typedef struct point {
     int row;
-    double x, y, dx, dy;
+    double x, y, x_low, x_high, y_low, y_high, front;
 } point;
 
-/* The rows that no other row beats in both, by rising cost. */
+/* The rows that no other row beats in both, by rising cost. Where probabilities are known, a row
+ * without one cannot be compared with the others and stands beside the front. */
 static int pareto(const point *p, int n, int *front) {
     int count = 0;
+    bool known = false;
+    for (int i = 0; i < n; i++) known = known || isfinite(p[i].front);
     for (int i = 0; i < n; i++) {
-        bool beaten = false;
-        for (int k = 0; k < n && !beaten; k++)
+        bool beaten = known && !isfinite(p[i].front);
+        for (int k = 0; k < n && !beaten; k++) {
+            if (known && !isfinite(p[k].front)) continue;
             beaten =
                 (p[k].x <= p[i].x && p[k].y >= p[i].y && (p[k].x < p[i].x || p[k].y > p[i].y)) ||
                 (p[k].x == p[i].x && p[k].y == p[i].y && k < i);
+        }
         if (!beaten) front[count++] = i;
     }
     for (int i = 1; i < count; i++)
@@ -77,30 +87,72 @@ static double or_zero(double v) {
     return isfinite(v) ? v : 0;
 }
 
-static pb_status cost_figure(const pb_chapter *c, const char *tag, double unit, figure *f) {
+/* Mean and bar of a row: the ends of the interval where one is known, else one standard deviation
+ * to both sides. */
+static void bar(pb_stat s, const double *ends, double unit, double *low, double *high) {
+    bool known = ends && isfinite(ends[0]) && isfinite(ends[1]);
+    *low = known ? ends[0] * unit : (s.mean - or_zero(s.sd)) * unit;
+    *high = known ? ends[1] * unit : (s.mean + or_zero(s.sd)) * unit;
+}
+
+static point make_point(const figure *f, int row, pb_stat x, pb_stat y, double unit, bool memory) {
+    const pb_row_marks *k = f->marks ? &f->marks[row] : NULL;
+    point p = {.row = row, .x = x.mean * unit, .y = y.mean * 100, .front = NAN};
+    bar(x, k ? (memory ? k->memory : k->step) : NULL, unit, &p.x_low, &p.x_high);
+    bar(y, k ? k->accuracy : NULL, 100, &p.y_low, &p.y_high);
+    if (k) p.front = memory ? k->front_memory : k->front_step;
+    return p;
+}
+
+/* A long bar must not squeeze all points into a corner: axes end a quarter beyond the means. */
+static void ranges(const point *p, int n, double *low, double *high, double *right) {
+    double y0 = INFINITY, y1 = -INFINITY, x1 = 0;
+    *low = INFINITY;
+    *high = -INFINITY;
+    *right = 0;
+    for (int i = 0; i < n; i++) {
+        y0 = fmin(y0, p[i].y);
+        y1 = fmax(y1, p[i].y);
+        x1 = fmax(x1, p[i].x);
+        *low = fmin(*low, p[i].y_low);
+        *high = fmax(*high, p[i].y_high);
+        *right = fmax(*right, p[i].x_high);
+    }
+    double room = fmax(0.5 * (y1 - y0), 2);
+    *low = fmax(*low, y0 - room);
+    *high = fmin(*high, y1 + room);
+    *right = fmin(*right, 1.25 * x1);
+}
+
+static void add_point(pb_text *t, const point *p) {
+    pb_text_add(t, "%.9g\t%.9g\t%.9g\t%.9g\t%.9g\t%.9g", p->x, p->y, p->x_low, p->x_high, p->y_low,
+                p->y_high);
+    pb_text_add(t, "\n\n\n");
+}
+
+static pb_status cost_figure(const pb_chapter *c, const char *tag, double unit, bool memory,
+                             figure *f) {
     pb_status status = PB_OK;
-    int n = 0, seeds = 0;
+    int n = 0;
     size_t cap = (size_t)c->n_rows + 1;
     point *p = calloc(cap, sizeof *p);
+    double *chance = calloc(cap, sizeof *chance);
     int *rows = calloc(cap * 2, sizeof *rows), *front = rows + cap;
-    if (!p || !rows) PB_FAIL(PB_E_OOM, "no memory for a figure");
+    if (!p || !rows || !chance) PB_FAIL(PB_E_OOM, "no memory for a figure");
     for (int i = 0; i < c->n_rows; i++) {
         pb_stat y = pb_row_stat(&c->rows[i], "quality/test/accuracy"),
                 x = pb_row_stat(&c->rows[i], tag);
         if (!y.n || !x.n) continue;
         rows[n] = i;
-        p[n++] = (point){i, x.mean / unit, y.mean * 100, or_zero(x.sd) / unit, or_zero(y.sd) * 100};
-        if (y.n > seeds) seeds = y.n;
+        p[n] = make_point(f, i, x, y, unit, memory);
+        chance[n] = p[n].front;
+        n++;
     }
     f->made = n >= 2;
     if (!f->made) goto done;
-    double low = INFINITY, high = -INFINITY, right = 0;
-    for (int i = 0; i < n; i++) {
-        low = fmin(low, p[i].y - p[i].dy);
-        high = fmax(high, p[i].y + p[i].dy);
-        right = fmax(right, p[i].x + p[i].dx);
-        pb_text_add(&f->data, "%.9g\t%.9g\t%.9g\t%.9g\n\n\n", p[i].x, p[i].y, p[i].dx, p[i].dy);
-    }
+    double low, high, right;
+    ranges(p, n, &low, &high, &right);
+    for (int i = 0; i < n; i++) add_point(&f->data, &p[i]);
     int count = pareto(p, n, front);
     for (int i = 0; i < count; i++)
         pb_text_add(&f->data, "%.9g\t%.9g\n", p[front[i]].x, p[front[i]].y);
@@ -110,13 +162,15 @@ static pb_status cost_figure(const pb_chapter *c, const char *tag, double unit, 
     high = fmin(100, high + room);
     bool show = isfinite(share) && share > low - 0.5 * (high - low);
     if (show) low = fmin(low, fmax(0, share - room));
+    f->chance = chance;
     pb_figure_rows(f, c, rows, n, true);
+    f->chance = NULL;
     pb_text_add(&f->vars, "YLOW = %.9g\nYHIGH = %.9g\nXHIGH = %.9g\nSHARE = %.9g\n", low, high,
                 right * 1.08, show ? share : -1.0);
-    pb_text_add(&f->vars, "SPREAD = %d\n", seeds > 1);
     f->template = "accuracy_cost";
 done:
     free(p);
+    free(chance);
     free(rows);
     return status;
 }
@@ -130,34 +184,31 @@ static bool has_spread(const pb_chapter *c) {
     return false;
 }
 
+static void cost_caption(const pb_chapter *c, figure *f, const char *name, const char *title) {
+    pb_figure_caption(
+        f, name, title,
+        "Upper left is better. The grey steps join the rows that no other row beats in both "
+        "(Pareto front); %s%s.",
+        f->marks && has_spread(c) ? "bars: 95 % intervals" : spread_words[has_spread(c)],
+        f->marks && has_spread(c)
+            ? "; per cents behind the names: probability to be on the front; without one: not "
+              "comparable"
+            : "");
+}
+
 pb_status pb_build_accuracy_memory(const pb_chapter *c, int which, figure *f) {
     (void)which;
-    PB_RETURN(cost_figure(c, "memory/peak/total", 1048576, f));
-    pb_figure_caption(
-        f, "accuracy_memory", "Test accuracy against peak memory",
-        "Upper left is better. The grey steps join the rows that no other row beats in both "
-        "(Pareto front); %s.",
-        spread_words[has_spread(c)]);
+    PB_RETURN(cost_figure(c, "memory/peak/total", 1.0 / 1048576, true, f));
+    cost_caption(c, f, "accuracy_memory", "Test accuracy against peak memory");
     pb_text_add(&f->vars, "XLABEL = 'Peak memory of training (MiB)'\n");
     return PB_OK;
 }
 
 pb_status pb_build_accuracy_time(const pb_chapter *c, int which, figure *f) {
     (void)which;
-    PB_RETURN(cost_figure(c, "time/train/total", 1, f));
-    if (!f->made) {
-        pb_text_free(&f->vars);
-        pb_text_free(&f->data);
-        PB_RETURN(cost_figure(c, "time/step/median", 1e-3, f));
-        pb_text_add(&f->vars, "XLABEL = 'Median time of a training step (ms)'\n");
-    } else {
-        pb_text_add(&f->vars, "XLABEL = 'Training time, all steps (s)'\n");
-    }
-    pb_figure_caption(
-        f, "accuracy_time", "Test accuracy against training time",
-        "Upper left is better. The grey steps join the rows that no other row beats in both "
-        "(Pareto front); %s.",
-        spread_words[has_spread(c)]);
+    PB_RETURN(cost_figure(c, "time/step/median", 1e3, false, f));
+    cost_caption(c, f, "accuracy_time", "Test accuracy against training time");
+    pb_text_add(&f->vars, "XLABEL = 'Median time of a training step (ms)'\n");
     return PB_OK;
 }
 

@@ -42,8 +42,9 @@ static char *find_gnuplot(void) {
 pb_status pb_plots_available(void) {
     char *gnuplot = find_gnuplot();
     if (!gnuplot)
-        return PB_ERROR(PB_E_ENV, "no plots: gnuplot is not in PATH; install it with: "
-                                  "sudo apt-get install -y gnuplot-nox");
+        return PB_ERROR(PB_E_ENV,
+                        "no plots: gnuplot is not in PATH; install it with: "
+                        "sudo apt-get install -y gnuplot-nox");
     free(gnuplot);
     return PB_OK;
 }
@@ -276,10 +277,10 @@ static const struct {
                 {pb_build_rank_map, MAX_RANK_MAPS}};
 #define N_BUILDERS (int)(sizeof builders / sizeof builders[0])
 
-static pb_status build_and_draw(const workshop *w, const pb_chapter *c, int b, int which,
-                                pb_figure *list, int *n) {
+static pb_status build_and_draw(const workshop *w, const pb_chapter *c, const pb_row_marks *marks,
+                                int b, int which, pb_figure *list, int *n) {
     pb_status status = PB_OK;
-    figure f = {.width = 610, .height = 440};
+    figure f = {.width = 610, .height = 440, .marks = marks};
     PB_TRY(builders[b].build(c, which, &f));
     if (!f.made) goto done;
     PB_TRY(draw(w, &f));
@@ -310,8 +311,8 @@ static void close_workshop(workshop *w) {
     w->temp = NULL;
 }
 
-pb_status pb_plots_draw_chapter(const pb_chapter *chapter, const char *out_dir, pb_figure **figures,
-                                int *n_figures) {
+pb_status pb_plots_draw_chapter(const pb_chapter *chapter, const pb_row_marks *marks,
+                                const char *out_dir, pb_figure **figures, int *n_figures) {
     pb_status status = PB_OK;
     workshop w = {0};
     pb_figure *list = NULL;
@@ -323,7 +324,7 @@ pb_status pb_plots_draw_chapter(const pb_chapter *chapter, const char *out_dir, 
     if (!list) PB_FAIL(PB_E_OOM, "no memory for a list of figures");
     for (int b = 0; b < N_BUILDERS; b++)
         for (int i = 0; i < builders[b].repeat; i++)
-            PB_TRY(build_and_draw(&w, chapter, b, i, list, &n));
+            PB_TRY(build_and_draw(&w, chapter, marks, b, i, list, &n));
     *figures = list;
     *n_figures = n;
     list = NULL;
@@ -357,8 +358,21 @@ static void prefix(pb_figure *f, const char *slug) {
     snprintf(f->png, sizeof f->png, "%s/%.180s", slug, old);
 }
 
-pb_status pb_plots_draw(const pb_record *records, int n, const char *out_dir, pb_figure **figures,
-                        int *n_figures) {
+/* The figures of one chapter with what the marker knows of its rows. */
+static pb_status draw_marked(const pb_chapter *c, pb_marker marker, const char *dir,
+                             pb_figure **figures, int *n) {
+    pb_status status = PB_OK;
+    pb_row_marks *marks = calloc((size_t)c->n_rows + 1, sizeof *marks);
+    if (!marks) PB_FAIL(PB_E_OOM, "no memory for the marks of %d rows", c->n_rows);
+    if (marker) PB_TRY(marker(c, marks));
+    PB_TRY(pb_plots_draw_chapter(c, marker ? marks : NULL, dir, figures, n));
+done:
+    free(marks);
+    return status;
+}
+
+pb_status pb_plots_draw(const pb_record *records, int n, pb_marker marker, const char *out_dir,
+                        pb_figure **figures, int *n_figures) {
     pb_status status = PB_OK;
     pb_chapter *chapters = NULL;
     pb_figure *all = NULL, *some = NULL;
@@ -373,7 +387,7 @@ pb_status pb_plots_draw(const pb_record *records, int n, const char *out_dir, pb
         dir = n_chapters > 1 ? pb_path_join(out_dir, slug) : strdup(out_dir);
         if (!dir) PB_FAIL(PB_E_OOM, "%s: no memory for a path", out_dir);
         free(some);
-        PB_TRY(pb_plots_draw_chapter(&chapters[i], dir, &some, &n_some));
+        PB_TRY(draw_marked(&chapters[i], marker, dir, &some, &n_some));
         pb_figure *bigger = realloc(all, (size_t)(n_all + n_some + 1) * sizeof *all);
         if (!bigger) PB_FAIL(PB_E_OOM, "no memory for a list of figures");
         all = bigger;

@@ -13,18 +13,28 @@ typedef struct pb_figure {
     char svg[256], png[256]; /* paths relative to the output folder; "" when not made */
 } pb_figure;
 
+/* What is known of a chapter's row beyond its records' means, for figures of accuracy against cost:
+ * the ends of intervals in the records' units and the probability to be on the front. NaN where
+ * unknown. */
+typedef struct pb_row_marks {
+    double accuracy[2], step[2], memory[2];
+    double front_step, front_memory;
+} pb_row_marks;
+/* Fills marks[0..n_rows-1] for the rows of a chapter. */
+typedef pb_status (*pb_marker)(const pb_chapter *chapter, pb_row_marks *marks);
+
 /* PB_E_ENV when gnuplot is missing (message says the apt line). */
 pb_status pb_plots_available(void);
 
 /* Draws every figure that the records have data for into out_dir (SVG and PNG) and lists them.
  * figures: malloc'ed. Records need their samples for the curves. Several chapters (results/group.h)
  * go to one folder each below out_dir. PB_E_ENV when gnuplot or the templates are missing or
- * gnuplot fails (with its first line). */
-pb_status pb_plots_draw(const pb_record *records, int n, const char *out_dir, pb_figure **figures,
-                        int *n_figures);
-/* The same for one chapter, straight into out_dir. */
-pb_status pb_plots_draw_chapter(const pb_chapter *chapter, const char *out_dir, pb_figure **figures,
-                                int *n_figures);
+ * gnuplot fails (with its first line). marker: NULL = bars are standard deviations over seeds. */
+pb_status pb_plots_draw(const pb_record *records, int n, pb_marker marker, const char *out_dir,
+                        pb_figure **figures, int *n_figures);
+/* The same for one chapter, straight into out_dir. marks: one per row of the chapter, or NULL. */
+pb_status pb_plots_draw_chapter(const pb_chapter *chapter, const pb_row_marks *marks,
+                                const char *out_dir, pb_figure **figures, int *n_figures);
 
 /* The method that wins at each memory (columns) and model (rows, from below); cells row by row. */
 typedef struct pb_map_cell {

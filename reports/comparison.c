@@ -258,7 +258,10 @@ static pb_status rank(pb_comparison *c, int m) {
         better[k] = c->verdicts[(size_t)m * n * n + k].kind == PB_BETTER;
     pb_shared_ranks(better, c->n, c->best + m * c->n, c->worst + m * c->n);
     for (int i = 0; i < c->n; i++) {
-        if (c->estimates[m * c->n + i].n_seeds) continue;
+        /* A row that cannot be compared with the baseline has no rank among those that can. */
+        bool alone = c->baseline >= 0 && i != c->baseline &&
+                     pb_verdict_of(c, m, i, c->baseline)->kind == PB_INCOMPARABLE;
+        if (c->estimates[m * c->n + i].n_seeds && !alone) continue;
         c->best[m * c->n + i] = c->worst[m * c->n + i] = 0;
     }
     free(better);

@@ -32,6 +32,8 @@ static void estimate_words(pb_text *t, const rp_chapter *m, int measure, int i) 
 static void sharers(pb_text *t, const rp_chapter *m, int measure, int i) {
     const int *best = m->comparison.best + measure * m->comparison.n;
     int others = 0;
+    if (best[i] == 0 && m->comparison.family[measure][0])
+        pb_text_add(t, "; not compared with %s", m->rows[m->baseline].row->label);
     if (best[i] != 1 || !m->comparison.family[measure][0]) return;
     for (int k = 0; k < m->n_rows; k++) {
         if (k == i || best[k] != 1) continue;

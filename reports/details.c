@@ -110,6 +110,75 @@ static void time_table(const rp_chapter *m, rp_doc *doc) {
     }
 }
 
+/* ---- convergence and overfitting ---- */
+
+/* Test NLL less training NLL, run by run. */
+static pb_mean gap_of(const pb_row *row) {
+    enum { MOST = 256 };
+    double gaps[MOST];
+    int n = 0;
+    for (int i = 0; i < row->n_runs && n < MOST; i++) {
+        const pb_metric *test = pb_record_find(row->runs[i], "quality/test/nll"),
+                        *train = pb_record_find(row->runs[i], "quality/train/nll");
+        if (row->runs[i]->status == PB_RUN_OK && test && train)
+            gaps[n++] = test->value - train->value;
+    }
+    return pb_mean_of(gaps, n, PB_STAT_LEVEL);
+}
+
+/* Runs that failed, diverged or ran out of memory, of those that were not interrupted. */
+static void failed_cell(const pb_row *row, rp_doc *doc) {
+    int failed = 0, all = 0;
+    for (int i = 0; i < row->n_runs; i++) {
+        all += row->runs[i]->status != PB_RUN_INTERRUPTED;
+        failed += row->runs[i]->status != PB_RUN_INTERRUPTED && row->runs[i]->status != PB_RUN_OK;
+    }
+    pb_interval w = pb_wilson(failed, all, PB_STAT_LEVEL);
+    if (!all)
+        rp_cell_add(doc, NAN, "\xe2\x80\x93");
+    else
+        rp_cell_add(doc, (double)failed / all, "%d of %d (%.0f\xe2\x80\x93%.0f %%)", failed, all,
+                    100 * w.low, 100 * w.high);
+    if (failed) rp_cell_strong(doc);
+}
+
+static void stability_table(const rp_chapter *m, rp_doc *doc) {
+    rp_add(doc, RP_HEADING, "Convergence and overfitting");
+    rp_add_table(doc);
+    rp_column_add(doc, "Row", false, NULL);
+    rp_column_add(doc, "Failed", true,
+                  "Runs that failed, diverged or ran out of memory, with Wilson's 95 % interval");
+    rp_column_add(doc, "Roughness of the loss (nats)", true,
+                  "Noise of the training loss around its trend, mean over seeds");
+    rp_column_add(doc, "Test NLL, sd over seeds", true, NULL);
+    rp_column_add(doc, "Test accuracy, sd over seeds (points)", true, NULL);
+    rp_column_add(doc, "Test less training NLL (nats)", true,
+                  "The gap of a run: mean and 95 % interval over seeds; the larger the more was "
+                  "learnt by heart");
+    rp_column_add(doc, "Upturn of validation (%)", true,
+                  "How far the last validation loss lies above the least, mean over seeds");
+    for (int i = 0; i < m->n_rows; i++) {
+        const rp_row *r = &m->rows[i];
+        pb_stat rough = pb_row_stat(r->row, "loss/train/roughness"),
+                upturn = pb_row_stat(r->row, "curve/valid/upturn");
+        pb_mean gap = gap_of(r->row);
+        rp_word w, low, high;
+        rp_row_add(doc, r->colour);
+        rp_cell_add(doc, i, "%s", r->row->label);
+        failed_cell(r->row, doc);
+        rp_cell_add(doc, rough.mean, "%s", rp_number(w, rough.mean));
+        rp_cell_add(doc, r->nll.sd, "%s", rp_number(w, r->nll.n > 1 ? r->nll.sd : NAN));
+        rp_cell_add(doc, r->accuracy.sd, "%s",
+                    rp_number(w, r->accuracy.n > 1 ? 100 * r->accuracy.sd : NAN));
+        if (gap.n > 1)
+            rp_cell_add(doc, gap.mean, "%s (%s to %s)", rp_number(w, gap.mean),
+                        rp_number(low, gap.interval.low), rp_number(high, gap.interval.high));
+        else
+            rp_cell_add(doc, gap.mean, "%s", rp_number(w, gap.mean));
+        rp_cell_add(doc, upturn.mean, "%s", rp_number(w, 100 * upturn.mean));
+    }
+}
+
 /* ---- variants and ranks ---- */
 
 static void variant_rows(const rp_row *r, rp_doc *doc) {
@@ -490,6 +559,7 @@ static void failures(const rp_chapter *m, rp_doc *doc) {
 }
 
 pb_status rp_compose_details(const rp_chapter *m, rp_doc *doc) {
+    stability_table(m, doc);
     time_table(m, doc);
     memory_table(m, doc);
     variant_table(m, doc);

@@ -91,6 +91,26 @@ rp_view rp_view_of(const rp_chapter *m) {
         .c = &m->comparison, .colours = m->colours, .waivers = m->waivers, .tokens = m->tokens};
 }
 
+static void ends(double out[2], pb_interval i) {
+    out[0] = i.low;
+    out[1] = i.high;
+}
+
+/* The figures' bars and probabilities. */
+static pb_status mark_rows(rp_chapter *m) {
+    m->marks = calloc((size_t)m->n_rows + 1, sizeof *m->marks);
+    if (!m->marks) return PB_ERROR(PB_E_OOM, "no memory for the marks of %d rows", m->n_rows);
+    for (int i = 0; i < m->n_rows; i++) {
+        pb_row_marks *k = &m->marks[m->rows[i].row - m->c->rows];
+        ends(k->accuracy, pb_estimate_of(&m->comparison, PB_ACCURACY, i)->interval);
+        ends(k->step, pb_estimate_of(&m->comparison, PB_STEP, i)->interval);
+        ends(k->memory, pb_estimate_of(&m->comparison, PB_MEMORY, i)->interval);
+        k->front_step = m->comparison.front[0][i];
+        k->front_memory = m->comparison.front[1][i];
+    }
+    return PB_OK;
+}
+
 static pb_status compare_rows(rp_chapter *m) {
     m->entries = calloc((size_t)m->n_rows + 1, sizeof *m->entries);
     m->colours = calloc((size_t)m->n_rows + 1, sizeof *m->colours);
@@ -101,7 +121,8 @@ static pb_status compare_rows(rp_chapter *m) {
         m->colours[i] = m->rows[i].colour;
         pb_copy(m->entries[i].name, sizeof m->entries[i].name, m->rows[i].row->label);
     }
-    return pb_comparison_make(m->entries, m->n_rows, m->baseline, m->waivers, &m->comparison);
+    PB_RETURN(pb_comparison_make(m->entries, m->n_rows, m->baseline, m->waivers, &m->comparison));
+    return mark_rows(m);
 }
 
 static pb_status make(const pb_chapter *c, const char *wanted, const pb_waivers *waivers,
@@ -160,6 +181,7 @@ void rp_models_free(rp_chapter *models, int n) {
         free(models[i].rows);
         free(models[i].entries);
         free(models[i].colours);
+        free(models[i].marks);
         pb_comparison_free(&models[i].comparison);
         free(models[i].figures);
     }

@@ -28,6 +28,7 @@ typedef struct rp_chapter {
     pb_entry *entries;                  /* of the comparison: the rows in their order */
     unsigned *colours;
     pb_comparison comparison;
+    pb_row_marks *marks; /* of the comparison, by the chapter's order of rows */
     const pb_waivers *waivers;
     double majority;
     int classes;          /* 0 when unknown */

@@ -20,7 +20,7 @@ static pb_status draw(rp_chapter *models, int n, const char *out_dir, FILE *log)
         free(dir);
         if (!(dir = pb_path_join(out_dir, m->figure_path)))
             PB_FAIL(PB_E_OOM, "%s: no memory for a path", out_dir);
-        PB_TRY(pb_plots_draw_chapter(m->c, dir, &m->figures, &m->n_figures));
+        PB_TRY(pb_plots_draw_chapter(m->c, m->marks, dir, &m->figures, &m->n_figures));
         for (int k = 0; k < m->n_figures && log; k++)
             fprintf(log, "%s%s\n%s%s\n", dir, m->figures[k].svg, dir, m->figures[k].png);
     }
@@ -100,4 +100,12 @@ done:
     pb_chapters_free(chapters, n_chapters);
     pb_records_free(records, n);
     return status;
+}
+
+pb_status pb_report_marks(const pb_chapter *chapter, pb_row_marks *marks) {
+    rp_chapter *models = NULL;
+    PB_RETURN(rp_models_make(chapter, 1, NULL, NULL, &models));
+    memcpy(marks, models->marks, (size_t)chapter->n_rows * sizeof *marks);
+    rp_models_free(models, 1);
+    return PB_OK;
 }

@@ -3,6 +3,7 @@
 #ifndef PB_REPORTS_REPORT_H
 #define PB_REPORTS_REPORT_H
 
+#include "plots/plots.h"
 #include "results/record.h"
 
 typedef struct pb_report_options {
@@ -18,5 +19,8 @@ typedef struct pb_report_options {
  */
 pb_status pb_report_write(const char *dir, const pb_report_options *options, FILE *log,
                           bool *no_plots);
+
+/* The pb_marker of plots: intervals and probabilities of the rows as the report has them. */
+pb_status pb_report_marks(const pb_chapter *chapter, pb_row_marks *marks);
 
 #endif

@@ -169,6 +169,8 @@ START_TEST(usage_errors_exit_2_with_one_line) {
     }
     expect(RUN("verify", "/no/such/folder"), 2, NULL, "/no/such/folder");
     expect(RUN("report", "/no/such/folder"), 2, NULL, "/no/such/folder");
+    expect(RUN("compare", "/no/such/folder"), 2, NULL, "/no/such/folder");
+    expect(RUN("compare", "/", "--fail-on", "worse:speed"), 2, NULL, "step");
 }
 END_TEST
 
@@ -330,17 +332,22 @@ START_TEST(a_report_and_plots_follow) {
     char file[1200], suite[1100];
     expect(TINY(h, "--seeds", "2"), 0, "report.html", "[4/4]");
     snprintf(suite, sizeof suite, "%s/tiny", h.out);
-    static const char *const files[] = {"report.html", "report.md", "summary.csv"};
-    for (int i = 0; i < 3; i++) {
+    static const char *const files[] = {"report.html", "report.md", "report.tex", "summary.csv"};
+    for (int i = 0; i < 4; i++) {
         snprintf(file, sizeof file, "%s/%s", suite, files[i]);
         ck_assert_msg(pb_file_exists(file), "%s", file);
         ck_assert_int_eq(unlink(file), 0);
     }
     expect(RUN("report", suite), 0, "report.html", NULL);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         snprintf(file, sizeof file, "%s/%s", suite, files[i]);
         ck_assert_msg(pb_file_exists(file), "%s", file);
     }
+    expect(RUN("compare", suite), 0, "Verdicts", NULL);
+    expect(RUN("compare", suite, "--format", "json"), 0, "\"comparisons\"", NULL);
+    /* Two seeds of a few steps on a tiny model: surely none better by this much. */
+    expect(RUN("compare", suite, "--fail-on", "better:nll:1000"), 0, "Verdicts", NULL);
+    expect(RUN("compare", suite, "--fail-on", "worse:memory"), 1, "Verdicts", "peak memory");
     if (pb_plots_available() == PB_OK) expect(RUN("plot", suite), 0, ".svg", NULL);
     setenv("PATH", "/no/such/place", 1);
     expect(RUN("plot", suite), 3, NULL, "gnuplot");

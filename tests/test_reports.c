@@ -540,7 +540,7 @@ START_TEST(plots_are_drawn_per_chapter_and_listed) {
     pb_assert_ok(pb_synthetic_suite(root, "a", 1));
     pb_assert_ok(pb_synthetic_suite(root, "b", 1));
     pb_assert_ok(pb_records_load(root, true, &records, &n));
-    pb_assert_ok(pb_plots_draw(records, n, out, &figures, &n_figures));
+    pb_assert_ok(pb_plots_draw(records, n, NULL, out, &figures, &n_figures));
     ck_assert_int_eq(n_figures, 14);
     for (int i = 0; i < n_figures; i++) {
         ck_assert_msg(has_file(out, figures[i].svg), "%s", figures[i].svg);
