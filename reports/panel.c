@@ -34,7 +34,10 @@ static void name_sides(cp_panels *p) {
 static pb_status load_side(const char *dir, cp_side *s) {
     s->dir = dir;
     PB_RETURN(pb_records_load(dir, true, &s->records, &s->n_records));
-    return pb_chapters_make(s->records, s->n_records, &s->chapters, &s->n_chapters);
+    PB_RETURN(pb_chapters_make(s->records, s->n_records, &s->chapters, &s->n_chapters));
+    if (s->n_chapters == 0)
+        return PB_ERROR(PB_E_INPUT, "%s holds trials of a tuning and no run to compare", dir);
+    return PB_OK;
 }
 
 /* A finished run that stands for the folder. */

@@ -75,6 +75,8 @@ pb_status pb_report_write(const char *dir, const pb_report_options *options, FIL
     if (no_plots) *no_plots = false;
     PB_TRY(pb_records_load(dir, true, &records, &n));
     PB_TRY(pb_chapters_make(records, n, &chapters, &n_chapters));
+    if (n_chapters == 0)
+        PB_FAIL(PB_E_INPUT, "%s holds trials of a tuning and no run to compare", dir);
     PB_TRY(pb_waivers_parse(options ? options->waive : NULL, records, n, &waivers));
     PB_TRY(rp_models_make(chapters, n_chapters, options ? options->baseline : NULL, &waivers.list,
                           &models));
