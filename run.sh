@@ -9,4 +9,5 @@ cd "$(dirname "$0")"
 need_packages $PB_PACKAGES
 need_model || exit 3
 need_build build peftbench
+case " $* " in *" cuda "* | *"=cuda "*) need_build build cuda_backend ;; esac
 exec build/peftbench run quick "$@"

@@ -48,7 +48,10 @@ static pb_status plugin_path(char path[PATH_MAX], bool *named) {
 
 static pb_status open_plugin(const char *path, const pb_backend **real) {
     if (access(path, R_OK) != 0) {
-        return PB_ERROR(PB_E_ENV, "this build has no cuda backend (%s is missing): it was built without nvcc", path);
+        return PB_ERROR(PB_E_ENV,
+                        "this build has no cuda backend (%s is missing): nvcc was not found when it was configured, or "
+                        "the target cuda_backend was not built",
+                        path);
     }
     void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (object == NULL) {
