@@ -11,6 +11,7 @@ need_packages $PB_PACKAGES g++ check clang 'libclang-rt-dev?' shellcheck
 need_model || exit 3
 
 need_build build all
+need_build build cuda_backend
 ctest --test-dir build --output-on-failure --no-tests=error "$@"
 if [ "${PB_TEST:-all}" = all ] && [ $# -eq 0 ]; then
     say "The same tests under AddressSanitizer and UndefinedBehaviorSanitizer"
