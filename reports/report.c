@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "reports/claims_impl.h"
 #include "reports/model.h"
+#include "results/record_impl.h"
 
 /* Draws the figures of every chapter. PB_E_ENV (no gnuplot, no templates) is the caller's to tell.
  */
@@ -61,6 +63,24 @@ done:
     return status;
 }
 
+/* The verdicts that `claims check` left in the folder, when there are any. */
+static pb_status add_claims(const char *dir, rp_doc *doc) {
+    pb_status status = PB_OK;
+    pb_json *results = NULL;
+    char *path = pb_path_join(dir, "claims.json");
+    if (!path) PB_FAIL(PB_E_OOM, "%s: no memory for a path", dir);
+    if (!pb_file_exists(path)) goto done;
+    PB_TRY(pb_json_load(path, PB_RECORD_MAX_BYTES, &results));
+    if (!cJSON_IsArray(pb_json_get(results, "claims")))
+        PB_FAIL(PB_E_INPUT, "%s: claims: expected an array; peftbench claims check writes it", path);
+    cl_compose(results, false, doc);
+    PB_TRY(rp_doc_status(doc));
+done:
+    pb_json_free(results);
+    free(path);
+    return status;
+}
+
 pb_status pb_report_write(const char *dir, const pb_report_options *options, FILE *log,
                           bool *no_plots) {
     pb_status status = PB_OK;
@@ -92,6 +112,7 @@ pb_status pb_report_write(const char *dir, const pb_report_options *options, FIL
     doc.title = strdup(n_chapters == 1 ? chapters->suite : "peftbench report");
     if (!doc.title) PB_FAIL(PB_E_OOM, "no memory for the report");
     PB_TRY(rp_compose(models, n_chapters, options, dir, *missing ? missing : NULL, &doc));
+    PB_TRY(add_claims(dir, &doc));
     PB_TRY(rp_compose_tables(models, n_chapters, &tables));
     PB_TRY(render_all(&doc, &tables, records, n, out_dir, log));
 done:

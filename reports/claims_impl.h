@@ -1,0 +1,77 @@
+/* Private to reports/claims*.c: terms, estimates and assertions of a claim. */
+#ifndef PB_REPORTS_CLAIMS_IMPL_H
+#define PB_REPORTS_CLAIMS_IMPL_H
+
+#include "reports/claims.h"
+#include "reports/doc.h"
+
+/* ---- values of a term (claims_term.c) ---- */
+
+/* One number per seed, in the order of the seeds, or one number for all (`constant`: facts and
+ * values, which have no seed). */
+typedef struct cl_values {
+    bool constant;
+    int n;
+    uint64_t *seed; /* distinct and rising unless `raw`; NULL for a constant */
+    double *value;
+    bool *bad; /* raw: the run diverged; its value counts as beyond every threshold */
+} cl_values;
+void cl_values_free(cl_values *v);
+
+typedef struct cl_context {
+    const pb_claim_file *claim;
+    const pb_record *records;
+    int n_records;
+    const pb_json *facts;  /* of this claim: {fact: {field: number} or {"missing": reason}} */
+    char missing[256];     /* the first thing that was looked for and is not there, "" = all there */
+    char overridden[64];   /* a suite that ran with other settings than its file's, "" = none */
+    int n_lost;            /* runs that were there and ended without the value */
+} cl_context;
+
+/* PB_E_INPUT: a term that cannot be read, with file, place and the nearest known name. */
+pb_status cl_check_term(const pb_claim_file *claim, const char *where, const pb_json *term);
+/* Nothing there is no error: n is 0 and context->missing says what. */
+pb_status cl_term(cl_context *x, const pb_json *term, cl_values *out);
+/* One value per run of a term over rows: no mean over equal seeds, diverged runs included. */
+pb_status cl_term_raw(cl_context *x, const pb_json *term, cl_values *out);
+/* Joins by seed: rows of a and b with the same seed, constants repeated. PB_OK with *n = 0 when
+ * nothing pairs. *a and *b (malloc'ed) have n values each. */
+pb_status cl_pair(const cl_values *a, const cl_values *b, double **va, double **vb,
+                  uint64_t **seeds, int *n);
+/* The run of a plain metric term (no `over`) with the seed, NULL when the term is none or there is
+ * no single one. */
+const pb_record *cl_term_run(const cl_context *x, const pb_json *term, uint64_t seed);
+bool cl_row_matches(const cl_context *x, const pb_json *term, const pb_record *r);
+pb_status cl_term_rows(const pb_json *term, pb_claim_visit visit, void *user);
+
+/* Reads the i-th element of an array or a member as a term with a place for messages. */
+#define CL_WHERE 640
+
+/* ---- assertions (claims_op.c) ---- */
+
+typedef enum cl_finding { CL_HOLDS, CL_FAILS, CL_UNCLEAR, CL_TOO_FEW, CL_MISSING } cl_finding;
+const char *cl_finding_name(cl_finding f);
+
+typedef struct cl_outcome {
+    cl_finding finding;
+    double value, low, high; /* NaN when unknown; of what `what` says */
+    char what[64];           /* "ratio", "difference", "share", "slope", ... */
+    char wanted[128];        /* "below 1.5" */
+    int n;                   /* seeds or runs behind it; 0 = arithmetic */
+} cl_outcome;
+
+pb_status cl_check_assertion(const pb_claim_file *claim, const char *where, const pb_json *a);
+/* need: the least number of seeds. */
+pb_status cl_assert(cl_context *x, const pb_json *a, int64_t need, cl_outcome *out);
+pb_status cl_assertion_rows(const pb_json *a, pb_claim_visit visit, void *user);
+
+/* PB_E_INPUT unless name is one of names[0..n-1], with the nearest. */
+pb_status cl_known(const char *where, const char *what, const char *name, const char *const *names,
+                   size_t n);
+
+/* ---- rendering (claims_render.c) ---- */
+
+/* The section of a report: counts, table, what was seen. */
+void cl_compose(const pb_json *results, bool alone, rp_doc *doc);
+
+#endif
