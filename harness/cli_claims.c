@@ -293,7 +293,7 @@ static pb_status verb_run(pb_cli *cli, selection *s, const claims_request *given
                           const pb_command_line *line) {
     claims_request q = *given;
     bool any = false;
-    if (!q.out) q.out = "results/claims";
+    if (!q.out) q.out = "results/claims-small";
     for (int i = 1; i < line->n_args; i++) PB_RETURN(choose_ids(s, line->args[i]));
     if (q.only) PB_RETURN(choose_ids(s, q.only));
     bool by_id = s->n > 0;

@@ -32,7 +32,7 @@ const char *const pb_claim_fact_fields[] = {
     "bytes.optimizer",   "bytes.activation",  "bytes.workspace",   "bytes.data",
     "bytes.total",       "bytes.static",      "flops",             "weights_quantised",
     "bits_per_weight",   "constant_bits",     "relative_error",    "constant_error",
-    "merge_error",       NULL};
+    NULL};
 
 /* ---- reading ---- */
 

@@ -41,7 +41,7 @@ typedef struct estimate {
 /* ---- estimates ---- */
 
 static estimate exactly(double v, int n, bool exact) {
-    return (estimate){.value = v, .low = v, .high = v, .n = n, .exact = exact};
+    return (estimate){.value = v, .low = v, .high = v, .n = exact ? 0 : n, .exact = exact};
 }
 
 /* Several values: their mean and Student's interval; one value has none. */

@@ -1,0 +1,443 @@
+/* Claims: every committed file against the suites that ship, every operator's truth table, verdicts,
+ * broken files, facts, what the command returns. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/text.h"
+#include "harness/claims_facts.h"
+#include "harness/cli.h"
+#include "reports/claims.h"
+#include "reports/report.h"
+#include "tests/support.h"
+#include "tests/synthetic_records.h"
+
+#define COUNT(a) (sizeof(a) / sizeof(a)[0])
+#define N_CLAIMS 62
+
+static void write_text(const char *dir, const char *name, const char *text) {
+    char *path = pb_path_join(dir, name);
+    pb_assert_ok(pb_file_write_atomic(path, text, strlen(text)));
+    free(path);
+}
+
+/* ---- the committed files ---- */
+
+START_TEST(every_claim_is_well_formed) {
+    pb_claim_file *claims = NULL;
+    int n = 0;
+    pb_assert_ok(pb_claims_load("reports/claims", &claims, &n));
+    ck_assert_int_eq(n, N_CLAIMS);
+    for (int i = 0; i < n; i++) pb_assert_ok(pb_claim_facts_check(&claims[i]));
+    pb_claims_free(claims, n);
+}
+END_TEST
+
+/* ---- made-up claims over made-up records ---- */
+
+#define HEAD                                                                                     \
+    "{\"id\":\"t\",\"method\":\"lora\",\"statement\":\"s\",\"source\":{\"work\":\"w\","           \
+    "\"evidence\":\"paper\"},\"reported\":\"r\",\"full_scale\":\"f\",\"small_scale\":\"s\","      \
+    "\"seeds\":3,"
+#define LEFT "\"left\":{\"suite\":\"s\",\"label\":\"a\",\"metric\":\"quality/test/nll\"}"
+#define RIGHT "\"right\":{\"suite\":\"s\",\"label\":\"b\",\"metric\":\"quality/test/nll\"}"
+#define OF "\"of\":{\"suite\":\"s\",\"label\":\"a\",\"metric\":\"quality/test/nll\"}"
+#define ROW(l) "{\"suite\":\"s\",\"label\":\"" l "\",\"metric\":\"quality/test/nll\"}"
+
+static pb_status load_text(const char *text, pb_claim_file *out) {
+    char *dir = pb_test_dir(), *path = pb_path_join(dir, "t.json");
+    write_text(dir, "t.json", text);
+    pb_status status = pb_claim_load(path, out);
+    free(path);
+    free(dir);
+    return status;
+}
+
+/* A run with one metric; a value that is not finite is a diverged run. */
+static pb_record run_of(const char *label, uint64_t seed, double value) {
+    pb_record r = {.seed = seed, .status = isfinite(value) ? PB_RUN_OK : PB_RUN_DIVERGED};
+    pb_copy(r.suite, sizeof r.suite, "s");
+    pb_copy(r.label, sizeof r.label, label);
+    snprintf(r.run_id, sizeof r.run_id, "%.4s%012llu", label, (unsigned long long)seed);
+    if (isfinite(value))
+        pb_assert_ok(pb_record_metric(&r, "quality/test/nll", value, "nats", -1, 1, ""));
+    return r;
+}
+
+typedef struct truth {
+    const char *assertion; /* without says */
+    double a[6], b[6], c[6]; /* by seed; 0 = none */
+    const char *finding, *verdict;
+} truth;
+
+static int add_runs(pb_record *records, int n, const char *label, const double v[6]) {
+    for (int i = 0; i < 6; i++)
+        if (v[i] != 0) records[n++] = run_of(label, (uint64_t)i + 1, v[i]);
+    return n;
+}
+
+static pb_json *checked(const char *text, pb_record *records, int n) {
+    pb_claim_file claim;
+    pb_json *results = NULL;
+    pb_status status = load_text(text, &claim);
+    ck_assert_msg(status == PB_OK, "%s: %s", text, pb_error_message());
+    const pb_claim_file *list[] = {&claim};
+    pb_assert_ok(pb_claims_check(list, 1, records, n, NULL, &results));
+    pb_json_free(claim.json);
+    return results;
+}
+
+static const char *text_at(const pb_json *results, const char *key, const char *assertion_key) {
+    const pb_json *c = cJSON_GetArrayItem(pb_json_get(results, "claims"), 0);
+    if (assertion_key) c = cJSON_GetArrayItem(pb_json_get(c, "assertions"), 0);
+    return pb_json_get(c, assertion_key ? assertion_key : key)->valuestring;
+}
+
+#define SAME "same direction at small scale"
+static const truth truths[] = {
+    /* clear, reversed, across, too few, missing */
+    {"\"op\":\"less\"," LEFT "," RIGHT, {1, 1.1, 1.2}, {2, 2.2, 2.3}, {0}, "holds", SAME},
+    {"\"op\":\"less\"," LEFT "," RIGHT, {2, 2.2, 2.3}, {1, 1.1, 1.2}, {0}, "fails", "contradicted"},
+    {"\"op\":\"less\"," LEFT "," RIGHT, {1, 3, 1}, {2, 1, 2}, {0}, "unclear", "inconclusive"},
+    {"\"op\":\"less\"," LEFT "," RIGHT, {1, 1.1}, {2, 2.2}, {0}, "too few seeds", "inconclusive"},
+    {"\"op\":\"less\"," LEFT "," RIGHT, {1, 1.1, 1.2}, {0}, {0}, "missing", "not run"},
+    {"\"op\":\"less\"," LEFT "," RIGHT, {1, 1.1, 0}, {0, 0, 3}, {0}, "missing", "not run"},
+    {"\"op\":\"less\",\"margin\":2," LEFT "," RIGHT, {1, 1.1, 1.2}, {2, 2.2, 2.3}, {0}, "fails", "contradicted"},
+    {"\"op\":\"less\",\"relative\":true,\"margin\":0.4," LEFT "," RIGHT, {1, 1.1, 1.2}, {2, 2.2, 2.3}, {0}, "holds", SAME},
+    {"\"op\":\"less\",\"relative\":true,\"margin\":0.6," LEFT "," RIGHT, {1, 1.1, 1.2}, {2, 2.2, 2.3}, {0}, "fails", "contradicted"},
+    /* without any spread equal is not less */
+    {"\"op\":\"less\"," LEFT "," RIGHT, {1, 2, 3}, {1, 2, 3}, {0}, "fails", "contradicted"},
+    {"\"op\":\"greater\"," LEFT "," RIGHT, {2, 2.2, 2.3}, {1, 1.1, 1.2}, {0}, "holds", SAME},
+    {"\"op\":\"greater\"," LEFT "," RIGHT, {1, 1.1, 1.2}, {2, 2.2, 2.3}, {0}, "fails", "contradicted"},
+    {"\"op\":\"greater\",\"margin\":5," LEFT "," RIGHT, {2, 2.2, 2.3}, {1, 1.1, 1.2}, {0}, "fails", "contradicted"},
+    {"\"op\":\"within\",\"low\":0.9,\"high\":1.1," OF, {1, 1.01, 0.99}, {0}, {0}, "holds", SAME},
+    {"\"op\":\"within\",\"low\":2," OF, {1, 1.01, 0.99}, {0}, {0}, "fails", "contradicted"},
+    {"\"op\":\"within\",\"low\":1," OF, {1, 1.01, 0.99}, {0}, {0}, "unclear", "inconclusive"},
+    {"\"op\":\"within\",\"high\":3,\"of\":{\"ratio\":[" ROW("a") "," ROW("b") "]}", {4, 4.1, 3.9}, {2, 2.1, 1.9}, {0}, "holds", SAME},
+    {"\"op\":\"within\",\"low\":8.9,\"high\":9.1,\"of\":{\"sum\":[" ROW("a") "," ROW("b") "," ROW("c") "]}", {4, 4, 4}, {2, 2, 2}, {3, 3, 3}, "holds", SAME},
+    {"\"op\":\"within\",\"low\":7.9,\"high\":8.1,\"of\":{\"product\":[" ROW("a") "," ROW("b") "]}", {4, 4, 4}, {2, 2, 2}, {0}, "holds", SAME},
+    {"\"op\":\"equal\"," LEFT ",\"right\":{\"value\":3}", {3, 3, 3}, {0}, {0}, "holds", SAME},
+    {"\"op\":\"equal\"," LEFT ",\"right\":{\"value\":3}", {3, 3.0001, 3}, {0}, {0}, "fails", "contradicted"},
+    {"\"op\":\"equal\",\"tolerance\":0.001," LEFT ",\"right\":{\"value\":3}", {3, 3.0001, 3}, {0}, {0}, "holds", SAME},
+    {"\"op\":\"equal\",\"digits\":3," LEFT ",\"right\":{\"value\":3.14}", {3.1415, 3.1416, 3.142}, {0}, {0}, "holds", SAME},
+    {"\"op\":\"equal\",\"digits\":3," LEFT ",\"right\":{\"value\":3.14}", {3.1415, 3.1416, 3.146}, {0}, {0}, "fails", "contradicted"},
+    {"\"op\":\"equivalent\",\"margin\":0.1," LEFT "," RIGHT, {1, 1.01, 0.99}, {1, 1, 1}, {0}, "holds", SAME},
+    {"\"op\":\"equivalent\",\"margin\":0.1," LEFT "," RIGHT, {1.5, 1.51, 1.49}, {1, 1, 1}, {0}, "fails", "contradicted"},
+    {"\"op\":\"equivalent\",\"margin\":0.1," LEFT "," RIGHT, {1, 1.5, 0.6}, {1, 1, 1}, {0}, "unclear", "inconclusive"},
+    {"\"op\":\"equivalent\",\"relative\":true,\"margin\":0.01," LEFT "," RIGHT, {10, 20, 30}, {10.01, 20.01, 30.02}, {0}, "holds", SAME},
+    {"\"op\":\"equivalent\",\"relative\":true,\"margin\":0.01," LEFT "," RIGHT, {10.5, 21, 31.6}, {10, 20, 30}, {0}, "fails", "contradicted"},
+    {"\"op\":\"non_inferior\",\"margin\":0.1,\"better\":\"lower\"," LEFT "," RIGHT, {1.05, 1.06, 1.05}, {1, 1, 1}, {0}, "holds", SAME},
+    {"\"op\":\"non_inferior\",\"margin\":0.1,\"better\":\"lower\"," LEFT "," RIGHT, {0.5, 0.51, 0.5}, {1, 1, 1}, {0}, "holds", SAME},
+    {"\"op\":\"non_inferior\",\"margin\":0.1,\"better\":\"lower\"," LEFT "," RIGHT, {1.5, 1.51, 1.5}, {1, 1, 1}, {0}, "fails", "contradicted"},
+    {"\"op\":\"non_inferior\",\"margin\":0.1,\"better\":\"higher\"," LEFT "," RIGHT, {0.5, 0.51, 0.5}, {1, 1, 1}, {0}, "fails", "contradicted"},
+    {"\"op\":\"non_inferior\",\"margin\":0.1,\"better\":\"higher\"," LEFT "," RIGHT, {0.95, 0.96, 0.95}, {1, 1, 1}, {0}, "holds", SAME},
+    {"\"op\":\"non_inferior\",\"margin\":0.1,\"better\":\"higher\"," LEFT "," RIGHT, {0.7, 1.1, 0.9}, {1, 1, 1}, {0}, "unclear", "inconclusive"},
+    {"\"op\":\"ordered\",\"direction\":\"rising\",\"of\":[" ROW("a") "," ROW("b") "," ROW("c") "]", {1, 1, 1}, {2, 2, 2.1}, {3, 3, 3}, "holds", SAME},
+    {"\"op\":\"ordered\",\"direction\":\"falling\",\"of\":[" ROW("a") "," ROW("b") "," ROW("c") "]", {1, 1, 1}, {2, 2, 2.1}, {3, 3, 3}, "fails", "contradicted"},
+    {"\"op\":\"ordered\",\"direction\":\"rising\",\"of\":[" ROW("a") "," ROW("b") "," ROW("c") "]", {1, 1, 1}, {2, 2, 2.1}, {1.9, 3, 1}, "unclear", "inconclusive"},
+    {"\"op\":\"ordered\",\"direction\":\"rising\",\"margin\":1.5,\"of\":[" ROW("a") "," ROW("b") "]", {2, 2, 2.1}, {1, 1, 1}, {0}, "holds", SAME},
+    {"\"op\":\"ordered\",\"direction\":\"rising\",\"of\":[" ROW("a") "," ROW("b") "," ROW("c") "]", {1, 1, 1}, {2, 2, 2.1}, {0}, "missing", "not run"},
+    {"\"op\":\"ordered\",\"direction\":\"rising\",\"of\":[" ROW("a") "," ROW("b") "," ROW("c") "]", {1, 1, 1}, {2, 2, 2.1}, {3, 3, 0}, "too few seeds", "inconclusive"},
+    {"\"op\":\"slope\",\"x\":[1,4,16],\"low\":-0.6,\"high\":-0.4,\"of\":[" ROW("a") "," ROW("b") "," ROW("c") "]", {4, 4, 4.01}, {2, 2, 2}, {1, 1, 1}, "holds", SAME},
+    {"\"op\":\"slope\",\"x\":[1,4,16],\"low\":-0.1,\"high\":0.1,\"of\":[" ROW("a") "," ROW("b") "," ROW("c") "]", {4, 4, 4.01}, {2, 2, 2}, {1, 1, 1}, "fails", "contradicted"},
+    {"\"op\":\"share\",\"above\":5,\"low\":0.4," OF, {9, 9, 9, 9, 9, 9}, {0}, {0}, "holds", SAME},
+    {"\"op\":\"share\",\"above\":5,\"low\":0.7," OF, {1, 1, 1, 1, 1, 1}, {0}, {0}, "fails", "contradicted"},
+    {"\"op\":\"share\",\"above\":5,\"low\":0.4," OF, {9, 9, 9, 1, 1, 1}, {0}, {0}, "unclear", "inconclusive"},
+    {"\"op\":\"share\",\"above\":5,\"low\":0.4," OF, {NAN, NAN, NAN, NAN, NAN, NAN}, {0}, {0}, "holds", SAME},
+    {"\"op\":\"rarer\",\"below\":5," LEFT "," RIGHT, {9, 9, 9, 9, 9, 9}, {1, 1, 1, 1, NAN, NAN}, {0}, "holds", SAME},
+    {"\"op\":\"rarer\",\"below\":5," LEFT "," RIGHT, {1, 1, 1, 1, 1, NAN}, {9, 9, 9, 9, 9, 9}, {0}, "fails", "contradicted"},
+    {"\"op\":\"rarer\",\"below\":5," LEFT "," RIGHT, {9, 9, 9, 1, 1, 1}, {9, 9, 1, 1, 1, 1}, {0}, "unclear", "inconclusive"},
+    {"\"op\":\"spread\",\"low\":1," LEFT "," RIGHT, {1, 100, 200, 50, 7, 160}, {1, 1.1, 1.2, 1, 1.05, 1.1}, {0}, "holds", SAME},
+    {"\"op\":\"spread\",\"low\":1," LEFT "," RIGHT, {1, 1.1, 1.2, 1, 1.05, 1.1}, {1, 100, 200, 50, 7, 160}, {0}, "fails", "contradicted"},
+    {"\"op\":\"spread\",\"low\":1," LEFT "," RIGHT, {1, 1.1, 1.2, 1, 1.05, 1.1}, {1, 1.2, 1.1, 1, 1.1, 1.05}, {0}, "unclear", "inconclusive"},
+};
+
+START_TEST(operators_decide_as_said) {
+    const truth *t = &truths[_i];
+    pb_text text = {0};
+    pb_record records[18];
+    int n = add_runs(records, 0, "a", t->a);
+    n = add_runs(records, n, "b", t->b);
+    n = add_runs(records, n, "c", t->c);
+    pb_text_add(&text, HEAD "\"scale\":\"small\",\"assertions\":[{\"says\":\"x\",%s}]}", t->assertion);
+    pb_json *results = checked(text.data, records, n);
+    const char *finding = text_at(results, NULL, "finding"), *verdict = text_at(results, "verdict", NULL);
+    ck_assert_msg(strcmp(finding, t->finding) == 0, "%s\nfinding %s (%s), expected %s", t->assertion,
+                  finding, text_at(results, NULL, "seen"), t->finding);
+    ck_assert_msg(strcmp(verdict, t->verdict) == 0, "%s\nverdict %s, expected %s", t->assertion, verdict,
+                  t->verdict);
+    pb_json_free(results);
+    pb_text_free(&text);
+    for (int i = 0; i < n; i++) pb_record_free(&records[i]);
+}
+END_TEST
+
+/* ---- verdicts ---- */
+
+#define LESS "{\"says\":\"x\",\"op\":\"less\"," LEFT "," RIGHT "}"
+#define MORE "{\"says\":\"y\",\"op\":\"greater\"," LEFT "," RIGHT "}"
+#define OTHER "{\"says\":\"z\",\"op\":\"less\"," LEFT ",\"right\":" ROW("zz") "}"
+#define ASIDE "{\"says\":\"y\",\"decides\":false,\"op\":\"greater\"," LEFT "," RIGHT "}"
+
+static void verdict_is(const char *rest, const char *verdict, const char *why) {
+    static const double a[6] = {1, 1.1, 1.2}, b[6] = {2, 2.2, 2.3};
+    pb_text text = {0};
+    pb_record records[12];
+    int n = add_runs(records, add_runs(records, 0, "a", a), "b", b);
+    pb_text_add(&text, HEAD "%s}", rest);
+    pb_json *results = checked(text.data, records, n);
+    ck_assert_msg(strcmp(text_at(results, "verdict", NULL), verdict) == 0, "%s: %s, expected %s", rest,
+                  text_at(results, "verdict", NULL), verdict);
+    ck_assert_msg(strstr(text_at(results, "why", NULL), why) != NULL, "%s: why: %s", rest,
+                  text_at(results, "why", NULL));
+    pb_json_free(results);
+    pb_text_free(&text);
+    for (int i = 0; i < n; i++) pb_record_free(&records[i]);
+}
+
+START_TEST(verdicts_say_no_more_than_is_there) {
+    verdict_is("\"scale\":\"full\",\"assertions\":[" LESS "]", "supported", "");
+    verdict_is("\"scale\":\"small\",\"assertions\":[" LESS "]", SAME, "");
+    verdict_is("\"scale\":\"small\",\"assertions\":[" LESS "," MORE "]", "contradicted", "");
+    verdict_is("\"scale\":\"small\",\"assertions\":[" LESS "," ASIDE "]", SAME, "");
+    /* what did not run supports nothing, whatever else holds */
+    verdict_is("\"scale\":\"full\",\"assertions\":[" LESS "," OTHER "]", "not run", "s: zz");
+    verdict_is("\"scale\":\"full\",\"assertions\":[" MORE "," OTHER "]", "contradicted", "");
+    verdict_is("\"scale\":\"full\",\"assertions\":[{\"says\":\"x\",\"seeds\":7,\"op\":\"less\"," LEFT
+               "," RIGHT "}]", "inconclusive",
+               "too few seeds: 3 there, 7 needed");
+    verdict_is("\"scale\":\"not testable\",\"why\":\"no room\"", "not testable at this scale", "no room");
+}
+END_TEST
+
+/* Records of the real shape: differences pair the examples. */
+START_TEST(qualities_pair_their_examples) {
+    char *root = pb_test_dir();
+    pb_record *records = NULL;
+    int n = 0;
+    pb_assert_ok(pb_synthetic_suite(root, "s", 3));
+    pb_assert_ok(pb_records_load(root, true, &records, &n));
+    pb_json *results = checked(
+        HEAD "\"scale\":\"small\",\"assertions\":[{\"says\":\"x\",\"op\":\"less\",\"left\":"
+             "{\"suite\":\"s\",\"label\":\"LoRA r8\",\"metric\":\"quality/test/nll\"},\"right\":"
+             "{\"suite\":\"s\",\"label\":\"head only\",\"metric\":\"quality/test/nll\"}}]}",
+        records, n);
+    ck_assert_str_eq(text_at(results, NULL, "finding"), "holds");
+    pb_json_free(results);
+    /* claims.json in the folder puts the table into its report */
+    bool no_plots = false;
+    char *path = pb_path_join(root, "report.md"), *text = NULL;
+    results = checked(HEAD "\"scale\":\"not testable\",\"why\":\"no room at all\"}", records, n);
+    pb_assert_ok(pb_report_write(root, NULL, NULL, &no_plots));
+    pb_assert_ok(pb_file_read(path, 1 << 24, &text, NULL));
+    ck_assert_ptr_null(strstr(text, "no room at all"));
+    free(text);
+    pb_assert_ok(pb_claims_write(results, root, NULL));
+    pb_assert_ok(pb_report_write(root, NULL, NULL, &no_plots));
+    pb_assert_ok(pb_file_read(path, 1 << 24, &text, NULL));
+    ck_assert_ptr_nonnull(strstr(text, "no room at all"));
+    free(text);
+    free(path);
+    path = pb_path_join(root, "claims.html");
+    pb_assert_ok(pb_file_read(path, 1 << 24, &text, NULL));
+    ck_assert_ptr_nonnull(strstr(text, "no room at all"));
+    free(text);
+    free(path);
+    write_text(root, "claims.json", "{\"claims\": 3}");
+    pb_assert_fails(pb_report_write(root, NULL, NULL, &no_plots), PB_E_INPUT, "claims.json");
+    pb_json_free(results);
+    pb_records_free(records, n);
+    free(root);
+}
+END_TEST
+
+/* A run with other settings stands in only where the suite itself has none, and is named. */
+START_TEST(rehearsals_are_named) {
+    static const double a[6] = {1, 1.1, 1.2}, b[6] = {2, 2.2, 2.3};
+    pb_record records[12];
+    int n = add_runs(records, add_runs(records, 0, "a", a), "b", b);
+    for (int i = 0; i < n; i++) pb_copy(records[i].suite, sizeof records[i].suite, "s-steps8");
+    pb_json *results = checked(HEAD "\"scale\":\"small\",\"assertions\":[" LESS "]}", records, n);
+    ck_assert_str_eq(text_at(results, "overridden", NULL), "s-steps8");
+    ck_assert_str_eq(text_at(results, "verdict", NULL), SAME);
+    pb_json_free(results);
+    for (int i = 0; i < n; i++) pb_copy(records[i].suite, sizeof records[i].suite, "s-other");
+    results = checked(HEAD "\"scale\":\"small\",\"assertions\":[" LESS "]}", records, n);
+    ck_assert_str_eq(text_at(results, "verdict", NULL), "not run");
+    pb_json_free(results);
+    for (int i = 0; i < n; i++) pb_record_free(&records[i]);
+}
+END_TEST
+
+/* ---- broken files ---- */
+
+#define ONE(a) HEAD "\"scale\":\"small\",\"assertions\":[" a "]}"
+static const struct {
+    const char *json, *part;
+} faults[] = {
+    {"[1]", "expected an object"},
+    {"{", "t.json:1:"},
+    {HEAD "\"scale\":\"small\",\"asertions\":[]}", "assertions"},
+    {HEAD "\"scale\":\"smal\",\"assertions\":[" LESS "]}", "small"},
+    {HEAD "\"scale\":\"small\"}", "at least one that decides"},
+    {HEAD "\"scale\":\"small\",\"assertions\":[" ASIDE "]}", "at least one that decides"},
+    {HEAD "\"scale\":\"not testable\"}", "why"},
+    {HEAD "\"scale\":\"not testable\",\"why\":\"w\",\"assertions\":[" LESS "]}", "no assertions"},
+    {HEAD "\"scale\":\"arithmetic\",\"assertions\":[" LESS "]}", "facts only"},
+    {"{\"id\":\"u\"" , "t.json:1:"},
+    {ONE("{\"says\":\"x\",\"op\":\"lesser\"," LEFT "," RIGHT "}"), "did you mean \"less\""},
+    {ONE("{\"says\":\"x\",\"op\":\"less\"," LEFT "}"), "assertions[0]: right: missing"},
+    {ONE("{\"says\":\"x\",\"op\":\"less\"," LEFT "," RIGHT ",\"marign\":1}"), "margin"},
+    {ONE("{\"says\":\"x\",\"op\":\"less\"," LEFT "," RIGHT ",\"low\":1}"), "low"},
+    {ONE("{\"op\":\"less\"," LEFT "," RIGHT "}"), "says"},
+    {ONE("{\"says\":\"x\",\"op\":\"equivalent\"," LEFT "," RIGHT "}"), "margin: missing"},
+    {ONE("{\"says\":\"x\",\"op\":\"within\"," OF "}"), "low, high or both"},
+    {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":2,\"high\":1," OF "}"), "low not above high"},
+    {ONE("{\"says\":\"x\",\"op\":\"share\",\"low\":0.5," OF "}"), "above and below"},
+    {ONE("{\"says\":\"x\",\"op\":\"non_inferior\",\"margin\":1," LEFT "," RIGHT "}"), "better: missing"},
+    {ONE("{\"says\":\"x\",\"op\":\"non_inferior\",\"margin\":1,\"better\":\"lo\"," LEFT "," RIGHT "}"), "lower"},
+    {ONE("{\"says\":\"x\",\"op\":\"ordered\",\"of\":[" ROW("a") "," ROW("b") "]}"), "direction: missing"},
+    {ONE("{\"says\":\"x\",\"op\":\"ordered\",\"direction\":\"rising\",\"of\":[" ROW("a") "]}"), "2 to 16 terms"},
+    {ONE("{\"says\":\"x\",\"op\":\"slope\",\"low\":0,\"x\":[1],\"of\":[" ROW("a") "," ROW("b") "]}"), "array of 2 numbers"},
+    {ONE("{\"says\":\"x\",\"op\":\"slope\",\"low\":0,\"x\":[1,1],\"of\":[" ROW("a") "," ROW("b") "]}"), "x[1]"},
+    {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"suite\":\"s\",\"label\":\"a\",\"metric\":\"quality/test/nl\"}}"), "quality/test/nll"},
+    {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"suite\":\"s\",\"label\":\"a\",\"memory\":\"optimiser\"}}"), "optimizer"},
+    {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"suite\":\"s\",\"label\":\"a\",\"field\":\"model.param_total\"}}"), "model.params_total"},
+    {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"suite\":\"s\",\"label\":\"a\",\"sample\":\"loss/train\",\"how\":\"lst\"}}"), "last"},
+    {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"suite\":\"s\",\"label\":\"a\",\"sample\":\"loss/train\"}}"), "how with sample"},
+    {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"suite\":\"s\",\"label\":\"a\"}}"), "one of metric"},
+    {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"suit\":\"s\"}}"), "did you mean \"suite\""},
+    {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"ratio\":[" ROW("a") "]}}"), "array of two terms"},
+    {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"ratio\":[" ROW("a") ",{\"value\":\"3\"}]}}"), "ratio[1]"},
+    {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"fact\":\"f\",\"field\":\"flops\"}}"), "no facts"},
+    {HEAD "\"facts\":{\"full\":{\"model\":\"llama-7b\",\"method\":\"full\"}},\"scale\":\"small\",\"assertions\":["
+          "{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"fact\":\"ful\",\"field\":\"flops\"}}]}", "full"},
+    {HEAD "\"facts\":{\"full\":{\"model\":\"llama-7b\",\"method\":\"full\"}},\"scale\":\"small\",\"assertions\":["
+          "{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"fact\":\"full\",\"field\":\"bytes.totl\"}}]}", "bytes.total"},
+};
+
+START_TEST(faults_are_named) {
+    pb_claim_file claim;
+    pb_status status = load_text(faults[_i].json, &claim);
+    ck_assert_msg(status == PB_E_INPUT, "accepted: %s", faults[_i].json);
+    ck_assert_msg(strstr(pb_error_message(), faults[_i].part) != NULL, "%s\nsaid: %s\nwanted: %s",
+                  faults[_i].json, pb_error_message(), faults[_i].part);
+    ck_assert_msg(strstr(pb_error_message(), "t.json") != NULL, "no file in: %s", pb_error_message());
+}
+END_TEST
+
+START_TEST(a_claim_is_called_as_its_file) {
+    char *dir = pb_test_dir();
+    pb_claim_file *claims = NULL;
+    int n = 0;
+    pb_assert_fails(pb_claims_load(dir, &claims, &n), PB_E_INPUT, "no claim file");
+    write_text(dir, "u.json", HEAD "\"scale\":\"not testable\",\"why\":\"w\"}");
+    pb_assert_fails(pb_claims_load(dir, &claims, &n), PB_E_INPUT, "expected the file's name");
+    free(dir);
+}
+END_TEST
+
+/* ---- facts ---- */
+
+static const struct {
+    const char *recipe, *part;
+} bad_recipes[] = {
+    {"{\"model\":\"llama-7c\",\"method\":\"lora\"}", "llama-7b"},
+    {"{\"model\":\"llama-7b\",\"method\":\"lorra\"}", "lora"},
+    {"{\"model\":\"llama-7b\",\"method\":\"lora\",\"params\":{\"rnk\":3}}", "rank"},
+    {"{\"model\":\"llama-7b\",\"method\":\"lora\",\"max_le\":3}", "max_len"},
+    {"{\"weights\":\"gaussian\",\"code\":\"nf5\"}", "nf4"},
+    {"{\"metod\":\"lora\"}", "expected model"},
+};
+
+START_TEST(recipes_are_checked) {
+    for (size_t i = 0; i < COUNT(bad_recipes); i++) {
+        pb_text text = {0};
+        pb_claim_file claim;
+        pb_text_add(&text, HEAD "\"facts\":{\"f\":%s},\"scale\":\"arithmetic\",\"assertions\":[{\"says\":\"x\","
+                    "\"op\":\"within\",\"low\":0,\"of\":{\"fact\":\"f\",\"field\":\"flops\"}}]}", bad_recipes[i].recipe);
+        pb_assert_ok(load_text(text.data, &claim));
+        pb_assert_fails(pb_claim_facts_check(&claim), PB_E_INPUT, bad_recipes[i].part);
+        pb_json_free(claim.json);
+        pb_text_free(&text);
+    }
+}
+END_TEST
+
+/* By hand: GPT-3's width 12288 in 96 layers; LLaMA-65B's linear weights; bits of block 64 and 256. */
+START_TEST(facts_follow_from_shapes) {
+    pb_claim_file claim;
+    pb_json *facts = NULL;
+    pb_assert_ok(load_text(
+        HEAD "\"facts\":{\"gpt3\":{\"model\":\"gpt3-175b\",\"method\":\"lora\",\"params\":{\"rank\":4,\"targets\":"
+             "[\"*.attn.q\",\"*.attn.v\"]}},\"nf4\":{\"model\":\"llama-65b\",\"method\":\"qlora\"},"
+             "\"normal\":{\"weights\":\"gaussian\",\"double_quant\":true},\"gone\":{\"weights\":\"no-such-model\"}},"
+             "\"scale\":\"arithmetic\",\"assertions\":[{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":"
+             "{\"fact\":\"gone\",\"field\":\"flops\"}}]}", &claim));
+    const pb_claim_file *list[] = {&claim};
+    pb_assert_ok(pb_claim_facts(list, 1, 2, &facts));
+    const pb_json *of = pb_json_get(facts, "t");
+    const pb_json *gpt3 = pb_json_get(of, "gpt3"), *nf4 = pb_json_get(of, "nf4"), *normal = pb_json_get(of, "normal");
+    ck_assert(pb_json_get(gpt3, "params_adapter")->valuedouble == 2.0 * 96 * 2 * 12288 * 4);
+    ck_assert(pb_json_get(gpt3, "bytes.adapter")->valuedouble == 2.0 * 2 * 96 * 2 * 12288 * 4);
+    double linear = 80.0 * (4.0 * 8192 * 8192 + 3.0 * 8192 * 22016);
+    ck_assert(pb_json_get(nf4, "weights_quantised")->valuedouble == linear);
+    double bits = 8.0 / 64 + 32.0 / (64 * 256);
+    ck_assert(fabs(pb_json_get(nf4, "constant_bits")->valuedouble - bits) < 1e-4);
+    /* The table of Dettmers et al. on normal weights: the error lies near 0.095 of their spread. */
+    double error = pb_json_get(normal, "relative_error")->valuedouble;
+    ck_assert_msg(error > 0.08 && error < 0.11, "relative error %g", error);
+    ck_assert(pb_json_get(normal, "constant_error")->valuedouble < 0.02);
+    ck_assert_ptr_nonnull(pb_json_get(pb_json_get(of, "gone"), "missing"));
+    pb_json *results = NULL; /* a fact that is missing supports nothing */
+    pb_assert_ok(pb_claims_check(list, 1, NULL, 0, facts, &results));
+    ck_assert_str_eq(text_at(results, "verdict", NULL), "not run");
+    pb_json_free(results);
+    pb_json_free(facts);
+    pb_json_free(claim.json);
+}
+END_TEST
+
+/* ---- the command ---- */
+
+static int call(const char *a, const char *b, const char *c, const char *d, const char *e, const char *f) {
+    char *argv[] = {(char *)"peftbench", (char *)"claims", (char *)a, (char *)b,
+                    (char *)c, (char *)d, (char *)e, (char *)f, NULL};
+    int argc = 2;
+    while (argc < 8 && argv[argc]) argc++;
+    return pb_cli_main(argc, argv);
+}
+
+START_TEST(the_command_returns_what_it_says) {
+    char *dir = pb_test_dir();
+    ck_assert_int_eq(call("list", "--format", "json", NULL, NULL, NULL), 0);
+    ck_assert_int_eq(call("lst", NULL, NULL, NULL, NULL, NULL), 2);
+    ck_assert_int_eq(call("list", "--claims", "art-z", NULL, NULL, NULL), 2);
+    ck_assert_int_eq(call("run", NULL, NULL, NULL, NULL, NULL), 2);
+    ck_assert_int_eq(call("check", dir, NULL, NULL, NULL, NULL), 2); /* empty */
+    ck_assert_int_eq(call("run", "lora-11", "--out", dir, NULL, NULL), 0);
+    ck_assert_int_eq(call("run", "art-b", "--out", dir, "--format", "markdown"), 0);
+    ck_assert_int_eq(call("run", "art-b", "--out", dir, "--fail-on", "contradicted"), 1);
+    ck_assert_int_eq(call("run", "lora-11", "--out", dir, "--fail-on", "contradicted"), 0);
+    free(dir);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("claims");
+    TCase *files = pb_test_case(s, "files"), *verdicts = pb_test_case(s, "verdicts"),
+          *facts = pb_test_case(s, "facts");
+    tcase_add_test(files, every_claim_is_well_formed);
+    tcase_add_loop_test(files, faults_are_named, 0, (int)COUNT(faults));
+    tcase_add_test(files, a_claim_is_called_as_its_file);
+    tcase_add_loop_test(verdicts, operators_decide_as_said, 0, (int)COUNT(truths));
+    tcase_add_test(verdicts, verdicts_say_no_more_than_is_there);
+    tcase_add_test(verdicts, qualities_pair_their_examples);
+    tcase_add_test(verdicts, rehearsals_are_named);
+    tcase_add_test(facts, recipes_are_checked);
+    tcase_add_test(facts, facts_follow_from_shapes);
+    tcase_add_test(facts, the_command_returns_what_it_says);
+    return pb_run_suite(s);
+}
