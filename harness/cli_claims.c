@@ -8,7 +8,7 @@
 #include "harness/claims_facts.h"
 #include "harness/cli.h"
 #include "harness/cli_table.h"
-#include "harness/runner.h"
+#include "harness/suite_run.h"
 #include "reports/claims.h"
 
 typedef struct claims_request {
@@ -234,7 +234,7 @@ static pb_status run_suite(pb_cli *cli, const selection *s, const claims_request
     for (int i = 0; i < s->n; i++) PB_TRY(pb_claim_rows(s->chosen[i], need_row, &need));
     if (!need.whole) over.methods = need.labels.data;
     PB_TRY(pb_suite_load(name, &over, &suite));
-    status = pb_runner_run(&suite, &options, &summary);
+    status = pb_suite_execute(&suite, &options, &summary);
     if (summary.signal) {
         cli->exit_code = 128 + summary.signal;
         PB_FAIL(PB_E_INTERRUPTED, "%s: stopped after %d of %d runs; the same command goes on from here",

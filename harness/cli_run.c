@@ -9,8 +9,7 @@
 #include "harness/cli.h"
 #include "harness/cli_run.h"
 #include "harness/cli_table.h"
-#include "harness/latency.h"
-#include "harness/tune.h"
+#include "harness/suite_run.h"
 #include "reports/report.h"
 #include "results/group.h"
 
@@ -165,9 +164,7 @@ static pb_status run_suite(pb_cli *cli, const pb_suite *suite, const pb_run_requ
     pb_runner_summary summary;
     char *folder = pb_path_join(q->out, suite->name);
     if (!folder) PB_FAIL(PB_E_OOM, "no memory for a path");
-    status = suite->tune          ? pb_tune_run(suite, &options, &summary)
-             : suite->is_latency ? pb_latency_run(suite, &options, &summary)
-                                 : pb_runner_run(suite, &options, &summary);
+    status = pb_suite_execute(suite, &options, &summary);
     if (summary.signal) {
         cli->exit_code = 128 + summary.signal;
         status = PB_ERROR(PB_E_INTERRUPTED,

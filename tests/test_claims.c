@@ -25,12 +25,125 @@ static void write_text(const char *dir, const char *name, const char *text) {
 
 /* ---- the committed files ---- */
 
-START_TEST(every_claim_is_well_formed) {
+/* A latency suite: every batch with every length. */
+static bool in_grid(const pb_json *latency, const char *shape) {
+    const pb_json *b = NULL, *l = NULL;
+    cJSON_ArrayForEach (b, pb_json_get(latency, "batch"))
+        cJSON_ArrayForEach (l, pb_json_get(latency, "length")) {
+            char text[64];
+            snprintf(text, sizeof text, "%.0fx%.0f", b->valuedouble, l->valuedouble);
+            if (strcmp(text, shape) == 0) return true;
+        }
+    return false;
+}
+
+static bool has_shape(const pb_json *suite, const char *tag) {
+    const pb_json *e = NULL;
+    const char *shape = strstr(tag, "@shape=");
+    if (!shape) return true;
+    if (pb_json_get(suite, "latency")) return in_grid(pb_json_get(suite, "latency"), shape + 7);
+    cJSON_ArrayForEach (e, pb_json_get(pb_json_get(suite, "eval"), "infer_shapes"))
+        if (strcmp(e->valuestring, shape + 7) == 0) return true;
+    return false;
+}
+
+static bool has_rank(const pb_json *row, const char *tag) {
+    const char *rank = strstr(tag, "@rank=");
+    const pb_json *most = pb_json_get(pb_json_get(row, "params"), "rank");
+    return !rank || (strcmp(pb_json_get(row, "method")->valuestring, "dylora") == 0 &&
+                     atoi(rank + 6) <= most->valueint);
+}
+
+/* A sample of validations needs validations; a latency needs repetitions. */
+static bool is_measured(const pb_json *suite, const char *tag) {
+    const pb_json *eval = pb_json_get(suite, "eval"), *every = pb_json_get(eval, "every"),
+                  *repeats = pb_json_get(eval, "infer_repeats");
+    if (strncmp(tag, "curve/", 6) == 0) return every && every->valuedouble > 0;
+    if (strncmp(tag, "time/infer/", 11) == 0 || strncmp(tag, "check/merge", 11) == 0)
+        return !repeats || repeats->valuedouble > 0;
+    return true;
+}
+
+/* The labels a row expands to: over its rates, over the numbers of examples. */
+static bool row_gives(const pb_json *suite, const pb_json *row, const char *label) {
+    const pb_json *sizes = pb_json_get(suite, "examples"), *lr = pb_json_get(row, "lr"), *e = NULL;
+    const char *own = pb_json_get(row, "label")->valuestring;
+    char text[160], number[PB_F64_CHARS];
+    if (cJSON_IsArray(lr)) {
+        cJSON_ArrayForEach (e, lr) {
+            pb_format_f64(number, e->valuedouble);
+            snprintf(text, sizeof text, "%s lr %s", own, number);
+            if (pb_glob(label, text)) return true;
+        }
+        return false;
+    }
+    if (!sizes) return pb_glob(label, own);
+    cJSON_ArrayForEach (e, sizes) {
+        snprintf(text, sizeof text, "%s n%.0f", own, e->valuedouble);
+        if (pb_glob(label, text)) return true;
+    }
+    return false;
+}
+
+static pb_status row_exists(void *user, const char *suite, const char *label, const char *tag) {
+    const char *claim = user;
+    char path[256];
+    pb_json *json = NULL;
+    const pb_json *row = NULL;
+    bool found = false;
+    snprintf(path, sizeof path, "harness/suites/%s.json", suite);
+    ck_assert_msg(pb_json_load(path, 1 << 20, &json) == PB_OK, "%s names suite %s: %s", claim, suite,
+                  pb_error_message());
+    cJSON_ArrayForEach (row, pb_json_get(json, "runs")) {
+        if (!row_gives(json, row, label)) continue;
+        found = true;
+        if (!tag) continue;
+        ck_assert_msg(has_shape(json, tag), "%s: %s has no such shape: %s", claim, suite, tag);
+        ck_assert_msg(has_rank(row, tag), "%s: %s, %s has no such rank: %s", claim, suite, label, tag);
+        ck_assert_msg(is_measured(json, tag), "%s: %s does not measure %s", claim, suite, tag);
+    }
+    pb_json_free(json);
+    ck_assert_msg(found, "%s: suite %s has no row '%s'", claim, suite, label);
+    return PB_OK;
+}
+
+START_TEST(every_claim_names_what_the_suites_have) {
     pb_claim_file *claims = NULL;
     int n = 0;
     pb_assert_ok(pb_claims_load("reports/claims", &claims, &n));
     ck_assert_int_eq(n, N_CLAIMS);
-    for (int i = 0; i < n; i++) pb_assert_ok(pb_claim_facts_check(&claims[i]));
+    for (int i = 0; i < n; i++) {
+        pb_assert_ok(pb_claim_facts_check(&claims[i]));
+        pb_assert_ok(pb_claim_rows(&claims[i], row_exists, claims[i].id));
+    }
+    for (char c = 'a'; c <= 'j'; c++) { /* the field's own rules can all be tested here */
+        const pb_claim_file *claim = NULL;
+        char id[16];
+        snprintf(id, sizeof id, "art-%c", c);
+        pb_assert_ok(pb_claims_find(claims, n, id, &claim));
+        ck_assert_int_ne(claim->scale, PB_SCALE_NONE);
+    }
+    pb_claims_free(claims, n);
+}
+END_TEST
+
+/* Every suite that a claim names is run by claims-small, so that one command makes them all. */
+START_TEST(claims_small_runs_every_suite) {
+    pb_claim_file *claims = NULL;
+    pb_json *all = NULL;
+    int n = 0;
+    pb_assert_ok(pb_claims_load("reports/claims", &claims, &n));
+    pb_assert_ok(pb_json_load("harness/suites/claims-small.json", 1 << 20, &all));
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < claims[i].n_suites; k++) {
+            const pb_json *e = NULL;
+            bool found = false;
+            cJSON_ArrayForEach (e, pb_json_get(all, "suites"))
+                found = found || strcmp(e->valuestring, claims[i].suites[k]) == 0;
+            ck_assert_msg(found, "%s: %s is no part of claims-small", claims[i].id,
+                          claims[i].suites[k]);
+        }
+    pb_json_free(all);
     pb_claims_free(claims, n);
 }
 END_TEST
@@ -429,7 +542,8 @@ int main(void) {
     Suite *s = suite_create("claims");
     TCase *files = pb_test_case(s, "files"), *verdicts = pb_test_case(s, "verdicts"),
           *facts = pb_test_case(s, "facts");
-    tcase_add_test(files, every_claim_is_well_formed);
+    tcase_add_test(files, every_claim_names_what_the_suites_have);
+    tcase_add_test(files, claims_small_runs_every_suite);
     tcase_add_loop_test(files, faults_are_named, 0, (int)COUNT(faults));
     tcase_add_test(files, a_claim_is_called_as_its_file);
     tcase_add_loop_test(verdicts, operators_decide_as_said, 0, (int)COUNT(truths));
