@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "harness/profile/mfu.h"
 #include "harness/profile/profile.h"
 #include "harness/trainer_impl.h"
 
@@ -54,7 +55,7 @@ done:
     return status;
 }
 
-static pb_status open_session(bench *b) {
+static pb_status open_session(bench *b, const char *device, uint64_t budget) {
     const pb_bench_step_options *o = b->o;
     int64_t classes = or_default(o->classes, 2);
     int64_t min_len = or_default(o->min_len, o->max_len);
@@ -69,8 +70,8 @@ static pb_status open_session(bench *b) {
         pb_synthetic_new(&b->config, classes, o->batch, min_len, o->max_len, o->seed, &b->batch));
     const pb_host_batch *hb = &b->batch.batch;
     pb_session_spec spec = {
-        .device = o->device != NULL ? o->device : "cpu",
-        .device_options = {.threads = o->threads, .memory_budget = o->memory_budget},
+        .device = device,
+        .device_options = {.threads = o->threads, .memory_budget = budget},
         .config = &b->config,
         .weights = b->weights,
         .method = o->method,
@@ -97,7 +98,7 @@ static pb_status open_session(bench *b) {
                   .max_len = hb->max_len,
                   .targets = hb->targets},
     };
-    PB_RETURN(check_budget(b, spec));
+    if (budget > 0) PB_RETURN(check_budget(b, spec));
     return pb_session_open(&b->session, &spec);
 }
 
@@ -212,7 +213,33 @@ static pb_status summarise(bench *b, pb_bench_step_result *out) {
     out->tokens_per_s = (double)out->tokens / out->median_s;
     out->flops_per_s = out->flops / out->median_s;
     out->limit_share = out->gemm_limit > 0.0 ? out->flops_per_s / out->gemm_limit : 0.0;
+    out->mfu = pb_mfu_of(&b->session, (double)out->tokens, out->median_s).value;
     return PB_OK;
+}
+
+static const char *device_of(const pb_bench_step_options *o) {
+    return o->device != NULL ? o->device : "cpu";
+}
+
+pb_status pb_bench_step_predict(const pb_bench_step_options *options, uint64_t bytes[PB_MEM_COUNT],
+                                uint64_t *total) {
+    pb_status status = PB_OK;
+    bench b = {.o = options, .warmup = 0, .steps = 1};
+    char plan[80];
+    pb_step_result r;
+    const char *device = device_of(options);
+    snprintf(plan, sizeof plan, "%s%.60s", strncmp(device, "plan:", 5) == 0 ? "" : "plan:", device);
+    *total = 0;
+    PB_TRY(open_model(&b));
+    PB_TRY(open_session(&b, plan, 0));
+    PB_TRY(pb_session_step(&b.session, 0, pb_synthetic_source, &b.batch, &r));
+    for (int m = 0; m < PB_MEM_COUNT; m++) bytes[m] = pb_device_mem_peak(b.session.dev, (pb_mem)m);
+    *total = pb_device_mem_peak_total(b.session.dev);
+done:
+    pb_session_close(&b.session);
+    pb_synthetic_free(&b.batch);
+    pb_safetensors_close(b.weights);
+    return status;
 }
 
 pb_status pb_bench_step(const pb_bench_step_options *options, pb_bench_step_result *out) {
@@ -220,14 +247,14 @@ pb_status pb_bench_step(const pb_bench_step_options *options, pb_bench_step_resu
     bench b = {.o = options,
                .warmup = or_default(options->warmup, 3),
                .steps = or_default(options->steps, 10)};
-    *out = (pb_bench_step_result){0};
+    *out = (pb_bench_step_result){.mfu = -1.0};
     for (int i = 0; i < 4; i++) {
         b.series[i] = calloc((size_t)b.steps, sizeof(double));
         if (b.series[i] == NULL)
             PB_FAIL(PB_E_OOM, "no host memory for %lld times", (long long)b.steps);
     }
     PB_TRY(open_model(&b));
-    PB_TRY(open_session(&b));
+    PB_TRY(open_session(&b, device_of(options), options->memory_budget));
     PB_TRY(timed_steps(&b, out));
     PB_TRY(traced_steps(&b, out));
     PB_TRY(measure_limit(&b, &out->gemm_limit));

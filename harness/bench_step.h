@@ -41,6 +41,7 @@ typedef struct pb_bench_step_result {
                            rows */
     double limit_share; /* flops_per_s / gemm_limit */
     double op_s[PB_OP_COUNT]; /* traced seconds per step by op */
+    double mfu;               /* -1: the device's peak is not known */
     double idle_share;        /* of the traced steps: the device waited */
     char tracer[16], no_cupti[256]; /* what traced, and on a GPU why it was not CUPTI */
     uint64_t peak[PB_MEM_COUNT], peak_total;
@@ -48,7 +49,10 @@ typedef struct pb_bench_step_result {
     uint64_t growths; /* arena growths in the timed steps: 0 */
 } pb_bench_step_result;
 
-/* PB_E_OOM, PB_E_UNSUPPORTED etc. as the device says. */
+/* Bytes by purpose of one step, on the device's plan; nothing is computed and no weight held. */
+pb_status pb_bench_step_predict(const pb_bench_step_options *options, uint64_t bytes[PB_MEM_COUNT], uint64_t *total);
+/* PB_E_OOM, PB_E_UNSUPPORTED etc. as the device says. With a memory budget the step is predicted first and refused with
+ * the numbers (PB_E_OOM) when it does not fit. */
 pb_status pb_bench_step(const pb_bench_step_options *options, pb_bench_step_result *out);
 void pb_bench_step_free(pb_bench_step_result *result);
 

@@ -42,6 +42,8 @@ static pb_status add_result(pb_json *list, const pb_method *m, pb_dtype dtype,
               pb_json_add_f64(o, "gemm_limit", r->gemm_limit) &&
               pb_json_add_f64(o, "limit_share", r->limit_share) &&
               pb_json_add_f64(o, "product_share", r->product_share) &&
+              pb_json_add_f64(o, "idle_share", r->idle_share) && pb_json_add_str(o, "tracer", r->tracer) &&
+              (r->mfu >= 0 ? pb_json_add_f64(o, "mfu", r->mfu) : cJSON_AddNullToObject(o, "mfu") != NULL) &&
               pb_json_add_i64(o, "params_total", r->params_total) &&
               pb_json_add_i64(o, "params_trainable", r->params_trainable) &&
               pb_json_add_i64(o, "peak_bytes", (int64_t)r->peak_total);
@@ -124,7 +126,13 @@ static pb_status bench_step(const pb_bench_request *q) {
                                .seed = 1};
     PB_TRY(check_methods(q->methods));
     PB_TRY(check_params(q, &params));
-    PB_TRY(pb_suite_model("--model", q->model, NULL, model));
+    if (q->shape) {
+        pb_model_config known;
+        PB_TRY(pb_model_shape(q->shape, &known));
+        snprintf(model, sizeof model, "shape:%s", q->shape);
+    } else {
+        PB_TRY(pb_suite_model("--model", q->model, NULL, model));
+    }
     PB_TRY(pb_bench_dtype(q, &o.dtype));
     o.params = params;
     list = cJSON_CreateArray();
@@ -147,7 +155,7 @@ static pb_status bench_step(const pb_bench_request *q) {
     }
     printf("%s, %s, batch %" PRId64 ", up to %" PRId64 " tokens a sequence, medians of %" PRId64
            " steps in ms\n",
-           q->model, pb_dtype_name(o.dtype), q->batch, q->max_len, q->steps);
+           model, pb_dtype_name(o.dtype), q->batch, q->max_len, q->steps);
     status = pb_table_end(&t, stdout);
 done:
     free(t.rows);
@@ -167,6 +175,9 @@ static int list_options(pb_bench_request *q, pb_option out[MAX_ROWS]) {
         PB_OPTION_TEXT("model", &q->model, "NAME",
                        "shape:NAME (random weights), a name from `list models` or\n"
                        "a folder (default shape:minilm)"),
+        PB_OPTION_TEXT("shape", &q->shape, "NAME",
+                       "as --model shape:NAME: minilm, gpt2-124m, llama-3.2-1b,\n"
+                       "llama-3.2-3b, llama-3.1-8b, llama-65b, ... (`list models`)"),
         PB_OPTION_CHOICE("dtype", &q->dtype, "TYPE", dtypes,
                          "f32, bf16 or auto = bf16 where the machine has it\n(default auto)"),
         PB_OPTION_TEXT("device", &q->device, "NAME", "cpu, cuda or ref (default cpu)"),
@@ -189,7 +200,8 @@ static int list_options(pb_bench_request *q, pb_option out[MAX_ROWS]) {
         PB_OPTION_INT("steps", &q->steps, "N", 1, 100000, "step: timed steps (default 20)"),
         PB_OPTION_INT("warmup", &q->warmup, "N", 1, 100000, "step: steps before them (default 3)"),
         PB_OPTION_SIZE("memory-budget", &q->budget, "SIZE",
-                       "bytes the arenas may take (default: no limit)"),
+                       "bytes the arenas may take; a step that would need more is\n"
+                       "refused before it starts, with the numbers\n(default: no limit)"),
         PB_OPTION_INT("rows", &q->rows, "N", 64, 1048576, "ops: token rows (default 2048)"),
         PB_OPTION_FORMAT(&q->format),
     };

@@ -6,7 +6,7 @@
 #include "harness/cli.h"
 
 typedef struct pb_bench_request {
-    const char *model, *methods, *params, *device;
+    const char *model, *shape, *methods, *params, *device;
     int dtype, optimizer, format;
     int64_t batch, min_len, max_len, accumulate, steps, warmup, threads, rows;
     uint64_t budget;

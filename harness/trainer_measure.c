@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "harness/profile/mfu.h"
 #include "harness/profile/profile.h"
 #include "harness/trainer_impl.h"
 
@@ -237,6 +238,14 @@ static pb_status record_roofs(pb_trainer *t) {
     return pb_record_warn(t->record, "no roofs measured: %s", pb_error_message());
 }
 
+/* Of the timed steps. */
+static pb_status record_mfu(pb_trainer *t) {
+    double tokens_per_s = pb_record_value(t->record, "time/train/tokens_per_s");
+    if (!(tokens_per_s > 0.0)) return PB_OK;
+    pb_mfu mfu = pb_mfu_of(&t->session, tokens_per_s, 1.0);
+    return pb_mfu_record(&mfu, t->record);
+}
+
 pb_status pb_trainer_profile(pb_trainer *t) {
     pb_status status = PB_OK;
     pb_profile profile = {0};
@@ -247,6 +256,7 @@ pb_status pb_trainer_profile(pb_trainer *t) {
     PB_TRY(pb_profile_record(&profile, table, t->record));
     PB_TRY(record_adapter_gradient(t));
     if (!table) goto done;
+    PB_TRY(record_mfu(t));
     PB_TRY(write_trace(t, &profile));
     PB_TRY(record_roofs(t));
 done:

@@ -31,6 +31,10 @@ pb_status pb_build_quality_examples(const pb_chapter *c, int which, figure *f);
 /* which 0: against LoRA merged, 1: against LoRA unmerged. */
 pb_status pb_build_latency_shapes(const pb_chapter *c, int which, figure *f);
 pb_status pb_build_dylora_rank(const pb_chapter *c, int which, figure *f);
+pb_status pb_build_time_by_part(const pb_chapter *c, int which, figure *f);
+/* which = the n-th row with a profile beside the first LoRA row. */
+pb_status pb_build_waterfall(const pb_chapter *c, int which, figure *f);
+pb_status pb_build_roofline(const pb_chapter *c, int which, figure *f);
 /* which = the n-th row that reports ranks. */
 pb_status pb_build_rank_map(const pb_chapter *c, int which, figure *f);
 

@@ -561,6 +561,7 @@ static void failures(const rp_chapter *m, rp_doc *doc) {
 pb_status rp_compose_details(const rp_chapter *m, rp_doc *doc) {
     stability_table(m, doc);
     time_table(m, doc);
+    PB_RETURN(rp_compose_profile(m, doc));
     memory_table(m, doc);
     variant_table(m, doc);
     rank_table(m, doc);

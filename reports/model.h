@@ -60,6 +60,8 @@ pb_status rp_compose(const rp_chapter *models, int n, const pb_report_options *o
 /* Answer, table and method of each comparison alone, without figures and details. */
 pb_status rp_compose_tables(const rp_chapter *models, int n, rp_doc *doc);
 pb_status rp_compose_details(const rp_chapter *m, rp_doc *doc);
+/* Nothing when no record holds a profile. */
+pb_status rp_compose_profile(const rp_chapter *m, rp_doc *doc);
 pb_status rp_render_csv(const pb_record *records, int n, pb_text *out);
 
 #endif

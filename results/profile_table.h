@@ -3,7 +3,7 @@
 #ifndef PB_RESULTS_PROFILE_TABLE_H
 #define PB_RESULTS_PROFILE_TABLE_H
 
-#include "results/record.h"
+#include "results/group.h"
 
 typedef enum pb_profile_key {
     PB_KEY_KERNEL,
@@ -53,5 +53,15 @@ typedef enum pb_profile_group {
 } pb_profile_group;
 /* malloc'ed. */
 pb_status pb_profile_sums(const pb_profile_table *t, pb_profile_group by, pb_profile_sum **out, int *n);
+
+/* The mean over a row's finished runs that hold a profile; n_runs 0 and n 0 when none does. Needs the samples' values. */
+typedef struct pb_profile_mean {
+    pb_profile_sum *sums; /* per step, the largest time first */
+    int n, n_runs;
+    double step_s;
+} pb_profile_mean;
+pb_status pb_profile_row_sums(const pb_row *row, pb_profile_group by, pb_profile_mean *out);
+void pb_profile_mean_free(pb_profile_mean *m);
+double pb_profile_mean_of(const pb_profile_mean *m, const char *name); /* seconds; 0 when absent */
 
 #endif

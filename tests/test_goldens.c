@@ -333,17 +333,23 @@ static const char *const bias_cases[] = {"lora_bias", "lora_bias_all"};
 static const char *const families[] = {"roberta", "gpt2", "qwen2", "mistral", "llama3"};
 #define N_FAMILIES ((int)(sizeof families / sizeof *families))
 
-START_TEST(biases_on_cpu_equal_torch) { check_case("bert", bias_cases[_i], "cpu", PB_F32); }
+/* tests/gpu/run_all.sh asks for another device. */
+static const char *on_device(void) {
+    const char *name = getenv("PB_TEST_DEVICE");
+    return name ? name : "cpu";
+}
+
+START_TEST(biases_on_cpu_equal_torch) { check_case("bert", bias_cases[_i], on_device(), PB_F32); }
 END_TEST
 START_TEST(biases_on_ref_equal_torch) { check_case("bert", bias_cases[_i], "ref", PB_F64); }
 END_TEST
-START_TEST(families_on_cpu_equal_torch) { check_case(families[_i], "full", "cpu", PB_F32); }
+START_TEST(families_on_cpu_equal_torch) { check_case(families[_i], "full", on_device(), PB_F32); }
 END_TEST
 START_TEST(families_on_ref_equal_torch) { check_case(families[_i], "full", "ref", PB_F64); }
 END_TEST
-START_TEST(bert_on_cpu_equals_torch) { check_family("bert", "cpu", PB_F32, _i); }
+START_TEST(bert_on_cpu_equals_torch) { check_family("bert", on_device(), PB_F32, _i); }
 END_TEST
-START_TEST(llama_on_cpu_equals_torch) { check_family("llama", "cpu", PB_F32, _i); }
+START_TEST(llama_on_cpu_equals_torch) { check_family("llama", on_device(), PB_F32, _i); }
 END_TEST
 START_TEST(bert_on_ref_equals_torch) { check_family("bert", "ref", PB_F64, _i); }
 END_TEST
@@ -409,7 +415,7 @@ static void check_quant(golden *g, const char *name, pb_code code, bool dq) {
 START_TEST(four_bit_codes_equal_bitsandbytes) {
     golden g = {0};
     snprintf(g.path, sizeof g.path, "%s/tests/goldens/quant.safetensors", pb_test_root());
-    pb_assert_ok(pb_device_open(_i ? "ref" : "cpu", NULL, &g.dev));
+    pb_assert_ok(pb_device_open(_i ? "ref" : on_device(), NULL, &g.dev));
     pb_assert_ok(pb_safetensors_open(g.path, &g.file));
     const char *const names[] = {"small", "wide", "odd", "heavy", "zeros"};
     for (int i = 0; i < 5; i++)
@@ -480,7 +486,7 @@ static void compare_codes(golden *g, const char *what, int64_t step, pb_tensor t
 START_TEST(adamw8_equals_bitsandbytes) {
     golden g = {0};
     snprintf(g.path, sizeof g.path, "%s/tests/goldens/adamw8.safetensors", pb_test_root());
-    pb_assert_ok(pb_device_open(_i ? "ref" : "cpu", NULL, &g.dev));
+    pb_assert_ok(pb_device_open(_i ? "ref" : on_device(), NULL, &g.dev));
     pb_assert_ok(pb_safetensors_open(g.path, &g.file));
     pb_json *header = metadata(g.path);
     const pb_json *meta = pb_json_get(header, "__metadata__");

@@ -5,7 +5,10 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "harness/profile/mfu.h"
 #include "harness/profile/profile.h"
+#include "plots/plots.h"
+#include "reports/report.h"
 #include "results/profile_table.h"
 #include "tests/lab.h"
 #include "tests/support.h"
@@ -209,11 +212,12 @@ END_TEST
 
 /* --- the record --- */
 
-static void make_record(pb_record *r) {
+static void make_record_of(pb_record *r, const char *method, const char *label) {
     pb_profile p = {0};
+    pb_roofs roofs = {.bytes_per_s = {1e9}, .flops_per_s = {1e10}, .n = 1};
     strcpy(r->suite, "s");
-    strcpy(r->method, "lora");
-    strcpy(r->label, "LoRA");
+    strcpy(r->method, method);
+    strcpy(r->label, label);
     strcpy(r->verified, "passed");
     strcpy(r->started, "2026-01-01T00:00:00Z");
     strcpy(r->ended, "2026-01-01T00:00:01Z");
@@ -221,11 +225,17 @@ static void make_record(pb_record *r) {
     r->model = cJSON_CreateObject();
     r->dataset = cJSON_CreateObject();
     ck_assert(pb_json_add_str(r->model, "name", "m") && pb_json_add_str(r->dataset, "name", "d"));
+    ck_assert(pb_json_add_str(r->config, "label", label));
     pb_assert_ok(pb_run_id_of(r->config, r->run_id));
     make_profile(&p);
+    if (strcmp(method, "dora") == 0) add(&p, "dora_norm", "weight_norm", "forward", 3350, 50, 4);
+    for (int64_t i = 0; i < p.n_spans; i++) p.spans[i].work.bytes = 2;
     pb_assert_ok(pb_profile_record(&p, true, r));
+    pb_assert_ok(pb_roofs_record(&roofs, r));
     pb_profile_free(&p);
 }
+
+static void make_record(pb_record *r) { make_record_of(r, "lora", "LoRA"); }
 
 static pb_status write_and_verify(const pb_record *r, char *message, size_t cap) {
     char *dir = pb_test_dir(), *text = NULL;
@@ -312,6 +322,47 @@ START_TEST(verify_derives_a_profile_again) {
 }
 END_TEST
 
+/* --- what is told of it --- */
+
+static bool listed(const pb_figure *list, int n, const char *name) {
+    for (int i = 0; i < n; i++)
+        if (strcmp(list[i].name, name) == 0) return true;
+    return false;
+}
+
+START_TEST(report_and_figures_show_it) {
+    pb_record r[2] = {{.n_metrics = 0}};
+    char *dir = pb_test_dir(), *text = NULL, *path = pb_path_join(dir, "report.md");
+    size_t len = 0;
+    bool no_plots = false;
+    pb_figure *figures = NULL;
+    int n = 0;
+    pb_report_options options = {.command = NULL};
+    make_record_of(&r[0], "lora", "LoRA");
+    make_record_of(&r[1], "dora", "DoRA");
+    for (int i = 0; i < 2; i++) pb_assert_ok(pb_record_write(&r[i], dir));
+    if (pb_plots_available() == PB_OK) {
+        char *plots = pb_path_join(dir, "plots");
+        pb_assert_ok(pb_plots_draw(r, 2, plots, &figures, &n));
+        ck_assert(listed(figures, n, "time_by_part") && listed(figures, n, "waterfall_1"));
+        ck_assert(listed(figures, n, "roofline") && !listed(figures, n, "waterfall_2"));
+        free(figures);
+        free(plots);
+    }
+    FILE *paths = fopen("/dev/null", "w");
+    pb_assert_ok(pb_report_write(dir, &options, paths, &no_plots));
+    fclose(paths);
+    pb_assert_ok(pb_file_read(path, 1 << 24, &text, &len));
+    ck_assert(strstr(text, "Where the time of a step goes") != NULL);
+    ck_assert(strstr(text, "| weight norm | – |") != NULL); /* LoRA has none */
+    ck_assert(strstr(text, "layers.1") != NULL && strstr(text, "No hardware counters: none here") != NULL);
+    for (int i = 0; i < 2; i++) pb_record_free(&r[i]);
+    free(text);
+    free(path);
+    free(dir);
+}
+END_TEST
+
 /* --- the trace file --- */
 
 START_TEST(the_trace_is_chrome_json) {
@@ -359,6 +410,32 @@ START_TEST(a_machine_has_roofs) {
 }
 END_TEST
 
+/* --- MFU --- */
+
+START_TEST(only_known_gpus_have_a_peak) {
+    ck_assert(pb_gpu_peak_flops("NVIDIA H200, driver 13.0", PB_BF16) > 9.8e14);
+    ck_assert(pb_gpu_peak_flops("NVIDIA H200", PB_F32) < 1e14);
+    ck_assert(pb_gpu_peak_flops("NVIDIA A10G", PB_BF16) == 0.0); /* no A10 */
+    ck_assert(pb_gpu_peak_flops("AMD EPYC", PB_BF16) == 0.0 && pb_gpu_peak_flops("", PB_BF16) == 0.0);
+    ck_assert(pb_gpu_peak_flops("NVIDIA H200", PB_U8) == 0.0);
+}
+END_TEST
+
+/* 4 N with a frozen base, 6 N when it is trained; no peak here, so no MFU. */
+START_TEST(model_flops_follow_what_is_trained) {
+    double per_token[2];
+    for (int full = 0; full < 2; full++) {
+        pb_lab lab;
+        ck_assert(open_lab(&lab, PB_LAB_LLAMA, pb_method_find(full ? "full" : "lora"), "cpu"));
+        pb_mfu m = pb_mfu_of(&lab.session, 10, 1);
+        ck_assert(!m.known && m.value == -1.0 && m.flops_per_token > 0);
+        per_token[full] = m.flops_per_token;
+        pb_lab_close(&lab);
+    }
+    ck_assert(per_token[1] == 1.5 * per_token[0]);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("profile");
     TCase *t = pb_test_case(s, "tracing");
@@ -373,7 +450,11 @@ int main(void) {
     t = pb_test_case(s, "record");
     tcase_add_test(t, a_profile_comes_back_from_its_record);
     tcase_add_loop_test(t, verify_derives_a_profile_again, 0, 7);
+    tcase_add_test(t, report_and_figures_show_it);
     tcase_add_test(t, the_trace_is_chrome_json);
     tcase_add_test(t, a_machine_has_roofs);
+    t = pb_test_case(s, "MFU");
+    tcase_add_test(t, only_known_gpus_have_a_peak);
+    tcase_add_test(t, model_flops_follow_what_is_trained);
     return pb_run_suite(s);
 }

@@ -718,6 +718,42 @@ START_TEST(a_step_can_be_timed_without_data) {
 }
 END_TEST
 
+/* On the plan of the CPU: the budgets of a 48 GiB card. */
+START_TEST(large_models_fit_or_are_refused_with_numbers) {
+    uint64_t bytes[PB_MEM_COUNT], total = 0, budget = UINT64_C(48) << 30;
+    pb_json *params = NULL;
+    pb_bench_step_result r;
+    const char *text = "{\"rank\": 64}";
+    pb_assert_ok(pb_json_parse("params", text, strlen(text), &params));
+    pb_bench_step_options qlora = {.model = "shape:llama-65b",
+                                   .method = pb_method_find("qlora"),
+                                   .params = params,
+                                   .device = "cpu",
+                                   .threads = 2,
+                                   .dtype = PB_BF16,
+                                   .optimizer = PB_OPT_ADAMW8,
+                                   .checkpoint = PB_CHECKPOINT_ALL,
+                                   .batch = 1,
+                                   .max_len = 512,
+                                   .memory_budget = budget,
+                                   .seed = 1};
+    pb_assert_ok(pb_bench_step_predict(&qlora, bytes, &total));
+    ck_assert_msg(total < budget, "%llu bytes", (unsigned long long)total);
+    ck_assert(total > UINT64_C(33) << 30 && bytes[PB_MEM_BASE] > UINT64_C(30) << 30);
+    pb_bench_step_options full = qlora;
+    full.model = "shape:llama-7b";
+    full.method = pb_method_find("full");
+    full.params = NULL;
+    full.optimizer = PB_OPT_ADAMW;
+    pb_assert_ok(pb_bench_step_predict(&full, bytes, &total));
+    /* 6.7e9 weights: bf16 and an f32 master, an f32 gradient and two f32 moments */
+    ck_assert(total > UINT64_C(18) * UINT64_C(6700000000));
+    pb_assert_fails(pb_bench_step(&full, &r), PB_E_OOM, "would need");
+    ck_assert(strstr(pb_error_message(), "optimizer") != NULL && strstr(pb_error_message(), "51539607552") != NULL);
+    pb_json_free(params);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("trainer");
     TCase *parts = pb_test_case(s, "optimizer"), *runs = pb_test_case(s, "runs"),
@@ -751,5 +787,6 @@ int main(void) {
     tcase_add_test(around, assets_know_what_they_serve);
     tcase_add_test(around, the_environment_holds_no_secrets);
     tcase_add_test(around, a_step_can_be_timed_without_data);
+    tcase_add_test(around, large_models_fit_or_are_refused_with_numbers);
     return pb_run_suite(s);
 }

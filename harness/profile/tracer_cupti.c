@@ -1,17 +1,77 @@
-/* CUPTI, through the plug-in: this file only looks for it. Without the plug-in, the driver or a GPU the tracer says so
- * and the host's takes its place. */
-#include "harness/profile/profile.h"
+/* CUPTI's tracer lives in a shared object of its own, opened at run time: the program starts without CUPTI, a driver or a
+ * GPU. This file finds it and says why it cannot be used. PB_CUPTI_PLUGIN names another object. */
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "harness/profile/cupti/plugin.h"
+
+static pb_status plugin_path(char path[PATH_MAX]) {
+    const char *given = getenv("PB_CUPTI_PLUGIN");
+    if (given != NULL && *given != 0) {
+        pb_copy(path, PATH_MAX, given);
+        return PB_OK;
+    }
+    ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 1);
+    if (n < 0) return PB_ERROR(PB_E_ENV, "/proc/self/exe cannot be read: where is the program?");
+    path[n] = 0;
+    char *slash = strrchr(path, '/');
+    size_t at = slash == NULL ? 0 : (size_t)(slash - path) + 1;
+    if (at + sizeof PB_CUPTI_PLUGIN_FILE > PATH_MAX)
+        return PB_ERROR(PB_E_ENV, "%s: the path is too long", path);
+    memcpy(path + at, PB_CUPTI_PLUGIN_FILE, sizeof PB_CUPTI_PLUGIN_FILE);
+    return PB_OK;
+}
+
+static pb_status find_tracer(const pb_tracer **out) {
+    char path[PATH_MAX];
+    PB_RETURN(plugin_path(path));
+    if (access(path, R_OK) != 0)
+        return PB_ERROR(PB_E_ENV, "this build has no CUPTI tracer (%s is missing)", path);
+    void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL); /* stays open: CUPTI does not like to be unloaded */
+    if (object == NULL) {
+        const char *why = dlerror();
+        return PB_ERROR(PB_E_ENV, "the CUPTI tracer cannot be loaded: %s", why != NULL ? why : path);
+    }
+    const pb_cupti_plugin_info *(*get)(void) = NULL;
+    *(void **)&get = dlsym(object, PB_CUPTI_PLUGIN_SYMBOL);
+    const pb_cupti_plugin_info *info = get != NULL ? get() : NULL;
+    if (info == NULL || info->abi != PB_CUPTI_PLUGIN_ABI || info->profile_bytes != sizeof(pb_profile)) {
+        (void)dlclose(object);
+        return PB_ERROR(PB_E_ENV, "%s belongs to another build of this program: build again", path);
+    }
+    *out = info->tracer;
+    return PB_OK;
+}
+
+/* The plug-in's own trace, and the tracer that ends it. */
+typedef struct loaded {
+    const pb_tracer *tracer;
+    void *trace;
+} loaded;
 
 static pb_status cupti_begin(pb_device *dev, pb_profile *profile, void **trace) {
-    (void)dev;
-    (void)profile;
+    pb_status status = PB_OK;
+    loaded *l = calloc(1, sizeof *l);
     *trace = NULL;
-    return PB_ERROR(PB_E_ENV, "this build has no CUPTI plug-in");
+    if (l == NULL) return PB_ERROR(PB_E_OOM, "no host memory for a trace");
+    PB_TRY(find_tracer(&l->tracer));
+    PB_TRY(l->tracer->begin(dev, profile, &l->trace));
+    *trace = l;
+    l = NULL;
+done:
+    free(l);
+    return status;
 }
 
 static pb_status cupti_end(void *trace) {
-    (void)trace;
-    return PB_OK;
+    loaded *l = trace;
+    pb_status status = l->tracer->end(l->trace);
+    free(l);
+    return status;
 }
 
 const pb_tracer pb_tracer_cupti = {.name = "cupti", .begin = cupti_begin, .end = cupti_end};

@@ -1,0 +1,203 @@
+/* The CUPTI tracer without a GPU: canned activity buffers, CUPTI's host API for GH100, and what happens without a driver. */
+#include <cupti.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "harness/profile/cupti/activity.h"
+#include "harness/profile/cupti/counters.h"
+#include "harness/profile/cupti/plugin.h"
+#include "tests/support.h"
+
+/* --- canned buffers --- */
+
+typedef struct canned {
+    _Alignas(8) uint8_t data[8192];
+    size_t bytes;
+} canned;
+
+static void put(canned *c, const void *record, size_t bytes) {
+    ck_assert(c->bytes + bytes <= sizeof c->data);
+    memcpy(c->data + c->bytes, record, bytes);
+    c->bytes += bytes;
+}
+
+static void put_kernel(canned *c, const char *name, uint64_t start, uint64_t end, uint32_t id) {
+    CUpti_ActivityKernel10 k = {.kind = CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL,
+                                .start = start,
+                                .end = end,
+                                .correlationId = id,
+                                .name = name};
+    put(c, &k, sizeof k);
+}
+
+static void put_link(canned *c, uint64_t external, uint32_t id, CUpti_ExternalCorrelationKind kind) {
+    CUpti_ActivityExternalCorrelation e = {.kind = CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION,
+                                           .externalKind = kind,
+                                           .externalId = external,
+                                           .correlationId = id};
+    put(c, &e, sizeof e);
+}
+
+static void put_memory(canned *c, bool take, uint64_t bytes) {
+    CUpti_ActivityMemory4 m = {
+        .kind = CUPTI_ACTIVITY_KIND_MEMORY2,
+        .memoryOperationType = take ? CUPTI_ACTIVITY_MEMORY_OPERATION_TYPE_ALLOCATION
+                                    : CUPTI_ACTIVITY_MEMORY_OPERATION_TYPE_RELEASE,
+        .memoryKind = CUPTI_ACTIVITY_MEMORY_KIND_DEVICE,
+        .bytes = bytes};
+    put(c, &m, sizeof m);
+}
+
+static const pb_cupti_op ops[] = {
+    {.op = "lowrank",
+     .scope = {"forward", "layers.0.attn.q", "low_rank"},
+     .work = {.flops = 300, .bytes = 30}},
+    {.op = "copy", .scope = {"backward", "layers.1.mlp.out", "bottleneck"}, .step = 1},
+};
+
+/* Two kernels of op 1 (100 and 200 ns), a copy and a fill of op 2, a kernel of nobody, one without times. Links come behind
+ * what they explain, as CUPTI may deliver them. */
+static void fill_buffer(canned *c) {
+    CUpti_ActivityMemcpy6 copy = {.kind = CUPTI_ACTIVITY_KIND_MEMCPY,
+                                  .copyKind = CUPTI_ACTIVITY_MEMCPY_KIND_HTOD,
+                                  .start = 2000,
+                                  .end = 2050,
+                                  .correlationId = 12};
+    CUpti_ActivityMemset4 fill = {
+        .kind = CUPTI_ACTIVITY_KIND_MEMSET, .start = 2100, .end = 2110, .correlationId = 13};
+    CUpti_ActivityOverhead3 overhead = {
+        .kind = CUPTI_ACTIVITY_KIND_OVERHEAD, .start = 5000, .end = 6000};
+    put_kernel(c, "_ZN2pb9up_kernelIfEEvPKfi", 1200, 1400, 11);
+    put_kernel(c, "down_kernel", 1000, 1100, 10);
+    put(c, &copy, sizeof copy);
+    put(c, &fill, sizeof fill);
+    put_kernel(c, "stranger", 3000, 3001, 99);
+    put_kernel(c, "timeless", 0, 0, 10);
+    put(c, &overhead, sizeof overhead);
+    put_link(c, 2, 12, CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0);
+    put_link(c, 2, 13, CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0);
+    put_link(c, 1, 10, CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0);
+    put_link(c, 1, 11, CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0);
+    put_link(c, 7, 99, CUPTI_EXTERNAL_CORRELATION_KIND_UNKNOWN); /* somebody else's numbers */
+    put_memory(c, true, 1000);
+    put_memory(c, true, 500);
+    put_memory(c, false, 1000);
+    put_memory(c, true, 200);
+}
+
+static const char *name_of(const pb_profile *p, int64_t i, pb_by by) {
+    return p->names[by].name[p->spans[i].name[by]];
+}
+
+START_TEST(records_find_their_op) {
+    canned c = {.bytes = 0};
+    pb_cupti_log log = {0};
+    pb_profile p = {0};
+    fill_buffer(&c);
+    pb_assert_ok(pb_cupti_parse(&log, c.data, c.bytes));
+    ck_assert(log.records == 16 && log.no_time == 1 && log.unknown == 0 && log.peak_bytes == 1500);
+    pb_assert_ok(pb_cupti_spans(&log, ops, 2, &p));
+    ck_assert_int_eq((int)p.n_spans, 5);
+    ck_assert_str_eq(name_of(&p, 0, PB_BY_KERNEL), "down_kernel");
+    ck_assert_str_eq(name_of(&p, 1, PB_BY_KERNEL), "pb::up_kernel<float>");
+    ck_assert_str_eq(name_of(&p, 1, PB_BY_OP), "lowrank");
+    ck_assert_str_eq(name_of(&p, 1, PB_BY_SITE), "layers.0.attn.q");
+    ck_assert_str_eq(name_of(&p, 1, PB_BY_PART), "low_rank");
+    ck_assert_str_eq(name_of(&p, 1, PB_BY_PHASE), "forward");
+    ck_assert(p.spans[0].start_ns == 0 && p.spans[1].start_ns == 200 && p.spans[1].ns == 200);
+    ck_assert(fabs(p.spans[0].work.flops - 100) < 1e-9 && fabs(p.spans[1].work.bytes - 20) < 1e-9);
+    ck_assert_str_eq(name_of(&p, 2, PB_BY_KERNEL), "copy host to device");
+    ck_assert_str_eq(name_of(&p, 3, PB_BY_KERNEL), "fill");
+    ck_assert_str_eq(name_of(&p, 3, PB_BY_PART), "bottleneck");
+    ck_assert(p.spans[3].step == 1);
+    ck_assert_str_eq(name_of(&p, 4, PB_BY_OP), "");
+    ck_assert(p.spans[4].work.flops == 0 && p.records == 16 && p.no_time == 1);
+    ck_assert(fabs(p.overhead_s - 1e-6) < 1e-15);
+    pb_profile_free(&p);
+    pb_cupti_log_free(&log);
+}
+END_TEST
+
+START_TEST(an_external_number_out_of_range_is_nobody) {
+    canned c = {.bytes = 0};
+    pb_cupti_log log = {0};
+    pb_profile p = {0};
+    put_kernel(&c, "k", 1, 2, 5);
+    put_link(&c, 3, 5, CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0);
+    pb_assert_ok(pb_cupti_parse(&log, c.data, c.bytes));
+    pb_assert_ok(pb_cupti_spans(&log, ops, 2, &p));
+    ck_assert_str_eq(name_of(&p, 0, PB_BY_OP), "");
+    pb_profile_free(&p);
+    pb_cupti_log_free(&log);
+    pb_assert_ok(pb_cupti_parse(&log, c.data, 0));
+    pb_assert_ok(pb_cupti_spans(&log, ops, 2, &p)); /* nothing at all */
+    ck_assert(p.n_spans == 0);
+    pb_profile_free(&p);
+    pb_cupti_log_free(&log);
+}
+END_TEST
+
+/* --- CUPTI's host API --- */
+
+START_TEST(the_roofline_set_is_one_pass_on_gh100) {
+    size_t n = 0, passes = 0;
+    const char *what = "";
+    while (pb_cupti_roofline_metrics[n] != NULL) n++;
+    int rc = pb_cupti_passes("GH100", pb_cupti_roofline_metrics, n, &passes, &what);
+    ck_assert_msg(rc == 0, "%s gave %d", what, rc);
+    ck_assert_int_eq((int)passes, 1);
+    const char *const wrong[] = {"no__such_metric.sum"};
+    ck_assert_int_ne(pb_cupti_passes("GH100", wrong, 1, &passes, &what), 0);
+    ck_assert_int_ne(pb_cupti_passes("NO100", pb_cupti_roofline_metrics, n, &passes, &what), 0);
+}
+END_TEST
+
+START_TEST(cupti_knows_the_chips) {
+    const char *names[64];
+    size_t n = 0;
+    bool hopper = false;
+    ck_assert_int_eq(pb_cupti_chips(names, 64, &n), 0);
+    for (size_t i = 0; i < n; i++) hopper = hopper || strcmp(names[i], "GH100") == 0;
+    ck_assert(hopper);
+}
+END_TEST
+
+/* --- without a driver --- */
+
+/* The tracer cannot start, says so with the call and the number, and leaves nothing on; counters refused are a state. */
+START_TEST(without_a_gpu_the_reason_is_said) {
+    pb_device *dev = NULL;
+    pb_profile p = {0};
+    void *trace = NULL;
+    char why[256] = "";
+    pb_assert_ok(pb_device_open("cpu", NULL, &dev));
+    pb_status status = pb_cupti_plugin()->tracer->begin(dev, &p, &trace);
+    if (status == PB_OK) { /* a machine with a driver */
+        pb_assert_ok(pb_cupti_plugin()->tracer->end(trace));
+        ck_assert(!p.counters.available && p.counters.reason[0] != 0);
+    } else {
+        ck_assert(status == PB_E_ENV && strstr(pb_error_message(), "CUPTI: cuptiActivity") != NULL);
+        ck_assert_int_ne(pb_cupti_counters_allowed(why, sizeof why), 0);
+        ck_assert(why[0] != 0);
+    }
+    ck_assert(!pb_device_observed(dev));
+    pb_profile_free(&p);
+    pb_device_close(dev);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("cupti");
+    TCase *t = pb_test_case(s, "records");
+    tcase_add_test(t, records_find_their_op);
+    tcase_add_test(t, an_external_number_out_of_range_is_nobody);
+    t = pb_test_case(s, "host API");
+    tcase_add_test(t, the_roofline_set_is_one_pass_on_gh100);
+    tcase_add_test(t, cupti_knows_the_chips);
+    t = pb_test_case(s, "no driver");
+    tcase_add_test(t, without_a_gpu_the_reason_is_said);
+    return pb_run_suite(s);
+}
