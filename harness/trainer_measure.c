@@ -213,6 +213,8 @@ done:
     ended = tracer->end(trace);
     if (status != PB_OK) return status;
     PB_RETURN(ended);
+    for (int m = 0; m < PB_MEM_COUNT; m++)
+        profile->memory.arenas += pb_device_mem_now(t->session.dev, (pb_mem)m);
     if (why_not[0] != 0) return pb_record_warn(t->record, "no kernel trace: %s", why_not);
     return PB_OK;
 }

@@ -44,6 +44,11 @@ static const char *text_of(const pb_json *o, const char *key) {
     return cJSON_IsString(e) ? e->valuestring : "";
 }
 
+static double number_of(const pb_json *o, const char *key) {
+    const pb_json *e = pb_json_get(o, key);
+    return cJSON_IsNumber(e) ? e->valuedouble : 0;
+}
+
 static void overview(const rp_chapter *m, const rp_profiles *parts, rp_doc *doc) {
     rp_add_table(doc);
     rp_column_add(doc, "Row", false, NULL);
@@ -156,7 +161,8 @@ static void kernels(const rp_row *r, const pb_profile_mean *mean, rp_doc *doc) {
 }
 
 static void say_how(const rp_chapter *m, rp_doc *doc) {
-    double dropped = 0;
+    double dropped = 0, used = 0, arenas = 0, traced = 0; /* memory: of the run that used most */
+    rp_word a, b, c;
     const char *tracer = "", *reason = "";
     for (int i = 0; i < m->n_rows; i++)
         for (int k = 0; k < m->rows[i].row->n_runs; k++) {
@@ -166,12 +172,20 @@ static void say_how(const rp_chapter *m, rp_doc *doc) {
             tracer = text_of(p, "tracer");
             reason = text_of(pb_json_get(p, "counters"), "reason");
             if (cJSON_IsNumber(lost)) dropped += lost->valuedouble;
+            const pb_json *memory = pb_json_get(p, "device_memory");
+            if (!memory || !(number_of(memory, "device_used") > used)) continue;
+            used = number_of(memory, "device_used");
+            arenas = number_of(memory, "arenas");
+            traced = number_of(memory, "traced_peak");
         }
     rp_add(doc, RP_TEXT,
            "A few more steps after the timed ones, traced by \"%s\"; times are per step, mean over seeds. What loads a batch "
            "is left out.",
            tracer);
     if (*reason) rp_add(doc, RP_TEXT, "No hardware counters: %s. Rates are of the work counted from shapes.", reason);
+    if (used > 0)
+        rp_add(doc, RP_TEXT, "Device memory in use at the end of the trace: %s as the driver says, %s in the arenas; the rest is the driver's and the libraries' own. While tracing %s were allocated.",
+               rp_bytes(a, used), rp_bytes(b, arenas), rp_bytes(c, traced));
     if (dropped > 0)
         rp_add(doc, RP_NOTE, "The traces are incomplete: %.0f records were dropped.", dropped);
 }

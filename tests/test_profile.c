@@ -189,6 +189,7 @@ static void make_profile(pb_profile *p) {
     add(p, "adamw", "optimizer", "optimizer", 3500, 100, 0);
     pb_assert_ok(pb_profile_step(p, 1e-6));
     p->records = 5;
+    p->memory = (pb_device_memory){.known = true, .used = 3 << 20, .arenas = 2 << 20, .capacity = 8 << 20};
 }
 
 START_TEST(equal_names_make_one_row) {
@@ -355,6 +356,7 @@ START_TEST(report_and_figures_show_it) {
     pb_assert_ok(pb_file_read(path, 1 << 24, &text, &len));
     ck_assert(strstr(text, "Where the time of a step goes") != NULL);
     ck_assert(strstr(text, "| weight norm | – |") != NULL); /* LoRA has none */
+    ck_assert(strstr(text, "3.00 MiB as the driver says, 2.00 MiB in the arenas") != NULL);
     ck_assert(strstr(text, "layers.1") != NULL && strstr(text, "No hardware counters: none here") != NULL);
     for (int i = 0; i < 2; i++) pb_record_free(&r[i]);
     free(text);

@@ -46,8 +46,9 @@ typedef struct pb_counters {
 /* What the device's own records say about memory (CUPTI); zero elsewhere. */
 typedef struct pb_device_memory {
     bool known;
-    uint64_t peak;           /* highest sum of live allocations of this process seen while tracing */
+    uint64_t peak;           /* highest sum of allocations made while tracing: 0 in a steady step */
     uint64_t used, capacity; /* the whole device's, as the driver says */
+    uint64_t arenas;         /* what the arenas held then, for comparison */
 } pb_device_memory;
 
 typedef struct pb_profile {

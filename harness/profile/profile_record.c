@@ -106,6 +106,7 @@ static bool add_memory(const pb_device_memory *m, pb_json *o) {
     if (!m->known) return true;
     pb_json *e = pb_json_add_object(o, "device_memory");
     return pb_json_add_i64(e, "traced_peak", (int64_t)m->peak) &&
+           pb_json_add_i64(e, "arenas", (int64_t)m->arenas) &&
            pb_json_add_i64(e, "device_used", (int64_t)m->used) &&
            pb_json_add_i64(e, "device_capacity", (int64_t)m->capacity);
 }

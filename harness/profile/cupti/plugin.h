@@ -5,7 +5,7 @@
 
 #include "harness/profile/profile.h"
 
-#define PB_CUPTI_PLUGIN_ABI 1u
+#define PB_CUPTI_PLUGIN_ABI 2u
 #define PB_CUPTI_PLUGIN_SYMBOL "pb_cupti_plugin"
 #define PB_CUPTI_PLUGIN_FILE "libpeftbench_cupti.so"
 

@@ -176,10 +176,6 @@ static pb_status cupti_begin(pb_device *dev, pb_profile *profile, void **trace) 
     PB_TRY(check(cuptiActivityRegisterCallbacks(requested, completed), "cuptiActivityRegisterCallbacks"));
     for (; t->enabled < N_KINDS; t->enabled++)
         PB_TRY(check(cuptiActivityEnable(kinds[t->enabled]), "cuptiActivityEnable"));
-    /* Reading the counters of a range is not done: whether they could be read is said. */
-    if (pb_cupti_counters_allowed(profile->counters.reason, sizeof profile->counters.reason) == 0)
-        pb_copy(profile->counters.reason, sizeof profile->counters.reason,
-                "this version of peftbench reads none, the device would allow it");
     pb_device_observe(dev, observe, t);
     *trace = t;
     t = NULL;
@@ -201,6 +197,12 @@ static void device_memory(pb_profile *p, const pb_cupti_log *log) {
                                        .used = total - unused,
                                        .capacity = total};
     dlclose(driver);
+}
+
+/* Reading the counters of a range is not done: whether they could be read is said, once nothing is traced any more. */
+static void ask_for_counters(pb_counters *c) {
+    if (pb_cupti_counters_allowed(c->reason, sizeof c->reason) == 0)
+        pb_copy(c->reason, sizeof c->reason, "this version of peftbench reads none, the device would allow it");
 }
 
 static pb_status cupti_end(void *trace) {
@@ -225,6 +227,7 @@ static pb_status cupti_end(void *trace) {
     if (t->failed) PB_FAIL(PB_E_OOM, "no host memory for a list of %lld ops", (long long)t->n);
     PB_TRY(pb_cupti_spans(&log, t->ops, t->n, t->profile));
     device_memory(t->profile, &log);
+    ask_for_counters(&t->profile->counters);
 done:
     free_list(list);
     pb_cupti_log_free(&log);
