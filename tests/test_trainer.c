@@ -620,6 +620,31 @@ START_TEST(the_adapter_file_is_measured_and_kept_on_request) {
 }
 END_TEST
 
+/* Asked for, a run ends with the table, the roofs and the trace; else with the sums over ops alone. */
+START_TEST(a_profiled_run_holds_table_roofs_and_trace) {
+    pb_run_config run = pb_lab_run(&world, PB_LAB_BERT, "dora");
+    char *dir = pb_test_dir(), *path = pb_path_join(dir, "trace.json");
+    for (int profile = 0; profile < 2; profile++) {
+        pb_run_options options = {.threads = 2, .out_dir = dir, .profile = profile == 1};
+        pb_record r = {0};
+        pb_assert_ok(pb_run_execute(&run, &world.assets[PB_LAB_BERT], &options, &r));
+        ck_assert_msg(r.status == PB_RUN_OK, "%s", r.reason);
+        ck_assert(metric(&r, "profile/op/linear") > 0.0);
+        ck_assert((r.profile != NULL) == (profile == 1) && pb_file_exists(path) == (profile == 1));
+        ck_assert((pb_record_find(&r, "roof/flops_per_s") != NULL) == (profile == 1));
+        if (profile == 1) {
+            ck_assert(metric(&r, "profile/part/weight_norm") > 0.0);
+            ck_assert(cJSON_IsNull(pb_json_get(pb_json_get(r.profile, "mfu"), "value")));
+            ck_assert(pb_record_find(&r, "work/mfu") == NULL); /* no known peak */
+        }
+        assert_verifies(&r);
+        pb_record_free(&r);
+    }
+    free(dir);
+    free(path);
+}
+END_TEST
+
 /* --- around runs --- */
 
 START_TEST(ops_are_verified_on_the_shapes_of_the_run) {
@@ -781,6 +806,7 @@ int main(void) {
     tcase_add_test(runs, epochs_become_steps);
     tcase_add_test(runs, accumulated_micro_batches_repeat_the_larger_batch);
     tcase_add_test(runs, the_adapter_file_is_measured_and_kept_on_request);
+    tcase_add_test(runs, a_profiled_run_holds_table_roofs_and_trace);
     tcase_add_checked_fixture(around, make_world, free_world);
     tcase_add_test(around, ops_are_verified_on_the_shapes_of_the_run);
     tcase_add_test(around, a_shape_is_predicted_without_data);
