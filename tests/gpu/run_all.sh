@@ -119,7 +119,7 @@ refuses_48() { # a refusal with numbers is what must come
 }
 export -f make_build on_device check step peer traced_run fits_48 refuses_48
 export root out build bench nvcc sanitizer python arch
-in_shell() { part "$1" "$2" bash -c "${*:3}"; }
+in_shell() { part "$1" "$2" bash -c '"$@"' bash "${@:3}"; } # a function of this script, in a process that can be ended
 
 in_shell build 240 make_build
 if [ -z "$why" ] && [ ! -x "$bench" ]; then why="there is no build"; fi
@@ -131,15 +131,15 @@ in_shell parity-ten-steps 60 on_device "$build/tests/test_gpu_steps"
 in_shell goldens 60 on_device "$build/tests/test_goldens"
 part bench-ops 40 "$bench" bench ops --device cuda --model shape:llama-3.2-1b --rows 4096
 for shape in minilm gpt2-124m llama-3.2-1b llama-3.2-3b; do
-    in_shell "step-$shape" 40 "step $shape lora,adalora,dora,qlora --batch 4 --max-len 512 --steps 10"
+    in_shell "step-$shape" 40 step "$shape" lora,adalora,dylora,dora,qlora,adapter --batch 4 --max-len 512 --steps 10
 done
-in_shell step-llama-3.1-8b 40 "step llama-3.1-8b lora,qlora --batch 4 --max-len 512 --steps 5"
-in_shell step-full-1b 30 "step llama-3.2-1b full --batch 4 --max-len 512 --steps 5"
-in_shell peer-peft 90 "peer --shape llama-3.2-1b --methods lora,dora,qlora"
+in_shell step-llama-3.1-8b 40 step llama-3.1-8b lora,qlora --batch 4 --max-len 512 --steps 5
+in_shell step-full-1b 30 step llama-3.2-1b full --batch 4 --max-len 512 --steps 5
+in_shell peer-peft 90 peer --shape llama-3.2-1b --methods lora,dora,qlora
 in_shell refuses-7b-full 20 refuses_48
 in_shell traced-run 60 traced_run
 in_shell qlora-65b 90 fits_48
-for tool in memcheck racecheck initcheck synccheck; do in_shell "$tool" 60 "check $tool"; done
+for tool in memcheck racecheck initcheck synccheck; do in_shell "$tool" 60 check "$tool"; done
 
 say "$ran passed, $failed failed, $((SECONDS - began)) s"
 [ "$failed" -gt 0 ] && exit 1
