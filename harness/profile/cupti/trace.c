@@ -113,7 +113,7 @@ static pb_status check(CUptiResult rc, const char *call) {
 static pb_status check_version(void) {
     uint32_t version = 0;
     PB_RETURN(check(cuptiGetVersion(&version), "cuptiGetVersion"));
-    if (version / 10000 == CUPTI_API_VERSION / 10000) return PB_OK;
+    if (version / 100 == CUPTI_API_VERSION / 100) return PB_OK; /* 130001: 13.0, first update */
     return PB_ERROR(PB_E_ENV, "CUPTI %u is loaded, but this was built for %u: build again with that toolkit",
                     (unsigned)version, (unsigned)CUPTI_API_VERSION);
 }
