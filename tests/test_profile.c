@@ -344,7 +344,7 @@ START_TEST(report_and_figures_show_it) {
     for (int i = 0; i < 2; i++) pb_assert_ok(pb_record_write(&r[i], dir));
     if (pb_plots_available() == PB_OK) {
         char *plots = pb_path_join(dir, "plots");
-        pb_assert_ok(pb_plots_draw(r, 2, plots, &figures, &n));
+        pb_assert_ok(pb_plots_draw(r, 2, NULL, plots, &figures, &n));
         ck_assert(listed(figures, n, "time_by_part") && listed(figures, n, "waterfall_1"));
         ck_assert(listed(figures, n, "roofline") && !listed(figures, n, "waterfall_2"));
         free(figures);
