@@ -11,7 +11,7 @@
 const pb_command *const pb_commands[] = {
     &pb_command_list,    &pb_command_run,    &pb_command_report, &pb_command_plot,
     &pb_command_compare, &pb_command_verify, &pb_command_bench,  &pb_command_info,
-    &pb_command_advise,  &pb_command_claims,
+    &pb_command_advise,  &pb_command_claims, &pb_command_kernels,
 };
 const int pb_command_count = sizeof pb_commands / sizeof pb_commands[0];
 const char *const pb_format_choices[] = {"text", "json", NULL};

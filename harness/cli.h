@@ -29,7 +29,7 @@ struct pb_command {
 
 extern const pb_command pb_command_list, pb_command_run, pb_command_report, pb_command_plot,
     pb_command_verify, pb_command_bench, pb_command_info, pb_command_compare, pb_command_advise,
-    pb_command_claims;
+    pb_command_claims, pb_command_kernels;
 extern const pb_command *const pb_commands[];
 extern const int pb_command_count;
 

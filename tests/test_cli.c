@@ -226,6 +226,32 @@ START_TEST(lists_and_info_are_text_and_json) {
 }
 END_TEST
 
+START_TEST(kernels_are_listed_checked_and_saved) {
+    char path[512];
+    pb_json *saved = NULL, *json = parsed(RUN("kernels", "list", "--model", "shape:minilm",
+                                              "--filter", "/axpby/", "--format", "json"));
+    ck_assert_int_eq(cJSON_GetArraySize(json), 1);
+    ck_assert_str_eq(pb_json_get(json->child, "name")->valuestring, "minilm/axpby/2048 x 384/f32");
+    pb_json_free(json);
+    snprintf(path, sizeof path, "%s/kernels.json", scratch);
+    json = parsed(RUN("kernels", "run", "--model", "shape:minilm", "--rows", "64", "--threads", "1",
+                      "--filter", "/axpby/", "--budget", "1", "--format", "json", "--save", path));
+    const pb_json *one = pb_json_get(json, "kernels")->child;
+    ck_assert(pb_json_get(one, "median_s")->valuedouble > 0);
+    ck_assert(pb_json_get(one, "roof_share")->valuedouble > 0);
+    ck_assert(cJSON_IsTrue(pb_json_get(one, "verified")));
+    ck_assert_uint_eq(strlen(pb_json_get(json, "binary_sha256")->valuestring), 64);
+    pb_assert_ok(pb_json_load(path, 1 << 20, &saved));
+    ck_assert(cJSON_Compare(json, saved, true));
+    ck_assert_int_eq(cJSON_GetArraySize(pb_json_get(one, "samples_s")),
+                     pb_json_get(one, "n")->valueint);
+    pb_json_free(json);
+    pb_json_free(saved);
+    expect(RUN("kernels", "list", "--filter", "axbpy"), 2, NULL, "no case has this in its name");
+    expect(RUN("kernels", "ran"), 2, NULL, "expected list or run");
+}
+END_TEST
+
 START_TEST(benchmarks_print_rates) {
     pb_json *json = parsed(RUN("bench", "ops", "--model", "shape:minilm", "--rows", "64",
                                "--threads", "1", "--format", "json"));
@@ -636,6 +662,7 @@ int main(void) {
     tcase_add_test(t, advice_is_text_json_and_a_suite);
     tcase_add_test(t, lists_and_info_are_text_and_json);
     tcase_add_test(t, benchmarks_print_rates);
+    tcase_add_test(t, kernels_are_listed_checked_and_saved);
     t = pb_test_case(s, "suites");
     tcase_add_checked_fixture(t, open_scratch, close_scratch);
     tcase_add_test(t, a_suite_runs_resumes_verifies_and_reports);

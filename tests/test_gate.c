@@ -187,6 +187,11 @@ START_TEST(time_without_cycles_is_the_clock) {
     assert_verdict(&m, PB_GATE_REGRESSED);
     make(&m, 1.05, 1.019, 0.005, 2);
     assert_verdict(&m, PB_GATE_CLOCK);
+    for (int stage = 0; stage < 2; stage++) { /* cycles must agree both times */
+        make(&m, 1.05, 1.05, 0.005, 2);
+        m.in.stage[stage].b.cycles = m.ca;
+        assert_verdict(&m, PB_GATE_CLOCK);
+    }
     make(&m, 0.95, 1, 0.005, 1);
     assert_verdict(&m, PB_GATE_CLOCK);
     make(&m, 0.95, 0.95, 0.005, 1);

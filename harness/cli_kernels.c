@@ -1,0 +1,267 @@
+/* peftbench kernels: single kernels, checked against the reference and timed from cold caches. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "harness/cli.h"
+#include "harness/cli_table.h"
+#include "harness/environment.h"
+#include "harness/kernel_measure.h"
+#include "harness/rates.h"
+#include "results/record.h"
+
+/* What is measured when no model is named. Fewer rows where a layer is wide: the reference computes
+ * every case too, and is slow. */
+static const struct {
+    const char *model;
+    int64_t rows;
+} usual[] = {{"shape:minilm", 2048}, {"shape:gpt2-124m", 512}, {"shape:llama-3.2-1b", 128}};
+enum { USUAL = sizeof usual / sizeof usual[0] };
+
+typedef struct request {
+    const char *model, *filter, *save;
+    int dtype, format;
+    int64_t rows, threads, budget_s;
+} request;
+
+/* ---- the table of cases ---- */
+
+static pb_status find_cases(const request *q, pb_kernel_cases *cases) {
+    pb_dtype dtype = q->dtype == 1 ? PB_BF16 : PB_F32;
+    for (int i = 0; i < USUAL; i++) {
+        const char *model = q->model ? q->model : usual[i].model;
+        int64_t rows = q->rows ? q->rows : usual[i].rows;
+        PB_RETURN(pb_kernel_cases_add(cases, model, rows, dtype, q->filter));
+        if (q->model) break;
+    }
+    if (cases->n == 0)
+        return PB_ERROR(PB_E_INPUT,
+                        "--filter %s: no case has this in its name; see peftbench kernels list",
+                        q->filter ? q->filter : "");
+    return PB_OK;
+}
+
+static void name_ops_without_case(const pb_kernel_cases *cases) {
+    int missing = 0;
+    for (int op = 0; op < PB_OP_COUNT; op++) {
+        bool found = false;
+        for (int i = 0; i < cases->n; i++) found = found || cases->items[i].op == (pb_op)op;
+        if (found) continue;
+        fprintf(stderr, "%s%s", missing++ ? ", " : "no case for: ", pb_op_name((pb_op)op));
+    }
+    if (missing) fprintf(stderr, "\n");
+}
+
+static bool describe_case(pb_json *o, const pb_kernel_case *c) {
+    return pb_json_add_str(o, "name", c->name) && pb_json_add_str(o, "op", pb_op_name(c->op)) &&
+           pb_json_add_str(o, "shape", c->shape) &&
+           pb_json_add_str(o, "dtype", pb_dtype_name(c->layer.dtype)) &&
+           pb_json_add_f64(o, "flops", c->work.flops) &&
+           pb_json_add_f64(o, "flops_else", c->work.flops_else) &&
+           pb_json_add_f64(o, "bytes", c->work.bytes);
+}
+
+static pb_status list_cases(const request *q) {
+    static const char *const head[] = {"CASE", "MFLOP", "MB", NULL};
+    pb_status status = PB_OK;
+    pb_kernel_cases cases = {0};
+    pb_table table = {0};
+    pb_json *list = cJSON_CreateArray();
+    PB_TRY(find_cases(q, &cases));
+    pb_table_start(&table, head, 1);
+    for (int i = 0; i < cases.n; i++) {
+        const pb_kernel_case *c = &cases.items[i];
+        PB_TRY(pb_cli_built(describe_case(pb_json_add_object(list, NULL), c)));
+        pb_table_row(&table);
+        pb_table_cell(&table, 0, "%s", c->name);
+        pb_table_cell(&table, 1, "%.2f", (c->work.flops + c->work.flops_else) / 1e6);
+        pb_table_cell(&table, 2, "%.2f", c->work.bytes / 1e6);
+    }
+    if (!q->filter) name_ops_without_case(&cases);
+    if (q->format != 0) {
+        status = pb_cli_print_json(list);
+        list = NULL;
+        goto done;
+    }
+    PB_TRY(pb_table_end(&table, stdout));
+done:
+    if (status != PB_OK || q->format != 0) free(table.rows);
+    pb_json_free(list);
+    pb_kernel_cases_free(&cases);
+    return status;
+}
+
+/* ---- runs ---- */
+
+typedef struct report {
+    pb_rates roof;
+    pb_table table;
+    pb_json *kernels; /* part of the whole */
+    bool samples;     /* keep them in the JSON */
+    int wrong;
+} report;
+
+static pb_status add_timing(pb_json *o, report *rep, const pb_kernel_case *c,
+                            const pb_kernel_result *r) {
+    double median, p10, p90, least = pb_rates_seconds(c->work, rep->roof.flops_per_s,
+                                                      rep->roof.bytes_per_s);
+    bool products = c->work.flops / rep->roof.flops_per_s > c->work.bytes / rep->roof.bytes_per_s;
+    PB_RETURN(pb_derive("median", r->samples, r->n, &median));
+    PB_RETURN(pb_derive("p10", r->samples, r->n, &p10));
+    PB_RETURN(pb_derive("p90", r->samples, r->n, &p90));
+    const double us[] = {median * 1e6, p10 * 1e6, p90 * 1e6};
+    for (int i = 0; i < 3; i++) pb_table_cell(&rep->table, 2 + i, "%.1f", us[i]);
+    pb_table_cell(&rep->table, 5, c->work.flops > 0 ? "%.1f" : "-", c->work.flops / median / 1e9);
+    pb_table_cell(&rep->table, 6, "%.1f", c->work.bytes / median / 1e9);
+    pb_table_cell(&rep->table, 7, "%.0f %%", 100 * least / median);
+    bool ok = pb_json_add_f64(o, "median_s", median) && pb_json_add_f64(o, "p10_s", p10) &&
+              pb_json_add_f64(o, "p90_s", p90) && pb_json_add_i64(o, "n", r->n) &&
+              pb_json_add_str(o, "bound", products ? "products" : "traffic") &&
+              pb_json_add_f64(o, "roof_share", least / median);
+    pb_json *samples = ok && rep->samples ? pb_json_add_array(o, "samples_s") : NULL;
+    for (int64_t i = 0; samples && i < r->n; i++)
+        ok = ok && pb_json_add_f64(samples, NULL, r->samples[i]);
+    return pb_cli_built(ok && (samples || !rep->samples));
+}
+
+static pb_status tell(report *rep, const pb_kernel_case *c, const pb_kernel_result *r) {
+    pb_json *o = pb_json_add_object(rep->kernels, NULL);
+    PB_RETURN(pb_cli_built(describe_case(o, c) && pb_json_add_str(o, "variant", r->variant) &&
+                           pb_json_add_bool(o, "verified", !r->wrong) &&
+                           pb_json_add_f64(o, "error_of_allowed", r->worst) &&
+                           pb_json_add_str(o, "output_sha256", r->sha256) &&
+                           pb_json_add_str(o, "why", r->wrong ? r->why : NULL)));
+    pb_table_row(&rep->table);
+    pb_table_cell(&rep->table, 0, "%s", c->name);
+    pb_table_cell(&rep->table, 1, "%s", r->variant);
+    if (!r->wrong) return add_timing(o, rep, c, r);
+    pb_table_cell(&rep->table, 2, "WRONG");
+    fprintf(stderr, "WRONG: %s: %s\n", c->name, r->why);
+    rep->wrong++;
+    return PB_OK;
+}
+
+static pb_status start_json(const request *q, const pb_rates *roof, pb_json *root) {
+    char binary[PB_SHA256_HEX];
+    pb_json *environment = NULL, *roofs;
+    PB_RETURN(pb_sha256_file("/proc/self/exe", binary));
+    PB_RETURN(pb_environment_json("cpu", (int)q->threads, &environment));
+    if (!cJSON_AddItemToObject(root, "environment", environment)) {
+        pb_json_free(environment);
+        return pb_cli_built(false);
+    }
+    roofs = pb_json_add_object(root, "roofs");
+    return pb_cli_built(pb_json_add_str(root, "schema", "peftbench-kernels-1") &&
+                        pb_json_add_str(root, "binary_sha256", binary) &&
+                        pb_json_add_f64(roofs, "flops_per_s", roof->flops_per_s) &&
+                        pb_json_add_f64(roofs, "bytes_per_s", roof->bytes_per_s));
+}
+
+static pb_status save(const char *path, const pb_json *root) {
+    char *text = pb_json_print(root, true);
+    if (!text) return pb_cli_built(false);
+    pb_status status = pb_file_write_atomic(path, text, strlen(text));
+    free(text);
+    return status;
+}
+
+static pb_status measure_all(const request *q, const pb_kernel_cases *cases, report *rep) {
+    pb_status status = PB_OK;
+    pb_device *ref = NULL, *dev = NULL;
+    pb_device_options options = {.threads = (int)q->threads};
+    double limit = q->budget_s > 0 ? (double)q->budget_s / cases->n : 0;
+    PB_TRY(pb_device_open("ref", NULL, &ref));
+    PB_TRY(pb_device_open("cpu", &options, &dev));
+    for (int i = 0; i < cases->n; i++) {
+        pb_kernel_result r;
+        fprintf(stderr, "%d of %d: %s\n", i + 1, cases->n, cases->items[i].name);
+        PB_TRY(pb_kernel_measure(&cases->items[i], ref, dev, limit, &r));
+        status = tell(rep, &cases->items[i], &r);
+        pb_kernel_result_free(&r);
+        if (status != PB_OK) goto done;
+    }
+done:
+    pb_device_close(ref);
+    pb_device_close(dev);
+    return status;
+}
+
+static pb_status run_cases(pb_cli *cli, const request *q) {
+    static const char *const head[] = {"CASE", "KERNEL",  "MEDIAN US", "P10", "P90",
+                                       "GFLOP/S", "GB/S", "OF ROOF",   NULL};
+    pb_status status = PB_OK;
+    pb_kernel_cases cases = {0};
+    report rep = {.samples = q->save != NULL};
+    pb_json *root = cJSON_CreateObject();
+    PB_TRY(find_cases(q, &cases));
+    PB_TRY(pb_rates_measure("cpu", (int)q->threads, q->dtype == 1 ? PB_BF16 : PB_F32, &rep.roof));
+    PB_TRY(start_json(q, &rep.roof, root));
+    rep.kernels = pb_json_add_array(root, "kernels");
+    pb_table_start(&rep.table, head, 3);
+    PB_TRY(measure_all(q, &cases, &rep));
+    if (q->save) PB_TRY(save(q->save, root));
+    if (rep.wrong > 0) cli->exit_code = 5;
+    if (q->format != 0) {
+        status = pb_cli_print_json(root);
+        root = NULL;
+        goto done;
+    }
+    status = pb_table_end(&rep.table, stdout);
+    rep.table.rows = NULL;
+    printf("roofs: %.1f GFLOP/s of products, %.1f GB/s\n", rep.roof.flops_per_s / 1e9,
+           rep.roof.bytes_per_s / 1e9);
+done:
+    free(rep.table.rows);
+    pb_json_free(root);
+    pb_kernel_cases_free(&cases);
+    return status;
+}
+
+/* ---- the command ---- */
+
+static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
+    static const char *const dtypes[] = {"f32", "bf16", NULL};
+    request q = {0};
+    const pb_option options[] = {
+        PB_OPTION_TEXT("model", &q.model, "NAME",
+                       "shape or folder whose layer gives the sizes (default: shape:minilm, "
+                       "shape:gpt2-124m and shape:llama-3.2-1b)"),
+        PB_OPTION_INT("rows", &q.rows, "N", 64, 1048576,
+                      "token rows (default: 2048, 512 and 128 for these)"),
+        PB_OPTION_CHOICE("dtype", &q.dtype, "f32|bf16", dtypes, "of the tensors (default f32)"),
+        PB_OPTION_TEXT("filter", &q.filter, "TEXT", "only cases with this in their names"),
+        PB_OPTION_INT("threads", &q.threads, "N", 1, 1024, "run: CPU threads (default: all cores)"),
+        PB_OPTION_INT("budget", &q.budget_s, "SECONDS", 1, 86400,
+                      "run: for all samples together (default: up to 5 s a case). References take "
+                      "their own time"),
+        PB_OPTION_TEXT("save", &q.save, "FILE", "run: writes all with the raw samples as JSON"),
+        PB_OPTION_FORMAT(&q.format),
+    };
+    pb_command_line line;
+    enum { N = sizeof options / sizeof options[0] };
+    PB_RETURN(pb_cli_parse(cli, options, N, argc, argv, &line));
+    if (line.help) return PB_OK;
+    if (strcmp(line.args[0], "list") == 0) return list_cases(&q);
+    if (strcmp(line.args[0], "run") == 0) return run_cases(cli, &q);
+    return PB_ERROR(PB_E_INPUT, "kernels has no '%s'; expected list or run", line.args[0]);
+}
+
+const pb_command pb_command_kernels = {
+    .name = "kernels",
+    .args = "list|run",
+    .summary = "check and time single kernels from cold caches",
+    .details =
+        "list: the cases and their analytic work.\n"
+        "run: every case must agree with the reference before it is timed, and the last timed "
+        "output must have\n"
+        "the bytes of the checked one. At least 60 samples, each with the op's tensors out of the "
+        "caches and its\n"
+        "outputs put back. OF ROOF is the least time that the analytic work takes at the machine's "
+        "measured rates,\n"
+        "over the median. CPU only. Exit status 5 when a result is wrong.\n",
+    .min_args = 1,
+    .max_args = 1,
+    .run = run_kernels,
+};

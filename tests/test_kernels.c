@@ -1,0 +1,135 @@
+/* Single kernels, checked and timed: right ones pass, and each way to be wrong is seen. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "harness/kernel_measure.h"
+#include "kernels/core/device_impl.h"
+#include "tests/support.h"
+
+/* The whole table at the sizes of a tiny layer. */
+static pb_kernel_cases tiny(pb_dtype dtype, const char *filter) {
+    pb_kernel_cases cases = {0};
+    pb_assert_ok(pb_kernel_cases_add(&cases, "shape:minilm", 64, dtype, filter));
+    for (int i = 0; i < cases.n; i++) {
+        pb_layer *l = &cases.items[i].layer;
+        l->C = 64;
+        l->FF = 128;
+        l->V = 512;
+        l->NH = l->NKV = 2;
+        l->HS = 32;
+    }
+    return cases;
+}
+
+static pb_device *opened(const char *backend, int threads) {
+    pb_device *dev = NULL;
+    pb_device_options options = {.threads = threads};
+    pb_assert_ok(pb_device_open(backend, &options, &dev));
+    return dev;
+}
+
+START_TEST(every_case_agrees_with_the_reference) {
+    pb_device *ref = opened("ref", 1), *dev = opened("cpu", 2), *one = opened("cpu", 1);
+    const pb_dtype dtypes[] = {PB_F32, PB_BF16};
+    for (int d = 0; d < 2; d++) {
+        pb_kernel_cases cases = tiny(dtypes[d], NULL);
+        ck_assert_int_ge(cases.n, 24);
+        for (int i = 0; i < cases.n; i++) {
+            pb_kernel_result r, again;
+            pb_assert_ok(pb_kernel_measure(&cases.items[i], ref, dev, 0.001, &r));
+            ck_assert_msg(!r.wrong, "%s: %s", cases.items[i].name, r.why);
+            ck_assert(r.n >= 3 && r.worst <= 1 && *r.variant);
+            for (int64_t k = 0; k < r.n; k++) ck_assert(r.samples[k] > 0);
+            pb_assert_ok(pb_kernel_measure(&cases.items[i], ref, one, 0.001, &again));
+            ck_assert_str_eq(r.sha256, again.sha256); /* any number of threads */
+            pb_kernel_result_free(&r);
+            pb_kernel_result_free(&again);
+            for (int k = 0; k < i; k++)
+                ck_assert_str_ne(cases.items[i].name, cases.items[k].name);
+        }
+        pb_kernel_cases_free(&cases);
+    }
+    ck_assert_uint_eq(pb_device_mem_now(dev, PB_MEM_DATA), 0);
+    ck_assert_uint_eq(pb_device_mem_now(dev, PB_MEM_BASE), 0);
+    pb_device_close(one);
+    pb_device_close(dev);
+    pb_device_close(ref);
+}
+END_TEST
+
+/* ---- kernels that are wrong ---- */
+
+static const pb_kernel *right;
+static int calls, wrong_from;
+static enum { OUTPUT, INPUT, NOTHING } fault;
+
+static pb_status faulty(pb_device *dev, const void *args, void *ws) {
+    const pb_axpby_args *a = args;
+    if (++calls < wrong_from) return right->run(dev, args, ws);
+    if (fault == NOTHING) return PB_OK;
+    PB_RETURN(right->run(dev, args, ws));
+    float *x = fault == INPUT ? a->x.data : a->y.data;
+    x[pb_numel(a->y) - 1] += 0.001f;
+    return PB_OK;
+}
+
+static void assert_wrong(int from, int kind, const char *why, bool timed) {
+    pb_device *ref = opened("ref", 1), *dev = opened("cpu", 1);
+    pb_kernel_cases cases = tiny(PB_F32, "/axpby/");
+    pb_kernel_result r;
+    ck_assert_int_eq(cases.n, 1);
+    right = dev->kernel[PB_OP_axpby];
+    pb_kernel bad = *right;
+    bad.run = faulty;
+    dev->kernel[PB_OP_axpby] = &bad;
+    calls = 0;
+    wrong_from = from;
+    fault = kind;
+    pb_assert_ok(pb_kernel_measure(&cases.items[0], ref, dev, 0, &r));
+    ck_assert_msg(r.wrong && strstr(r.why, why) != NULL, "\"%s\", wanted \"%s\"", r.why, why);
+    ck_assert((r.n > 0) == timed);
+    pb_kernel_result_free(&r);
+    pb_kernel_cases_free(&cases);
+    pb_device_close(dev);
+    pb_device_close(ref);
+}
+
+START_TEST(wrong_kernels_are_seen) {
+    assert_wrong(1, OUTPUT, "the reference is", false);
+    assert_wrong(1, INPUT, "the reference is", false);
+    assert_wrong(1, NOTHING, "the reference is", false);
+    /* right when it is checked, wrong when it is timed */
+    assert_wrong(20, OUTPUT, "timed output", true);
+    assert_wrong(20, NOTHING, "timed output", true);
+}
+END_TEST
+
+/* ---- samples ---- */
+
+START_TEST(a_kernel_is_sampled_as_often_as_said) {
+    pb_device *ref = opened("ref", 1), *dev = opened("cpu", 1), *plan = opened("plan:cpu", 1);
+    pb_kernel_cases cases = tiny(PB_F32, "/axpby/");
+    pb_kernel_result r;
+    pb_assert_ok(pb_kernel_measure(&cases.items[0], ref, dev, 0, &r));
+    double sum = 0;
+    for (int64_t i = 0; i < r.n; i++) sum += r.samples[i];
+    ck_assert(r.n >= PB_KERNEL_SAMPLES && (sum >= PB_KERNEL_SECONDS || r.n == 2000));
+    pb_kernel_result_free(&r);
+    pb_assert_fails(pb_kernel_measure(&cases.items[0], ref, plan, 0, &r), PB_E_UNSUPPORTED,
+                    "plan:cpu");
+    pb_kernel_cases_free(&cases);
+    pb_device_close(plan);
+    pb_device_close(dev);
+    pb_device_close(ref);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("kernels");
+    TCase *t = pb_test_case(s, "measure");
+    tcase_add_test(t, every_case_agrees_with_the_reference);
+    tcase_add_test(t, wrong_kernels_are_seen);
+    tcase_add_test(t, a_kernel_is_sampled_as_often_as_said);
+    return pb_run_suite(s);
+}
