@@ -166,7 +166,7 @@ done:
 
 /* ---- the command ---- */
 
-#define MAX_ROWS 20
+#define MAX_ROWS 26
 
 static int list_options(pb_bench_request *q, pb_option out[MAX_ROWS]) {
     static const char *const dtypes[] = {"f32", "bf16", "auto", NULL};
@@ -197,12 +197,18 @@ static int list_options(pb_bench_request *q, pb_option out[MAX_ROWS]) {
                        "step: keep only each layer's input, run it again in backward"),
         PB_OPTION_CHOICE("optimizer", &q->optimizer, "NAME", optimizers,
                          "step: adamw or adamw8 (default adamw)"),
-        PB_OPTION_INT("steps", &q->steps, "N", 1, 100000, "step: timed steps (default 20)"),
+        PB_OPTION_INT("steps", &q->steps, "N", 1, 100000, "step: timed steps; infer: rounds (default 20)"),
         PB_OPTION_INT("warmup", &q->warmup, "N", 1, 100000, "step: steps before them (default 3)"),
         PB_OPTION_SIZE("memory-budget", &q->budget, "SIZE",
                        "bytes the arenas may take; a step that would need more is\n"
                        "refused before it starts, with the numbers\n(default: no limit)"),
         PB_OPTION_INT("rows", &q->rows, "N", 64, 1048576, "ops: token rows (default 2048)"),
+        PB_OPTION_TEXT("batches", &q->batches, "N,N", "infer: batches (default 1,8,32)"),
+        PB_OPTION_TEXT("lengths", &q->lengths, "N,N", "infer: tokens (default 32,128)"),
+        PB_OPTION_INT("rank", &q->rank, "N", 1, 65536,
+                      "infer: of the low-rank methods; adapters get the size with\n"
+                      "LoRA's parameter count at it (default 8)"),
+        PB_OPTION_TEXT("out", &q->out, "DIR", "infer: results root (default: results)"),
         PB_OPTION_FORMAT(&q->format),
     };
     enum { N = sizeof rows / sizeof rows[0] };
@@ -220,7 +226,11 @@ static pb_status run_bench(pb_cli *cli, int argc, char **argv) {
                           .accumulate = 1,
                           .steps = 20,
                           .warmup = 3,
-                          .rows = 2048};
+                          .rows = 2048,
+                          .batches = "1,8,32",
+                          .lengths = "32,128",
+                          .rank = 8,
+                          .out = "results"};
     pb_option options[MAX_ROWS];
     pb_command_line line;
     int n = list_options(&q, options);
@@ -232,16 +242,20 @@ static pb_status run_bench(pb_cli *cli, int argc, char **argv) {
     }
     if (strcmp(line.args[0], "step") == 0) return bench_step(&q);
     if (strcmp(line.args[0], "ops") == 0) return pb_bench_ops(&q);
-    return PB_ERROR(PB_E_INPUT, "no benchmark '%s'; expected step or ops", line.args[0]);
+    if (strcmp(line.args[0], "infer") == 0) return pb_bench_infer(&q);
+    return PB_ERROR(PB_E_INPUT, "no benchmark '%s'; expected step, infer or ops", line.args[0]);
 }
 
 const pb_command pb_command_bench = {
     .name = "bench",
-    .args = "step|ops",
-    .summary = "time training steps or single ops",
+    .args = "step|infer|ops",
+    .summary = "time training steps, forward passes or single ops",
     .details = "step: one training step of each method on random tokens: medians, rates, how near "
                "the products come to\n"
                "the model's largest layer alone, and memory. No data set, no record.\n"
+               "infer: forward passes of each method over batch x length, merged and unmerged in "
+               "turns, --steps rounds;\n"
+               "records as a suite has them (harness/suites/README.md, Latency).\n"
                "ops: the ops of one layer, each alone: median time, GFLOP/s and GB/s from the op's "
                "own work count.\n",
     .min_args = 1,

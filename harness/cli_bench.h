@@ -1,4 +1,4 @@
-/* The two benchmarks. Private to harness/cli_bench*.c. */
+/* The benchmarks. Private to harness/cli_bench*.c. */
 #ifndef PB_HARNESS_CLI_BENCH_H
 #define PB_HARNESS_CLI_BENCH_H
 
@@ -6,9 +6,9 @@
 #include "harness/cli.h"
 
 typedef struct pb_bench_request {
-    const char *model, *shape, *methods, *params, *device;
+    const char *model, *shape, *methods, *params, *device, *batches, *lengths, *out;
     int dtype, optimizer, format;
-    int64_t batch, min_len, max_len, accumulate, steps, warmup, threads, rows;
+    int64_t batch, min_len, max_len, accumulate, steps, warmup, threads, rows, rank;
     uint64_t budget;
     bool checkpoint;
 } pb_bench_request;
@@ -16,5 +16,6 @@ typedef struct pb_bench_request {
 /* dtype as asked: 0 f32, 1 bf16, 2 auto (the device decides). */
 pb_status pb_bench_dtype(const pb_bench_request *q, pb_dtype *out);
 pb_status pb_bench_ops(const pb_bench_request *q);
+pb_status pb_bench_infer(const pb_bench_request *q);
 
 #endif

@@ -148,7 +148,7 @@ START_TEST(usage_errors_exit_2_with_one_line) {
         {"too many arguments", "run", "quick", "slow"},
         {"no suite 'quik'; did you mean 'quick'", "run", "quik"},
         {"did you mean 'models'", "list", "model"},
-        {"expected step or ops", "bench", "stap"},
+        {"expected step, infer or ops", "bench", "stap"},
         {"--format: 'xml', expected text or json", "info", "--format", "xml"},
         {"--model is missing", "advise", "--gpu-memory", "16GiB"},
         {"--gpu-memory is missing", "advise", "--model", "llama-7b"},

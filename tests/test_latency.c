@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "harness/cli_bench.h"
 #include "harness/latency.h"
 #include "tests/support.h"
 #include "tests/tiny_suite.h"
@@ -57,9 +58,38 @@ START_TEST(every_form_of_every_row_is_timed_in_turns) {
 }
 END_TEST
 
+/* The command sizes adapters to LoRA's parameter count and leaves a suite that repeats it. */
+START_TEST(the_bench_compares_equal_parameter_counts) {
+    char *dir = pb_test_dir(), *out = pb_path_join(dir, "out"), *model = pb_path_join(dir, "model");
+    pb_bench_request q = {.model = model, .device = "cpu", .batches = "1,2", .lengths = "4",
+                          .rank = 4, .steps = 3, .threads = 1, .out = out};
+    pb_record *r = NULL;
+    int n = 0;
+    double lora = 0, adapter = 0;
+    pb_tiny_suite_write(dir);
+    pb_assert_ok(pb_bench_infer(&q));
+    pb_assert_ok(pb_records_load(out, true, &r, &n));
+    ck_assert_int_eq(n, 4); /* head, LoRA, two adapters */
+    for (int i = 0; i < n; i++) {
+        double trainable = pb_json_get(r[i].model, "params_trainable")->valuedouble;
+        if (strcmp(r[i].method, "lora") == 0) lora = trainable;
+        if (strstr(r[i].label, "houlsby")) adapter = trainable;
+    }
+    ck_assert_msg(adapter > 0.9 * lora && adapter < 1.1 * lora, "%g against %g", adapter, lora);
+    pb_records_free(r, n);
+    char *suite = pb_tiny_read(out, "bench-infer.json");
+    ck_assert_ptr_nonnull(strstr(suite, "\"latency\""));
+    free(suite);
+    free(model);
+    free(out);
+    free(dir);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("latency");
     TCase *t = pb_test_case(s, "suites");
+    tcase_add_test(t, the_bench_compares_equal_parameter_counts);
     tcase_add_test(t, every_form_of_every_row_is_timed_in_turns);
     return pb_run_suite(s);
 }
