@@ -453,7 +453,7 @@ static __global__ void __launch_bounds__(ATTN_THREADS) attention_bwd_dkv_mma(att
 
 /* dq of 64 queries: dQ = scale dS K. */
 template <int D>
-static __global__ void __launch_bounds__(ATTN_THREADS) attention_bwd_dq_mma(attn_params p) {
+static __global__ void __launch_bounds__(ATTN_THREADS, 2) attention_bwd_dq_mma(attn_params p) {
 #if PB_HAS_MMA
     constexpr int BM = ATTN_ROWS, BN = ATTN_DQ_BN(D), NT = BN / 8;
     PB_DYNAMIC_SHARED(uint16_t, shared);
