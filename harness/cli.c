@@ -138,6 +138,7 @@ int pb_cli_main(int argc, char **argv) {
         if (cli.debug) fprintf(stderr, "peftbench: at %s\n", pb_error_trace());
     }
     free(words);
+    if (cli.error_code && status != PB_OK && status != PB_E_INTERRUPTED) return cli.error_code;
     if (cli.exit_code && (status == PB_OK || status == PB_E_INTERRUPTED)) return cli.exit_code;
     return pb_status_exit_code(status);
 }

@@ -16,6 +16,7 @@ typedef struct pb_cli {
     bool debug;    /* errors with the frames they came through */
     int exit_code; /* what PB_OK or PB_E_INTERRUPTED exits with when it is not the usual code (128 +
                       signal) */
+    int error_code; /* what errors exit with when it is not the status's own code */
 } pb_cli;
 
 struct pb_command {

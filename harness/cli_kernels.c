@@ -1,11 +1,12 @@
 /* peftbench kernels: single kernels, checked against the reference and timed from cold caches. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
-#include "harness/cli.h"
+#include "harness/cli_kernels.h"
 #include "harness/cli_table.h"
 #include "harness/environment.h"
 #include "harness/kernel_measure.h"
@@ -24,6 +25,8 @@ typedef struct request {
     const char *model, *filter, *save;
     int dtype, format;
     int64_t rows, threads, budget_s;
+    bool unchecked, allow_unclear;
+    const char *junit, *markdown;
 } request;
 
 /* ---- the table of cases ---- */
@@ -96,6 +99,7 @@ done:
 /* ---- runs ---- */
 
 typedef struct report {
+    bool unchecked;
     pb_rates roof;
     pb_table table;
     pb_json *kernels; /* part of the whole */
@@ -107,7 +111,7 @@ static pb_status add_timing(pb_json *o, report *rep, const pb_kernel_case *c,
                             const pb_kernel_result *r) {
     double median, p10, p90, least = pb_rates_seconds(c->work, rep->roof.flops_per_s,
                                                       rep->roof.bytes_per_s);
-    bool products = c->work.flops / rep->roof.flops_per_s > c->work.bytes / rep->roof.bytes_per_s;
+    bool products = c->work.flops * rep->roof.bytes_per_s > c->work.bytes * rep->roof.flops_per_s;
     PB_RETURN(pb_derive("median", r->samples, r->n, &median));
     PB_RETURN(pb_derive("p10", r->samples, r->n, &p10));
     PB_RETURN(pb_derive("p90", r->samples, r->n, &p90));
@@ -115,11 +119,11 @@ static pb_status add_timing(pb_json *o, report *rep, const pb_kernel_case *c,
     for (int i = 0; i < 3; i++) pb_table_cell(&rep->table, 2 + i, "%.1f", us[i]);
     pb_table_cell(&rep->table, 5, c->work.flops > 0 ? "%.1f" : "-", c->work.flops / median / 1e9);
     pb_table_cell(&rep->table, 6, "%.1f", c->work.bytes / median / 1e9);
-    pb_table_cell(&rep->table, 7, "%.0f %%", 100 * least / median);
+    if (least > 0) pb_table_cell(&rep->table, 7, "%.0f %%", 100 * least / median);
     bool ok = pb_json_add_f64(o, "median_s", median) && pb_json_add_f64(o, "p10_s", p10) &&
               pb_json_add_f64(o, "p90_s", p90) && pb_json_add_i64(o, "n", r->n) &&
-              pb_json_add_str(o, "bound", products ? "products" : "traffic") &&
-              pb_json_add_f64(o, "roof_share", least / median);
+              pb_json_add_str(o, "bound", least <= 0 ? NULL : products ? "products" : "traffic") &&
+              pb_json_add_f64(o, "roof_share", least > 0 ? least / median : NAN);
     pb_json *samples = ok && rep->samples ? pb_json_add_array(o, "samples_s") : NULL;
     for (int64_t i = 0; samples && i < r->n; i++)
         ok = ok && pb_json_add_f64(samples, NULL, r->samples[i]);
@@ -129,8 +133,11 @@ static pb_status add_timing(pb_json *o, report *rep, const pb_kernel_case *c,
 static pb_status tell(report *rep, const pb_kernel_case *c, const pb_kernel_result *r) {
     pb_json *o = pb_json_add_object(rep->kernels, NULL);
     PB_RETURN(pb_cli_built(describe_case(o, c) && pb_json_add_str(o, "variant", r->variant) &&
-                           pb_json_add_bool(o, "verified", !r->wrong) &&
-                           pb_json_add_f64(o, "error_of_allowed", r->worst) &&
+                           pb_json_add_bool(o, "checked", !rep->unchecked) &&
+                           pb_json_add_bool(o, "verified", !rep->unchecked && !r->wrong) &&
+                           pb_json_add_bool(o, "wrong", r->wrong) &&
+                           pb_json_add_f64(o, "error_of_allowed",
+                                           rep->unchecked ? NAN : r->worst) &&
                            pb_json_add_str(o, "output_sha256", r->sha256) &&
                            pb_json_add_str(o, "why", r->wrong ? r->why : NULL)));
     pb_table_row(&rep->table);
@@ -177,7 +184,7 @@ static pb_status measure_all(const request *q, const pb_kernel_cases *cases, rep
     for (int i = 0; i < cases->n; i++) {
         pb_kernel_result r;
         fprintf(stderr, "%d of %d: %s\n", i + 1, cases->n, cases->items[i].name);
-        PB_TRY(pb_kernel_measure(&cases->items[i], ref, dev, limit, &r));
+        PB_TRY(pb_kernel_measure(&cases->items[i], ref, dev, !q->unchecked, limit, &r));
         status = tell(rep, &cases->items[i], &r);
         pb_kernel_result_free(&r);
         if (status != PB_OK) goto done;
@@ -193,10 +200,11 @@ static pb_status run_cases(pb_cli *cli, const request *q) {
                                        "GFLOP/S", "GB/S", "OF ROOF",   NULL};
     pb_status status = PB_OK;
     pb_kernel_cases cases = {0};
-    report rep = {.samples = q->save != NULL};
+    report rep = {.samples = q->save != NULL, .unchecked = q->unchecked};
     pb_json *root = cJSON_CreateObject();
     PB_TRY(find_cases(q, &cases));
-    PB_TRY(pb_rates_measure("cpu", (int)q->threads, q->dtype == 1 ? PB_BF16 : PB_F32, &rep.roof));
+    pb_dtype dtype = q->dtype == 1 ? PB_BF16 : PB_F32;
+    if (!q->unchecked) PB_TRY(pb_rates_measure("cpu", (int)q->threads, dtype, &rep.roof));
     PB_TRY(start_json(q, &rep.roof, root));
     rep.kernels = pb_json_add_array(root, "kernels");
     pb_table_start(&rep.table, head, 3);
@@ -219,6 +227,41 @@ done:
     return status;
 }
 
+/* ---- comparisons ---- */
+
+/* The options that both programs are run with. */
+static pb_status compare(pb_cli *cli, const request *q, const char *a, const char *b) {
+    char rows[32], threads[32], budget[32];
+    const char *options[16] = {"--dtype", q->dtype == 1 ? "bf16" : "f32"};
+    int n = 2;
+    const struct {
+        const char *name;
+        int64_t value;
+        char *text;
+    } numbers[] = {{"--rows", q->rows, rows},
+                   {"--threads", q->threads, threads},
+                   {"--budget", q->budget_s, budget}};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        if (!numbers[i].value) continue;
+        snprintf(numbers[i].text, 32, "%lld", (long long)numbers[i].value);
+        options[n++] = numbers[i].name;
+        options[n++] = numbers[i].text;
+    }
+    if (q->model) {
+        options[n++] = "--model";
+        options[n++] = q->model;
+    }
+    pb_kernels_compare_request r = {.a = a,
+                                    .b = b,
+                                    .filter = q->filter,
+                                    .junit = q->junit,
+                                    .markdown = q->markdown,
+                                    .options = options,
+                                    .allow_unclear = q->allow_unclear,
+                                    .json = q->format != 0};
+    return pb_kernels_compare(cli, &r);
+}
+
 /* ---- the command ---- */
 
 static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
@@ -231,27 +274,44 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
         PB_OPTION_INT("rows", &q.rows, "N", 64, 1048576,
                       "token rows (default: 2048, 512 and 128 for these)"),
         PB_OPTION_CHOICE("dtype", &q.dtype, "f32|bf16", dtypes, "of the tensors (default f32)"),
-        PB_OPTION_TEXT("filter", &q.filter, "TEXT", "only cases with this in their names"),
+        PB_OPTION_TEXT("filter", &q.filter, "TEXT",
+                       "only cases with this, or one of A|B|C, in their names"),
         PB_OPTION_INT("threads", &q.threads, "N", 1, 1024, "run: CPU threads (default: all cores)"),
         PB_OPTION_INT("budget", &q.budget_s, "SECONDS", 1, 86400,
                       "run: for all samples together (default: up to 5 s a case). References take "
                       "their own time"),
+        PB_OPTION_FLAG("unchecked", &q.unchecked,
+                       "run: only outputs' hashes, no reference and no roofs: as compare runs all "
+                       "but the first process"),
         PB_OPTION_TEXT("save", &q.save, "FILE", "run: writes all with the raw samples as JSON"),
+        PB_OPTION_FLAG("allow-unclear", &q.allow_unclear,
+                       "compare: what could not be decided does not fail"),
+        PB_OPTION_TEXT("junit", &q.junit, "FILE", "compare: verdicts as JUnit XML"),
+        PB_OPTION_TEXT("markdown", &q.markdown, "FILE", "compare: a table for a pull request"),
         PB_OPTION_FORMAT(&q.format),
     };
     pb_command_line line;
+    if (argc > 0 && strcmp(argv[0], "compare") == 0) cli->error_code = 1; /* 2 is REGRESSED */
     enum { N = sizeof options / sizeof options[0] };
     PB_RETURN(pb_cli_parse(cli, options, N, argc, argv, &line));
     if (line.help) return PB_OK;
-    if (strcmp(line.args[0], "list") == 0) return list_cases(&q);
-    if (strcmp(line.args[0], "run") == 0) return run_cases(cli, &q);
-    return PB_ERROR(PB_E_INPUT, "kernels has no '%s'; expected list or run", line.args[0]);
+    const char *what = line.args[0];
+    if (strcmp(what, "compare") == 0) {
+        cli->error_code = 1;
+        if (line.n_args != 3)
+            return PB_ERROR(PB_E_INPUT, "usage: peftbench kernels compare A B: two build folders");
+        return compare(cli, &q, line.args[1], line.args[2]);
+    }
+    if (line.n_args > 1) return PB_ERROR(PB_E_INPUT, "too many arguments after kernels %s", what);
+    if (strcmp(what, "list") == 0) return list_cases(&q);
+    if (strcmp(what, "run") == 0) return run_cases(cli, &q);
+    return PB_ERROR(PB_E_INPUT, "kernels has no '%s'; expected list, run or compare", what);
 }
 
 const pb_command pb_command_kernels = {
     .name = "kernels",
-    .args = "list|run",
-    .summary = "check and time single kernels from cold caches",
+    .args = "list|run|compare [A B]",
+    .summary = "check, time, compare single kernels",
     .details =
         "list: the cases and their analytic work.\n"
         "run: every case must agree with the reference before it is timed, and the last timed "
@@ -260,8 +320,15 @@ const pb_command pb_command_kernels = {
         "caches and its\n"
         "outputs put back. OF ROOF is the least time that the analytic work takes at the machine's "
         "measured rates,\n"
-        "over the median. CPU only. Exit status 5 when a result is wrong.\n",
+        "over the median. CPU only. Exit status 5 when a result is wrong.\n"
+        "compare: is build B slower than build A? 10 fresh processes of each, in random order "
+        "within each pair; what\n"
+        "looks slower is measured again with 10 more. reports/gate.h says how it is decided. "
+        "--budget is for each\n"
+        "process. Exit status: 0 all SAME or FASTER, 1 usage or a build that does not run, 2 "
+        "REGRESSED, 3 UNCLEAR or\n"
+        "UNSTABLE, 4 INCOMPARABLE, 5 WRONG.\n",
     .min_args = 1,
-    .max_args = 1,
+    .max_args = 3,
     .run = run_kernels,
 };

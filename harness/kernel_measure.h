@@ -32,7 +32,8 @@ typedef struct pb_kernel_cases {
     int n;
 } pb_kernel_cases;
 
-/* Appends the cases of a model ("shape:minilm", a folder) whose names hold `filter` (NULL = all).
+/* Appends the cases of a model ("shape:minilm", a folder) whose names hold `filter`, or one of its
+ * parts between '|' (NULL = all).
  * Vocabularies are cut where a table of embeddings would pass 64 MiB of f32. */
 pb_status pb_kernel_cases_add(pb_kernel_cases *cases, const char *model, int64_t rows,
                               pb_dtype dtype, const char *filter);
@@ -50,11 +51,13 @@ typedef struct pb_kernel_result {
 
 /* Checks and times one case on `dev`, a CPU device (PB_E_UNSUPPORTED for others: their caches are
  * not flushed here); `ref` is the reference device. limit_s > 0 ends the samples earlier, after
- * three of them. A wrong result is a result, not an error; it is not timed. Errors of more than
+ * three of them. A wrong result is a result, not an error; it is not timed. Without `check` the
+ * reference only makes the inputs: for callers that hold the hash of a checked output of the same
+ * binary. Errors of more than
  *     (4 u_T + 8 u_f32 sqrt(longest side of a tensor)) max |reference|
  * are wrong, u the unit roundoff; so are over 0.1 % of whole numbers or codes that differ. */
-pb_status pb_kernel_measure(const pb_kernel_case *c, pb_device *ref, pb_device *dev, double limit_s,
-                            pb_kernel_result *out);
+pb_status pb_kernel_measure(const pb_kernel_case *c, pb_device *ref, pb_device *dev, bool check,
+                            double limit_s, pb_kernel_result *out);
 void pb_kernel_result_free(pb_kernel_result *result);
 
 /* Takes bytes out of the CPU's caches. */

@@ -248,7 +248,33 @@ START_TEST(kernels_are_listed_checked_and_saved) {
     pb_json_free(json);
     pb_json_free(saved);
     expect(RUN("kernels", "list", "--filter", "axbpy"), 2, NULL, "no case has this in its name");
-    expect(RUN("kernels", "ran"), 2, NULL, "expected list or run");
+    expect(RUN("kernels", "ran"), 2, NULL, "expected list, run or compare");
+    expect(RUN("kernels", "compare", "/nowhere", PB_BINARY), 1, NULL, "/nowhere: no program");
+    expect(RUN("kernels", "compare", "--no-such"), 1, NULL, "--no-such"); /* 2 is REGRESSED */
+}
+END_TEST
+
+/* A build against itself: whatever the noise, nothing is slower. */
+START_TEST(a_build_is_compared_with_itself) {
+    char xml[512], table[512], *text = NULL;
+    snprintf(xml, sizeof xml, "%s/kernels.xml", scratch);
+    snprintf(table, sizeof table, "%s/kernels.md", scratch);
+    pb_json *json = parsed(RUN("kernels", "compare", PB_BINARY, PB_BINARY, "--model",
+                               "shape:minilm", "--rows", "64", "--filter", "/axpby/", "--threads",
+                               "1", "--budget", "1", "--allow-unclear", "--junit", xml,
+                               "--markdown", table, "--format", "json"));
+    const pb_json *kernel = pb_json_get(json, "kernels")->child;
+    ck_assert_str_eq(pb_json_get(json, "a_sha256")->valuestring,
+                     pb_json_get(json, "b_sha256")->valuestring);
+    ck_assert(pb_json_get(kernel, "ratio")->valuedouble > 0);
+    ck_assert_int_eq(cJSON_GetArraySize(pb_json_get(kernel, "b_medians_s")->child), 10);
+    pb_json_free(json);
+    pb_assert_ok(pb_file_read(xml, 1 << 20, &text, NULL));
+    ck_assert(strstr(text, "tests=\"1\" failures=\"0\"") != NULL);
+    free(text);
+    pb_assert_ok(pb_file_read(table, 1 << 20, &text, NULL));
+    ck_assert(strstr(text, "| minilm/axpby/64 x 384/f32 | ") != NULL);
+    free(text);
 }
 END_TEST
 
@@ -663,6 +689,7 @@ int main(void) {
     tcase_add_test(t, lists_and_info_are_text_and_json);
     tcase_add_test(t, benchmarks_print_rates);
     tcase_add_test(t, kernels_are_listed_checked_and_saved);
+    tcase_add_test(t, a_build_is_compared_with_itself);
     t = pb_test_case(s, "suites");
     tcase_add_checked_fixture(t, open_scratch, close_scratch);
     tcase_add_test(t, a_suite_runs_resumes_verifies_and_reports);

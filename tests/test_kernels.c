@@ -37,12 +37,12 @@ START_TEST(every_case_agrees_with_the_reference) {
         ck_assert_int_ge(cases.n, 24);
         for (int i = 0; i < cases.n; i++) {
             pb_kernel_result r, again;
-            pb_assert_ok(pb_kernel_measure(&cases.items[i], ref, dev, 0.001, &r));
+            pb_assert_ok(pb_kernel_measure(&cases.items[i], ref, dev, true, 0.001, &r));
             ck_assert_msg(!r.wrong, "%s: %s", cases.items[i].name, r.why);
             ck_assert(r.n >= 3 && r.worst <= 1 && *r.variant);
             for (int64_t k = 0; k < r.n; k++) ck_assert(r.samples[k] > 0);
-            pb_assert_ok(pb_kernel_measure(&cases.items[i], ref, one, 0.001, &again));
-            ck_assert_str_eq(r.sha256, again.sha256); /* any number of threads */
+            pb_assert_ok(pb_kernel_measure(&cases.items[i], ref, one, false, 0.001, &again));
+            ck_assert_str_eq(r.sha256, again.sha256); /* any number of threads, unchecked too */
             pb_kernel_result_free(&r);
             pb_kernel_result_free(&again);
             for (int k = 0; k < i; k++)
@@ -86,7 +86,7 @@ static void assert_wrong(int from, int kind, const char *why, bool timed) {
     calls = 0;
     wrong_from = from;
     fault = kind;
-    pb_assert_ok(pb_kernel_measure(&cases.items[0], ref, dev, 0, &r));
+    pb_assert_ok(pb_kernel_measure(&cases.items[0], ref, dev, true, 0, &r));
     ck_assert_msg(r.wrong && strstr(r.why, why) != NULL, "\"%s\", wanted \"%s\"", r.why, why);
     ck_assert((r.n > 0) == timed);
     pb_kernel_result_free(&r);
@@ -111,12 +111,12 @@ START_TEST(a_kernel_is_sampled_as_often_as_said) {
     pb_device *ref = opened("ref", 1), *dev = opened("cpu", 1), *plan = opened("plan:cpu", 1);
     pb_kernel_cases cases = tiny(PB_F32, "/axpby/");
     pb_kernel_result r;
-    pb_assert_ok(pb_kernel_measure(&cases.items[0], ref, dev, 0, &r));
+    pb_assert_ok(pb_kernel_measure(&cases.items[0], ref, dev, true, 0, &r));
     double sum = 0;
     for (int64_t i = 0; i < r.n; i++) sum += r.samples[i];
     ck_assert(r.n >= PB_KERNEL_SAMPLES && (sum >= PB_KERNEL_SECONDS || r.n == 2000));
     pb_kernel_result_free(&r);
-    pb_assert_fails(pb_kernel_measure(&cases.items[0], ref, plan, 0, &r), PB_E_UNSUPPORTED,
+    pb_assert_fails(pb_kernel_measure(&cases.items[0], ref, plan, true, 0, &r), PB_E_UNSUPPORTED,
                     "plan:cpu");
     pb_kernel_cases_free(&cases);
     pb_device_close(plan);
