@@ -12,11 +12,11 @@ need_model || exit 3
 
 need_build build all
 need_build build cuda_backend
-ctest --test-dir build --output-on-failure --no-tests=error "$@"
+ctest --test-dir build --parallel "$(nproc)" --output-on-failure --no-tests=error "$@"
 if [ "${PB_TEST:-all}" = all ] && [ $# -eq 0 ]; then
     say "The same tests under AddressSanitizer and UndefinedBehaviorSanitizer"
     need_build build-asan all -DPB_SANITIZE=address,undefined
-    ctest --test-dir build-asan --output-on-failure --no-tests=error
+    ctest --test-dir build-asan --parallel "$(nproc)" --output-on-failure --no-tests=error
     say "Fuzzing every parser briefly"
     tests/fuzz/run.sh 15
 fi
