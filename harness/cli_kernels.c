@@ -46,17 +46,6 @@ static pb_status find_cases(const request *q, pb_kernel_cases *cases) {
     return PB_OK;
 }
 
-static void name_ops_without_case(const pb_kernel_cases *cases) {
-    int missing = 0;
-    for (int op = 0; op < PB_OP_COUNT; op++) {
-        bool found = false;
-        for (int i = 0; i < cases->n; i++) found = found || cases->items[i].op == (pb_op)op;
-        if (found) continue;
-        fprintf(stderr, "%s%s", missing++ ? ", " : "no case for: ", pb_op_name((pb_op)op));
-    }
-    if (missing) fprintf(stderr, "\n");
-}
-
 static bool describe_case(pb_json *o, const pb_kernel_case *c) {
     return pb_json_add_str(o, "name", c->name) && pb_json_add_str(o, "op", pb_op_name(c->op)) &&
            pb_json_add_str(o, "shape", c->shape) &&
@@ -82,7 +71,6 @@ static pb_status list_cases(const request *q) {
         pb_table_cell(&table, 1, "%.2f", (c->work.flops + c->work.flops_else) / 1e6);
         pb_table_cell(&table, 2, "%.2f", c->work.bytes / 1e6);
     }
-    if (!q->filter) name_ops_without_case(&cases);
     if (q->format != 0) {
         status = pb_cli_print_json(list);
         list = NULL;

@@ -117,7 +117,8 @@ static pb_status products(pb_layer *b) {
 }
 
 static pb_status pointwise(pb_layer *b) {
-    pb_tensor x, y, d, res, gamma, beta, mean, rstd, wide, wide2, wide3;
+    pb_tensor x, y, d, res, gamma, beta, mean, rstd, wide, wide2, wide3,
+        wide4, sums, one;
     char shape[64];
     pb_dtype M = pb_dtype_master(b->dtype);
     PB_RETURN(matrix(b, b->dtype, b->rows, b->C, &x));
@@ -127,6 +128,9 @@ static pb_status pointwise(pb_layer *b) {
     PB_RETURN(matrix(b, b->dtype, b->rows, b->FF, &wide));
     PB_RETURN(matrix(b, b->dtype, b->rows, b->FF, &wide2));
     PB_RETURN(matrix(b, b->dtype, b->rows, b->FF, &wide3));
+    PB_RETURN(matrix(b, b->dtype, b->rows, b->FF, &wide4));
+    PB_RETURN(vector(b, M, b->C, -1, 1, &sums));
+    PB_RETURN(vector(b, M, 1, -1, 1, &one));
     PB_RETURN(vector(b, b->dtype, b->C, 0.5, 1.5, &gamma));
     PB_RETURN(vector(b, b->dtype, b->C, -1, 1, &beta));
     PB_RETURN(vector(b, M, b->rows, -1, 1, &mean));
@@ -134,6 +138,12 @@ static pb_status pointwise(pb_layer *b) {
     pb_act_fwd_args act = {.act = PB_ACT_GELU, .x = wide, .y = wide2};
     pb_act_bwd_args act_bwd = {.act = PB_ACT_GELU, .x = wide, .dy = wide2, .dx = wide3};
     pb_swiglu_fwd_args swiglu = {.gate = wide, .up = wide2, .y = wide3};
+    pb_swiglu_bwd_args swiglu_bwd = {
+        .gate = wide, .up = wide2, .dy = wide3, .dgate = wide3, .dup = wide4};
+    pb_scale_cols_args scale_cols = {.x = x, .c = gamma, .bias = beta, .y = y};
+    pb_coldot_args coldot = {.a = x, .b = d, .y = sums};
+    pb_reduce_args reduce = {.x = x, .y = one, .square = true, .alpha = 1};
+    pb_fill_uniform_args uniform = {.x = y, .lo = -1, .hi = 1, .key = 3, .stream = 4};
     pb_dropout_args dropout = {.x = x, .y = y, .drop = {.p = 0.1f, .key = 1, .stream = 2}};
     pb_norm_fwd_args norm = {.norm = PB_NORM_LAYER,
                              .x = x,
@@ -158,16 +168,22 @@ static pb_status pointwise(pb_layer *b) {
     PB_RETURN(b->visit(b, PB_OP_act_bwd, &act_bwd, shape));
     snprintf(shape, sizeof shape, "%lld x %lld", (long long)b->rows, (long long)b->FF);
     PB_RETURN(b->visit(b, PB_OP_swiglu_fwd, &swiglu, shape));
+    PB_RETURN(b->visit(b, PB_OP_swiglu_bwd, &swiglu_bwd, shape));
     snprintf(shape, sizeof shape, "%lld x %lld", (long long)b->rows, (long long)b->C);
     PB_RETURN(b->visit(b, PB_OP_dropout, &dropout, shape));
     PB_RETURN(b->visit(b, PB_OP_axpby, &axpby, shape));
+    PB_RETURN(b->visit(b, PB_OP_scale_cols, &scale_cols, shape));
+    PB_RETURN(b->visit(b, PB_OP_coldot, &coldot, shape));
+    PB_RETURN(b->visit(b, PB_OP_reduce, &reduce, shape));
+    PB_RETURN(b->visit(b, PB_OP_fill_uniform, &uniform, shape));
     strncat(shape, " layer", sizeof shape - strlen(shape) - 1);
     PB_RETURN(b->visit(b, PB_OP_norm_fwd, &norm, shape));
     return b->visit(b, PB_OP_norm_bwd, &norm_bwd, shape);
 }
 
 static pb_status sequence(pb_layer *b) {
-    pb_tensor q, k, v, o, lse, cu, dout, dq, dk, dv, pooled, word, ids, positions, y;
+    pb_tensor q, k, v, o, lse, cu, dout, dq, dk, dv, pooled, word, ids, positions, y,
+        inv_freq, dword, first, rows_of;
     char shape[64];
     int64_t sequences = b->rows / SEQUENCE, rows = sequences * SEQUENCE;
     pb_dtype M = pb_dtype_master(b->dtype);
@@ -213,6 +229,8 @@ static pb_status sequence(pb_layer *b) {
     pb_pool_fwd_args pool = {.pool = PB_POOL_MEAN, .x = q, .cu = cu, .y = pooled};
     snprintf(shape, sizeof shape, "%lld x %lld", (long long)rows, (long long)heads);
     PB_RETURN(b->visit(b, PB_OP_pool_fwd, &pool, shape));
+    pb_pool_bwd_args pool_bwd = {.pool = PB_POOL_MEAN, .dy = pooled, .cu = cu, .dx = dq};
+    PB_RETURN(b->visit(b, PB_OP_pool_bwd, &pool_bwd, shape));
     PB_RETURN(matrix(b, b->dtype, b->V, b->C, &word));
     PB_RETURN(matrix(b, b->dtype, rows, b->C, &y));
     PB_RETURN(indices(b, rows, b->V, 0, &ids));
@@ -220,12 +238,29 @@ static pb_status sequence(pb_layer *b) {
     pb_embed_fwd_args embed = {.word = word, .ids = ids, .positions = positions, .y = y};
     snprintf(shape, sizeof shape, "%lld of %lld x %lld", (long long)rows, (long long)b->V,
              (long long)b->C);
-    return b->visit(b, PB_OP_embed_fwd, &embed, shape);
+    PB_RETURN(b->visit(b, PB_OP_embed_fwd, &embed, shape));
+    PB_RETURN(zeros(b, M, b->V, b->C, &dword));
+    pb_embed_bwd_args embed_bwd = {.ids = ids, .positions = positions, .dy = y, .dword = dword};
+    PB_RETURN(b->visit(b, PB_OP_embed_bwd, &embed_bwd, shape));
+    PB_RETURN(vector(b, M, b->HS / 2, 0, 1, &inv_freq));
+    pb_rope_args rope = {.x = q, .inv_freq = inv_freq, .positions = positions, .heads = b->NH};
+    snprintf(shape, sizeof shape, "%lld x %lld heads of %lld", (long long)rows, (long long)b->NH,
+             (long long)b->HS);
+    PB_RETURN(b->visit(b, PB_OP_rope, &rope, shape));
+    PB_RETURN(indices(b, sequences, 0, SEQUENCE, &first));
+    PB_RETURN(matrix(b, b->dtype, sequences, b->C, &rows_of));
+    pb_gather_rows_args gather = {.x = y, .idx = first, .y = rows_of};
+    pb_scatter_rows_args scatter = {.x = rows_of, .idx = first, .y = y};
+    snprintf(shape, sizeof shape, "%lld of %lld x %lld", (long long)sequences, (long long)rows,
+             (long long)b->C);
+    PB_RETURN(b->visit(b, PB_OP_gather_rows, &gather, shape));
+    return b->visit(b, PB_OP_scatter_rows, &scatter, shape);
 }
 
 static pb_status training(pb_layer *b) {
     pb_tensor logits, target, loss, pred, w, g, m, v, copy = {0}, m8, v8, ma, va, norm, coef,
-                                                      weight, w2, a, bb, n, c, mag;
+                                                      weight, w2, a, bb, n, c, mag,
+                                                      score, gram, term;
     char shape[64];
     pb_dtype M = pb_dtype_master(b->dtype);
     int64_t numel = b->FF * b->C, blocks = (numel + 255) / 256, rows = 64;
@@ -284,7 +319,18 @@ static pb_status training(pb_layer *b) {
         .w = {.dense = weight}, .w2 = w2, .a = a, .b = bb, .m = mag, .n = n, .c = c, .scale = 2};
     PB_RETURN(b->visit(b, PB_OP_weight_norm2, &norm2, shape));
     PB_RETURN(pb_weight_norm2(b->dev, &norm2)); /* the next op believes it */
-    return b->visit(b, PB_OP_dora_norm, &dora, shape);
+    PB_RETURN(b->visit(b, PB_OP_dora_norm, &dora, shape));
+    PB_RETURN(vector(b, M, b->FF, 0, 1, &score));
+    PB_RETURN(matrix(b, M, RANK, RANK, &gram));
+    PB_RETURN(vector(b, M, 1, 0, 1, &term));
+    pb_dora_exact_args exact = {.g = g, .v = w, .m = mag, .n = n};
+    pb_importance_args importance = {
+        .w = w, .g = g, .ibar = m, .ubar = v, .score = score, .beta1 = 0.85, .beta2 = 0.85};
+    pb_orthogonality_args orthogonality = {.gram = gram, .loss = term, .weight = 0.5};
+    PB_RETURN(b->visit(b, PB_OP_dora_exact, &exact, shape));
+    PB_RETURN(b->visit(b, PB_OP_importance, &importance, shape));
+    snprintf(shape, sizeof shape, "%d x %d", RANK, RANK);
+    return b->visit(b, PB_OP_orthogonality, &orthogonality, shape);
 }
 
 /* ---- all of them ---- */

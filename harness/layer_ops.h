@@ -1,5 +1,6 @@
 /* The ops of one layer of a model, each with tensors of that layer's sizes: what `bench ops` times
- * and `kernels` checks and times. To add an op: its arguments and a visit in one of the groups. */
+ * and `kernels` checks and times. To add an op: its arguments and a visit in one of the groups; a
+ * test demands that every op has one. */
 #ifndef PB_HARNESS_LAYER_OPS_H
 #define PB_HARNESS_LAYER_OPS_H
 

@@ -131,17 +131,17 @@ static double tolerant_p(const logs *x, const logs *y, double *u) {
 static pb_status run_stage(const pb_gate_side *a, const pb_gate_side *b, pb_gate_stage *s) {
     logs ta = {.n = 0}, tb = {.n = 0}, ca = {.n = 0}, cb = {.n = 0};
     pb_interval shift;
-    double u, faster;
+    double u, faster = 1;
     if (a->n < 1 || b->n < 1)
         return PB_ERROR(PB_E_INPUT, "a stage with %d and %d processes; expected %d of each side",
                         a->n, b->n, PB_GATE_PROCESSES);
     PB_RETURN(take_logs(a->time, a->n, "the time on side A", &ta));
     PB_RETURN(take_logs(b->time, b->n, "the time on side B", &tb));
     s->p = tolerant_p(&ta, &tb, &s->u);
-    faster = tolerant_p(&tb, &ta, &u);
     s->ratio = exp(pb_hodges_lehmann(ta.v, ta.n, tb.v, tb.n, PB_STAT_LEVEL, &shift));
     s->interval = (pb_interval){exp(shift.low), exp(shift.high)};
     s->cycles = NAN;
+    if (s->ratio <= 1 / PB_GATE_SLOWER) faster = tolerant_p(&tb, &ta, &u);
     if (isnan(s->p) || isnan(faster)) return PB_ERROR(PB_E_OOM, "no memory for the exact test");
     if (a->cycles && b->cycles) {
         PB_RETURN(take_logs(a->cycles, a->n, "the cycles on side A", &ca));
@@ -149,7 +149,7 @@ static pb_status run_stage(const pb_gate_side *a, const pb_gate_side *b, pb_gate
         s->cycles = exp(pb_hodges_lehmann(ca.v, ca.n, cb.v, cb.n, PB_STAT_LEVEL, &shift));
     }
     s->slow = s->p <= PB_GATE_ALPHA && s->ratio >= PB_GATE_SLOWER;
-    s->fast = faster <= PB_GATE_ALPHA && s->ratio <= 1 / PB_GATE_SLOWER;
+    s->fast = faster <= PB_GATE_ALPHA;
     s->slow_cycles = isnan(s->cycles) || s->cycles >= PB_GATE_CYCLES;
     s->fast_cycles = isnan(s->cycles) || s->cycles <= 1 / PB_GATE_CYCLES;
     return PB_OK;
@@ -180,9 +180,12 @@ static pb_status join_stages(const pb_gate_input *in, pb_gate_result *r) {
         PB_RETURN(take_logs(in->stage[i].a.time, in->stage[i].a.n, "the time on side A", &a));
         PB_RETURN(take_logs(in->stage[i].b.time, in->stage[i].b.n, "the time on side B", &b));
     }
+    r->detectable = detectable(&a, &b);
+    r->ratio = r->stage[0].ratio;
+    r->interval = r->stage[0].interval;
+    if (in->stages == 1) return PB_OK;
     r->ratio = exp(pb_hodges_lehmann(a.v, a.n, b.v, b.n, PB_STAT_LEVEL, &shift));
     r->interval = (pb_interval){exp(shift.low), exp(shift.high)};
-    r->detectable = detectable(&a, &b);
     return PB_OK;
 }
 
