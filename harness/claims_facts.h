@@ -1,7 +1,7 @@
 /* Facts for claims: numbers that follow from shapes and formulas. They come from the program itself,
  * never from a claim's file: parameter counts and bytes from a plan device that runs the trainer's
  * own set-up and step, quantisation from the kernels that store the weights. Recipes:
- * reports/claims/README.md. Test: tests/test_claims_facts.c. */
+ * reports/claims/README.md. Test: tests/test_claims.c. */
 #ifndef PB_HARNESS_CLAIMS_FACTS_H
 #define PB_HARNESS_CLAIMS_FACTS_H
 

@@ -1,6 +1,6 @@
 /* Gradient norms of what the method added, by part: the last word of the parameters' names ("lora_A"
  * -> "lora_a"), and "norm" over all. Read on the host behind a step, so no time of the step and no
- * operation of it changes. Test: tests/test_trainer.c. */
+ * operation of it changes. */
 #include <ctype.h>
 #include <inttypes.h>
 #include <math.h>

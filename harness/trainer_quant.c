@@ -1,5 +1,5 @@
 /* What storing the base model in 4 bits loses: the relative error over all quantised weights, and
- * their size. Test: tests/test_trainer.c. */
+ * their size. */
 #include <math.h>
 #include <stdlib.h>
 

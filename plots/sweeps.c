@@ -1,5 +1,5 @@
 /* Figures of sweeps: learning rates that a tuning tried, numbers of training examples, batch x length.
- * Each builder only reads the chapter. Test: tests/test_sweeps.c. */
+ * Each builder only reads the chapter. */
 #include <gsl/gsl_sort.h>
 #include <gsl/gsl_statistics_double.h>
 #include <inttypes.h>
