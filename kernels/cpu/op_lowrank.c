@@ -43,6 +43,21 @@ static pb_tensor view(void *data, pb_dtype dtype, int64_t rows, int64_t cols) {
         .data = data, .dtype = dtype, .ndim = 2, .dim = {rows, cols}, .stride = cols};
 }
 
+/* B may be columns of a larger matrix (DyLoRA's first ones): it is copied then, since oneDNN
+ * multiplies by whole rows six times as fast. Bytes of the copy; 0 where there is none. */
+static size_t packed_bytes(pb_tensor b) {
+    bool whole = b.stride == pb_cols(b);
+    return whole ? 0 : pb_align64((size_t)(pb_rows(b) * pb_cols(b)) * pb_dtype_size(b.dtype));
+}
+
+static pb_tensor pack(pb_tensor b, void *to) {
+    if (packed_bytes(b) == 0) return b;
+    size_t row = (size_t)pb_cols(b) * pb_dtype_size(b.dtype);
+    for (int64_t i = 0; i < pb_rows(b); i++)
+        memcpy((char *)to + (size_t)i * row, pb_cpu_at(b, i * b.stride), row);
+    return view(to, b.dtype, pb_rows(b), pb_cols(b));
+}
+
 /* --- forward --------------------------------------------------------------------------------- */
 
 typedef struct fwd_ws { /* of one thread */
@@ -64,7 +79,8 @@ static size_t fwd_layout(const pb_lowrank_args *a, int64_t thread, char *base, f
 }
 
 static size_t lowrank_workspace(const pb_device *dev, const void *args) {
-    return (size_t)pb_device_threads(dev) * fwd_layout(args, 0, NULL, NULL);
+    const pb_lowrank_args *a = args;
+    return packed_bytes(a->b) + (size_t)pb_device_threads(dev) * fwd_layout(a, 0, NULL, NULL);
 }
 
 typedef struct fwd_prims {
@@ -115,9 +131,11 @@ static pb_status failed_product(void) {
 }
 
 static pb_status lowrank_run(pb_device *dev, const void *args, void *ws) {
-    const pb_lowrank_args *a = args;
+    pb_lowrank_args packed = *(const pb_lowrank_args *)args, *a = &packed;
     pb_cpu *cpu = pb_cpu_of(dev);
     if (a->x.dtype == PB_F64) return PB_ERROR(PB_E_UNSUPPORTED, "cpu: lowrank has no f64 kernel");
+    char *threads_ws = (char *)ws + packed_bytes(a->b);
+    a->b = pack(a->b, ws);
     int64_t n = pb_rows(a->x), chunks = pb_ceil_div(n, CHUNK);
     if (n == 0) return PB_OK;
     fwd_prims full = {0}, last = {0};
@@ -127,7 +145,7 @@ static pb_status lowrank_run(pb_device *dev, const void *args, void *ws) {
     int failed = 0, threads = chunks == 1 ? 1 : cpu->threads, saved = pb_cpu_single_enter();
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
     for (int64_t i = 0; i < chunks; i++) {
-        if (!fwd_chunk(cpu, a, i == chunks - 1 ? &last : &full, i, ws)) {
+        if (!fwd_chunk(cpu, a, i == chunks - 1 ? &last : &full, i, threads_ws)) {
 #pragma omp atomic write
             failed = 1;
         }
@@ -192,8 +210,10 @@ static size_t slots_bytes(const bwd_sizes *s) {
 }
 
 static size_t lowrank_bwd_workspace(const pb_device *dev, const void *args) {
-    bwd_sizes s = bwd_sizes_of(args);
-    return slots_bytes(&s) + (size_t)pb_device_threads(dev) * bwd_layout(args, &s, 0, NULL, NULL);
+    const pb_lowrank_bwd_args *a = args;
+    bwd_sizes s = bwd_sizes_of(a);
+    size_t of_threads = (size_t)pb_device_threads(dev) * bwd_layout(a, &s, 0, NULL, NULL);
+    return packed_bytes(a->b) + slots_bytes(&s) + of_threads;
 }
 
 typedef struct bwd_prims {
@@ -363,18 +383,19 @@ static void reduce_e(const pb_lowrank_bwd_args *a, const bwd_sizes *s, const flo
 }
 
 static pb_status lowrank_bwd_run(pb_device *dev, const void *args, void *ws) {
-    const pb_lowrank_bwd_args *a = args;
+    pb_lowrank_bwd_args packed = *(const pb_lowrank_bwd_args *)args, *a = &packed;
     pb_cpu *cpu = pb_cpu_of(dev);
     if (a->x.dtype == PB_F64)
         return PB_ERROR(PB_E_UNSUPPORTED, "cpu: lowrank_bwd has no f64 kernel");
     bwd_sizes s = bwd_sizes_of(a);
     if (s.n == 0) return PB_OK;
+    float *slots = (float *)(void *)((char *)ws + packed_bytes(a->b));
+    a->b = pack(a->b, ws);
     bwd_prims full = {0}, last = {0};
     pb_cpu_prims_begin(cpu);
     PB_RETURN(bwd_compile(cpu, a, &s, chunk_rows(s.n, 0), &full));
     PB_RETURN(bwd_compile(cpu, a, &s, chunk_rows(s.n, s.chunks - 1), &last));
-    float *slots = ws;
-    char *threads_ws = (char *)ws + slots_bytes(&s);
+    char *threads_ws = (char *)slots + slots_bytes(&s);
     int failed = 0, threads = s.slots == 1 ? 1 : cpu->threads, saved = pb_cpu_single_enter();
 #pragma omp parallel num_threads(threads)
     {
