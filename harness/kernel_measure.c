@@ -10,6 +10,7 @@
 #endif
 
 #include "base/text.h"
+#include "harness/kernel_contents.h"
 
 #define MOST_SAMPLES 2000
 #define LINE 64
@@ -115,53 +116,14 @@ static void evict_tensors(const pb_layer *layer) {
 #endif
 }
 
-/* ---- contents of a case's tensors ---- */
+/* ---- what was written ---- */
 
-typedef struct contents {
-    unsigned char *bytes[PB_LAYER_TENSORS];
-    pb_tensor tensor[PB_LAYER_TENSORS]; /* dtype and sizes */
-    int n;
-} contents;
-
-static void free_contents(contents *c) {
-    for (int i = 0; i < c->n; i++) free(c->bytes[i]);
-    *c = (contents){0};
-}
-
-static pb_status take_contents(const pb_layer *layer, contents *out) {
-    free_contents(out);
-    for (int i = 0; i < layer->n_tensors; i++) {
-        pb_tensor t = layer->tensors[i];
-        out->tensor[i] = t;
-        out->bytes[i] = malloc(pb_bytes(t) + 1);
-        out->n = i + 1;
-        if (!out->bytes[i])
-            return PB_ERROR(PB_E_OOM, "no memory for a copy of %zu bytes", pb_bytes(t));
-        PB_RETURN(pb_device_get(layer->dev, out->bytes[i], t, pb_bytes(t)));
-    }
-    return PB_OK;
-}
-
-static bool changed(const contents *before, const contents *after, int i) {
-    return memcmp(before->bytes[i], after->bytes[i], pb_bytes(before->tensor[i])) != 0;
-}
-
-/* Puts back what the op writes; `after` NULL: everything. */
-static pb_status put_contents(const pb_layer *layer, const contents *before,
-                              const contents *after) {
-    for (int i = 0; i < before->n; i++)
-        if (!after || changed(before, after, i))
-            PB_RETURN(pb_device_put(layer->dev, layer->tensors[i], before->bytes[i],
-                                    pb_bytes(before->tensor[i])));
-    return PB_OK;
-}
-
-static pb_status hash_written(const contents *before, const contents *after,
+static pb_status hash_written(const pb_contents *before, const pb_contents *after,
                               char hex[PB_SHA256_HEX]) {
     pb_sha256 *h = NULL;
     PB_RETURN(pb_sha256_new(&h));
     for (int i = 0; i < before->n; i++)
-        if (changed(before, after, i))
+        if (pb_contents_differ(before, after, i))
             pb_sha256_add(h, after->bytes[i], pb_bytes(after->tensor[i]));
     pb_sha256_end(h, hex);
     return PB_OK;
@@ -169,7 +131,7 @@ static pb_status hash_written(const contents *before, const contents *after,
 
 /* ---- right or wrong ---- */
 
-static double value_at(const contents *c, int i, int64_t k) {
+static double value_at(const pb_contents *c, int i, int64_t k) {
     const void *p = c->bytes[i];
     switch (c->tensor[i].dtype) {
         case PB_F32: return (double)((const float *)p)[k];
@@ -180,7 +142,7 @@ static double value_at(const contents *c, int i, int64_t k) {
     }
 }
 
-static double longest_side(const contents *c) {
+static double longest_side(const pb_contents *c) {
     int64_t longest = 1;
     for (int i = 0; i < c->n; i++) {
         int64_t rows = pb_rows(c->tensor[i]), cols = pb_cols(c->tensor[i]);
@@ -190,7 +152,7 @@ static double longest_side(const contents *c) {
     return (double)longest;
 }
 
-static void judge_reals(const contents *got, const contents *want, int i, double relative,
+static void judge_reals(const pb_contents *got, const pb_contents *want, int i, double relative,
                         pb_kernel_result *r) {
     int64_t n = pb_numel(want->tensor[i]);
     double top = 0;
@@ -212,7 +174,8 @@ static void judge_reals(const contents *got, const contents *want, int i, double
     }
 }
 
-static void judge_codes(const contents *got, const contents *want, int i, pb_kernel_result *r) {
+static void judge_codes(const pb_contents *got, const pb_contents *want, int i,
+                        pb_kernel_result *r) {
     int64_t n = pb_numel(want->tensor[i]), differ = 0;
     for (int64_t k = 0; k < n; k++) differ += value_at(got, i, k) != value_at(want, i, k);
     double used = (double)differ / (1e-3 * (double)n);
@@ -223,13 +186,14 @@ static void judge_codes(const contents *got, const contents *want, int i, pb_ker
              (long long)differ, (long long)n);
 }
 
-static void judge(const contents *got, const contents *want, pb_dtype dtype, pb_kernel_result *r) {
+static void judge(const pb_contents *got, const pb_contents *want, pb_dtype dtype,
+                  pb_kernel_result *r) {
     const double f32 = 0x1p-24;
     double own = dtype == PB_BF16 ? 0x1p-8 : f32;
     double relative = 4 * own + 8 * f32 * sqrt(longest_side(want));
     for (int i = 0; i < want->n && !r->wrong; i++) {
         pb_dtype t = want->tensor[i].dtype;
-        if (!changed(want, got, i)) continue;
+        if (!pb_contents_differ(want, got, i)) continue;
         if (t == PB_F32 || t == PB_BF16 || t == PB_F64)
             judge_reals(got, want, i, relative, r);
         else
@@ -244,7 +208,7 @@ typedef struct run {
     int index;
     bool check;
     double limit_s;
-    contents start, want; /* the reference's, before and after */
+    pb_contents start, want; /* the reference's, before and after */
     pb_kernel_result *out;
 } run;
 
@@ -252,10 +216,10 @@ static pb_status run_reference(pb_layer *layer, pb_op op, const void *args, cons
     run *r = layer->user;
     (void)shape;
     if (r->index++ != r->def->index) return PB_OK;
-    PB_RETURN(take_contents(layer, &r->start));
+    PB_RETURN(pb_contents_take(layer, &r->start));
     if (!r->check) return PB_OK;
     PB_RETURN(pb_op_run(layer->dev, op, args));
-    return take_contents(layer, &r->want);
+    return pb_contents_take(layer, &r->want);
 }
 
 static pb_status one_sample(pb_layer *layer, pb_op op, const void *args, double *seconds) {
@@ -268,7 +232,7 @@ static pb_status one_sample(pb_layer *layer, pb_op op, const void *args, double 
 }
 
 static pb_status take_samples(pb_layer *layer, pb_op op, const void *args, const run *r,
-                              const contents *wrote) {
+                              const pb_contents *wrote) {
     pb_kernel_result *out = r->out;
     int64_t begin = pb_now_ns(), n = 0;
     double seconds, inside = 0;
@@ -280,7 +244,7 @@ static pb_status take_samples(pb_layer *layer, pb_op op, const void *args, const
         if (n >= PB_KERNEL_SAMPLES && inside >= PB_KERNEL_SECONDS) break;
         if (n >= 3 && (late || passed > PB_KERNEL_LIMIT_S)) break;
         if (i < 0 && late) continue;
-        PB_RETURN(put_contents(layer, &r->start, wrote));
+        PB_RETURN(pb_contents_put(layer, &r->start, wrote));
         PB_RETURN(one_sample(layer, op, args, &seconds));
         if (i < 0) continue;
         out->samples[n++] = seconds;
@@ -294,7 +258,7 @@ static pb_status run_subject(pb_layer *layer, pb_op op, const void *args, const 
     pb_status status = PB_OK;
     run *r = layer->user;
     pb_kernel_result *out = r->out;
-    contents checked = {.n = 0}, timed = {.n = 0};
+    pb_contents checked = {.n = 0}, timed = {.n = 0};
     char hex[PB_SHA256_HEX];
     (void)shape;
     if (r->index++ != r->def->index) return PB_OK;
@@ -302,22 +266,22 @@ static pb_status run_subject(pb_layer *layer, pb_op op, const void *args, const 
         return PB_ERROR(PB_E_BUG, "%s is not the case that the table lists", r->def->name);
     const char *variant = pb_op_variant(layer->dev, op);
     pb_copy(out->variant, sizeof out->variant, variant ? variant : "");
-    PB_TRY(put_contents(layer, &r->start, NULL));
+    PB_TRY(pb_contents_put(layer, &r->start, NULL));
     PB_TRY(pb_op_run(layer->dev, op, args));
-    PB_TRY(take_contents(layer, &checked));
+    PB_TRY(pb_contents_take(layer, &checked));
     if (r->check) judge(&checked, &r->want, layer->dtype, out);
     PB_TRY(hash_written(&r->start, &checked, out->sha256));
     if (out->wrong) goto done;
     PB_TRY(take_samples(layer, op, args, r, &checked));
-    PB_TRY(take_contents(layer, &timed));
+    PB_TRY(pb_contents_take(layer, &timed));
     PB_TRY(hash_written(&r->start, &timed, hex));
     if (strcmp(hex, out->sha256) != 0) {
         out->wrong = true;
         pb_copy(out->why, sizeof out->why, "the timed output is not the one that was checked");
     }
 done:
-    free_contents(&checked);
-    free_contents(&timed);
+    pb_contents_free(&checked);
+    pb_contents_free(&timed);
     return status;
 }
 
@@ -341,8 +305,8 @@ pb_status pb_kernel_measure(const pb_kernel_case *c, pb_device *ref, pb_device *
     PB_TRY(walk(&r, ref, run_reference));
     PB_TRY(walk(&r, dev, run_subject));
 done:
-    free_contents(&r.start);
-    free_contents(&r.want);
+    pb_contents_free(&r.start);
+    pb_contents_free(&r.want);
     if (status != PB_OK) pb_kernel_result_free(out);
     return status;
 }
