@@ -151,6 +151,7 @@ static const struct field {
     {"accumulate", "sequences per micro-batch", CONFIG, "train.batch", NULL, true},
     {"accumulate", "micro-batches per step", CONFIG, "train.accumulate", NULL, true},
     {"checkpoint", "activation checkpointing", CONFIG, "train.checkpoint", NULL, true},
+    {"paged", "paged optimizer state", CONFIG, "train.paged", NULL, true},
     {"clip", "gradient clipping", CONFIG, "train.clip", NULL, false},
     {"decay", "weight decay", CONFIG, "train.weight_decay", NULL, false},
     {"model", "model", MODEL, "name", NULL, false},

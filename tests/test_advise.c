@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "harness/rates.h"
 #include "harness/suite.h"
+#include "plots/plots.h"
 #include "results/record.h"
 #include "tests/support.h"
 
@@ -250,6 +251,76 @@ START_TEST(committed_runs_were_predicted) {
 }
 END_TEST
 
+static bool is_drawn(const char *dir, const char *name) {
+    char *path = pb_path_join(dir, name), *data = NULL;
+    size_t n = 0;
+    bool ok = pb_file_read(path, 1 << 24, &data, &n) == PB_OK && n > 100;
+    free(data);
+    free(path);
+    return ok;
+}
+
+/* The map says of every cell what the advice for it says, keeps to the memory, and more memory never
+ * makes a model impossible again. */
+START_TEST(the_map_holds_the_advice_of_every_cell) {
+    pb_advise_request r = request_for("llama-2-7b", 1);
+    char *dir = pb_test_dir(), *path = pb_path_join(dir, "budget_map.json");
+    pb_json *map = NULL;
+    const pb_json *e = NULL, *before = NULL;
+    FILE *paths = tmpfile();
+    int n = 0, fits = 0, none = 0, checked = 0;
+    r.reserve = (uint64_t)(GIB / 2);
+    r.batch = 4;
+    if (pb_plots_available() != PB_OK) { /* the figure cannot be drawn, and that is said */
+        pb_assert_fails(pb_advise_map(&r, dir, paths), PB_E_ENV, "gnuplot");
+    } else {
+        pb_assert_ok(pb_advise_map(&r, dir, paths));
+        ck_assert(is_drawn(dir, "budget_map.svg") && is_drawn(dir, "budget_map.png"));
+    }
+    pb_assert_ok(pb_json_load(path, 1 << 20, &map));
+    cJSON_ArrayForEach (e, map) {
+        const char *model = pb_json_get(e, "model")->valuestring;
+        double gib = pb_json_get(e, "gpu_memory_gib")->valuedouble;
+        const pb_json *method = pb_json_get(e, "method");
+        bool same_model = before && strcmp(pb_json_get(before, "model")->valuestring, model) == 0;
+        n++;
+        if (cJSON_IsString(method)) {
+            fits++;
+            double bytes = pb_json_get(e, "bytes")->valuedouble;
+            ck_assert_msg(bytes > 0 && bytes <= gib * GIB - GIB / 2, "%s, %g GiB: %.0f bytes", model,
+                          gib, bytes);
+        } else {
+            none++;
+            ck_assert_msg(!same_model || !cJSON_IsString(pb_json_get(before, "method")),
+                          "%s fits less than %g GiB but not these", model, gib);
+            ck_assert_ptr_nonnull(strstr(pb_json_get(e, "reason")->valuestring, "Nothing fits"));
+        }
+        if (same_model)
+            ck_assert(gib > pb_json_get(before, "gpu_memory_gib")->valuedouble);
+        before = e;
+        if (gib != 16 && gib != 48) continue; /* some cells on their own, without the map's cache */
+        if (strcmp(model, "llama-2-7b") != 0 && strcmp(model, "llama-2-70b") != 0) continue;
+        pb_advise_request one = request_for(model, gib);
+        pb_advise a;
+        one.reserve = r.reserve;
+        one.batch = r.batch;
+        one.brief = true;
+        pb_assert_ok(pb_advise_make(&one, &a));
+        ck_assert_str_eq(pb_json_get(e, "reason")->valuestring, a.reason);
+        ck_assert(cJSON_IsString(method) == (a.chosen >= 0));
+        if (a.chosen >= 0) ck_assert_str_eq(method->valuestring, a.rows[a.chosen].method->name);
+        pb_advise_free(&a);
+        checked++;
+    }
+    ck_assert_int_eq(checked, 4);
+    ck_assert_msg(n == 7 * 8 && fits > 0 && none > 0, "%d cells, %d fit, %d not", n, fits, none);
+    pb_json_free(map);
+    fclose(paths);
+    free(path);
+    free(dir);
+}
+END_TEST
+
 START_TEST(gpus_are_sane_and_named) {
     int n = 0;
     const pb_gpu *g = pb_gpu_table(&n), *found = NULL;
@@ -277,6 +348,7 @@ int main(void) {
     tcase_add_test(t, time_is_work_over_rates_and_efficiency);
     tcase_add_test(t, quality_comes_from_the_records);
     tcase_add_test(t, committed_runs_were_predicted);
+    tcase_add_test(t, the_map_holds_the_advice_of_every_cell);
     tcase_add_test(t, gpus_are_sane_and_named);
     return pb_run_suite(s);
 }

@@ -160,6 +160,7 @@ START_TEST(every_shared_setting_stops_when_it_differs) {
         {"{\"device\":\"ref\"}", "device", "cpu", "ref", false},
         {"{\"train\":{\"batch\":16,\"accumulate\":2}}", "accumulate", "32", "16", true},
         {"{\"train\":{\"checkpoint\":true}}", "checkpoint", "not given", "true", true},
+        {"{\"train\":{\"paged\":true}}", "paged", "not given", "true", true},
         {"{\"deterministic\":false}", "deterministic", "true", "false", false},
         {"{\"train\":{\"new_option\":3}}", "train.new_option", "not given", "3", false},
     };
