@@ -151,6 +151,25 @@ bool pb_parse_size(const char *s, uint64_t *out) {
     return true;
 }
 
+bool pb_parse_seconds(const char *s, double *out) {
+    static const struct {
+        const char *unit;
+        double seconds;
+    } units[] = {{"s", 1}, {"min", 60}, {"m", 60}, {"h", 3600}, {"", 1}};
+    char number[32];
+    double value;
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        size_t n = strlen(s), k = strlen(units[i].unit);
+        if (n <= k || strcmp(s + n - k, units[i].unit) != 0 || n - k >= sizeof number) continue;
+        memcpy(number, s, n - k);
+        number[n - k] = 0;
+        if (!pb_parse_f64(number, &value) || !(value > 0) || value > 1e12) return false;
+        *out = value * units[i].seconds;
+        return true;
+    }
+    return false;
+}
+
 void pb_format_f64(char out[PB_F64_CHARS], double v) {
     if (isnan(v)) {
         strcpy(out, "nan");

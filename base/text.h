@@ -28,6 +28,8 @@ bool pb_parse_f64(const char *s, double *out);  /* finite only; decimal or 0x he
 /* "4096", "4K", "4Ki", "1.5G", "48GiB": K/M/G are powers of 1000, Ki/Mi/Gi of 1024; a trailing B is allowed.
  * A fraction needs a unit and is rounded down to whole bytes. */
 bool pb_parse_size(const char *s, uint64_t *out);
+/* A time above 0 in seconds: "30", "30s", "90m", "5min", "2h"; fractions are fine. */
+bool pb_parse_seconds(const char *s, double *out);
 
 /* The shortest decimal that reads back as the same double: whole numbers below 2^53 without a point or exponent, else the
  * shortest of %.15g, %.16g and %.17g. "nan", "inf", "-inf" for the rest. */

@@ -71,18 +71,8 @@ static int list_options(request *q, pb_option out[MAX_ROWS]) {
     return N;
 }
 
-/* "2h", "90m", "3600s", "3600". */
 static pb_status read_time(const char *text, double *out) {
-    char number[32];
-    size_t n = strlen(text);
-    char unit = n ? text[n - 1] : 0;
-    double scale = unit == 'h' ? 3600 : unit == 'm' ? 60 : 1;
-    if (unit == 'h' || unit == 'm' || unit == 's') n--;
-    snprintf(number, sizeof number, "%.*s", (int)(n < 31 ? n : 31), text);
-    if (pb_parse_f64(number, out) && *out > 0) {
-        *out *= scale;
-        return PB_OK;
-    }
+    if (pb_parse_seconds(text, out)) return PB_OK;
     return PB_ERROR(PB_E_INPUT, "--time: '%s', expected a time above 0 as 2h, 90m or 3600s", text);
 }
 

@@ -3,14 +3,39 @@
 #define PB_HARNESS_CLI_KERNELS_H
 
 #include "harness/cli.h"
+#include "harness/kernel_measure.h"
 
-typedef struct pb_kernels_compare_request {
-    const char *a, *b, *filter, *junit, *markdown;
-    const char *const *options; /* for both programs, NULL-terminated */
-    bool allow_unclear, json;
-} pb_kernels_compare_request;
+/* What the command line asks for. */
+typedef struct pb_kernels_request {
+    const char *model, *filter, *save, *budget;
+    int dtype, format; /* dtype: 0 f32, 1 bf16 */
+    int64_t rows, threads, processes;
+    double budget_s; /* 0 = none */
+    bool unchecked, anchors, allow_unclear, stored;
+    const char *junit, *markdown;
+} pb_kernels_request;
 
-/* Sets the exit code by the worst verdict. */
-pb_status pb_kernels_compare(pb_cli *cli, const pb_kernels_compare_request *q);
+/* The table's cases that the request names. */
+pb_status pb_kernels_cases(const pb_kernels_request *q, pb_kernel_cases *cases);
+
+/* The same request as options of a process of its own. */
+typedef struct pb_kernels_options {
+    const char *argv[16]; /* NULL-terminated; without the filter */
+    char numbers[3][32];
+} pb_kernels_options;
+void pb_kernels_child_options(const pb_kernels_request *q, pb_kernels_options *out);
+
+/* kernels run: exit status 5 when a result is wrong. */
+pb_status pb_kernels_run(pb_cli *cli, const pb_kernels_request *q);
+/* What processes of `program` measure, first one checked, in one tree. */
+pb_status pb_kernels_measure_processes(const pb_kernels_request *q, const char *program,
+                                       int processes, struct cJSON **out);
+
+/* Set the exit code by the worst verdict. Builds, programs: */
+pb_status pb_kernels_compare(pb_cli *cli, const pb_kernels_request *q, const char *a,
+                             const char *b);
+/* Saved runs; b NULL = a run made now by this program. */
+pb_status pb_kernels_compare_stored(pb_cli *cli, const pb_kernels_request *q, const char *a,
+                                    const char *b);
 
 #endif

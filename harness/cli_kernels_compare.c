@@ -1,5 +1,5 @@
 /* peftbench kernels compare: is a build slower than another? */
-#include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,6 +9,10 @@
 #include "harness/cli.h"
 #include "harness/cli_kernels.h"
 #include "harness/kernel_compare.h"
+#include "harness/kernel_process.h"
+#include "harness/kernel_stored.h"
+
+#define MOST_BYTES ((size_t)256 << 20)
 
 static pb_status write_file(const char *path, pb_text *text) {
     pb_status status = pb_text_status(text);
@@ -29,7 +33,7 @@ static bool add_kernel(pb_json *o, const pb_compared *k) {
         pb_json *stages = pb_json_add_array(o, side ? "b_medians_s" : "a_medians_s");
         for (int s = 0; s < PB_GATE_STAGES; s++) {
             pb_json *medians = k->time[side][s][0] > 0 ? pb_json_add_array(stages, NULL) : NULL;
-            for (int i = 0; medians && i < PB_GATE_PROCESSES; i++)
+            for (int i = 0; medians && i < PB_GATE_PROCESSES && k->time[side][s][i] > 0; i++)
                 ok = ok && pb_json_add_f64(medians, NULL, k->time[side][s][i]);
         }
         ok = ok && stages;
@@ -37,13 +41,29 @@ static bool add_kernel(pb_json *o, const pb_compared *k) {
     return ok;
 }
 
-static pb_status print_json(const pb_comparison_of_builds *c, uint64_t key, int code) {
+/* How the comparison came about. */
+typedef struct told {
+    uint64_t key;                  /* of the order of processes */
+    const pb_stored_notes *stored; /* or NULL */
+} told;
+
+static bool add_stored(pb_json *root, const pb_stored_notes *notes) {
+    pb_json *anchors = pb_json_add_object(root, "anchors");
+    bool ok = pb_json_add_str(root, "differences",
+                              notes->differences.data ? notes->differences.data : "");
+    for (int i = 0; i < PB_SAVED_ANCHORS; i++)
+        ok = ok && pb_json_add_f64(anchors, pb_anchor_name(i), notes->anchors[i]);
+    return ok;
+}
+
+static pb_status print_json(const pb_comparison_of_builds *c, const told *t, int code) {
     pb_json *root = cJSON_CreateObject();
     bool ok = pb_json_add_str(root, "schema", "peftbench-kernels-compare-1") &&
               pb_json_add_str(root, "a_sha256", c->sha256[0]) &&
               pb_json_add_str(root, "b_sha256", c->sha256[1]) &&
-              pb_json_add_i64(root, "order_key", (int64_t)key) &&
-              pb_json_add_i64(root, "exit", code);
+              pb_json_add_bool(root, "stored", t->stored != NULL) &&
+              pb_json_add_i64(root, "order_key", (int64_t)t->key) &&
+              pb_json_add_i64(root, "exit", code) && (!t->stored || add_stored(root, t->stored));
     pb_json *list = pb_json_add_array(root, "kernels");
     for (int i = 0; i < c->n; i++)
         ok = ok && add_kernel(pb_json_add_object(list, NULL), &c->kernels[i]);
@@ -52,7 +72,19 @@ static pb_status print_json(const pb_comparison_of_builds *c, uint64_t key, int 
     return pb_cli_built(false);
 }
 
-static void print_text(const pb_comparison_of_builds *c) {
+static void print_stored(const pb_comparison_of_builds *c, const pb_stored_notes *notes) {
+    for (const char *p = notes->differences.data; p && *p; p += strcspn(p, "\n") + 1)
+        printf("differs: %.*s\n", (int)strcspn(p, "\n"), p);
+    printf("binary: %.12s, then %.12s\nanchors:", c->sha256[0], c->sha256[1]);
+    for (int i = 0; i < PB_SAVED_ANCHORS; i++)
+        if (!isnan(notes->anchors[i]))
+            printf(" %s %+.1f %%%s", pb_anchor_name(i), 100 * (notes->anchors[i] - 1),
+                   i + 1 < PB_SAVED_ANCHORS ? "," : "");
+    printf("\n");
+}
+
+static void print_text(const pb_comparison_of_builds *c, const told *t) {
+    if (t->stored) print_stored(c, t->stored);
     for (int i = 0; i < c->n; i++)
         printf("%-13s %s: %s\n", pb_gate_name(c->kernels[i].result.verdict), c->kernels[i].name,
                c->kernels[i].result.why);
@@ -67,29 +99,77 @@ static int exit_code(const pb_comparison_of_builds *c, bool allow_unclear) {
     return code;
 }
 
-pb_status pb_kernels_compare(pb_cli *cli, const pb_kernels_compare_request *q) {
+static pb_status tell(pb_cli *cli, const pb_kernels_request *q, const pb_comparison_of_builds *c,
+                      const told *t) {
     pb_status status = PB_OK;
-    pb_comparison_of_builds c = {0};
     pb_text text = {0};
-    uint64_t key = ((uint64_t)pb_now_ns() ^ (uint64_t)getpid()) & UINT64_C(0xffffffffffff);
-    pb_compare_request request = {
-        .a = q->a, .b = q->b, .options = q->options, .filter = q->filter, .key = key};
-    PB_TRY(pb_compare_builds(&request, &c));
-    cli->exit_code = exit_code(&c, q->allow_unclear);
+    cli->exit_code = exit_code(c, q->allow_unclear);
     if (q->junit) {
-        PB_TRY(pb_compared_junit(&c, q->allow_unclear, &text));
+        PB_TRY(pb_compared_junit(c, q->allow_unclear, &text));
         PB_TRY(write_file(q->junit, &text));
     }
     if (q->markdown) {
-        PB_TRY(pb_compared_markdown(&c, &text));
+        PB_TRY(pb_compared_markdown(c, &text));
         PB_TRY(write_file(q->markdown, &text));
     }
-    if (q->json)
-        PB_TRY(print_json(&c, key, cli->exit_code));
+    if (q->format != 0)
+        PB_TRY(print_json(c, t, cli->exit_code));
     else
-        print_text(&c);
+        print_text(c, t);
 done:
     pb_text_free(&text);
+    return status;
+}
+
+pb_status pb_kernels_compare(pb_cli *cli, const pb_kernels_request *q, const char *a,
+                             const char *b) {
+    pb_comparison_of_builds c = {0};
+    pb_kernels_options options;
+    uint64_t key = ((uint64_t)pb_now_ns() ^ (uint64_t)getpid()) & UINT64_C(0xffffffffffff);
+    pb_kernels_child_options(q, &options);
+    pb_compare_request request = {
+        .a = a, .b = b, .options = options.argv, .filter = q->filter, .key = key};
+    PB_RETURN(pb_compare_builds(&request, &c));
+    pb_status status = tell(cli, q, &c, &(told){.key = key});
     pb_comparison_of_builds_free(&c);
+    return status;
+}
+
+/* ---- saved runs ---- */
+
+/* A run made now that can be held against a saved one: the same options, as many processes. */
+static pb_status run_now(const pb_kernels_request *q, const pb_saved_run *like, pb_json **out) {
+    pb_kernels_request now = *q;
+    int64_t threads = 0;
+    char self[1024];
+    PB_RETURN(pb_json_read_i64(like->environment, "environment", "threads", 1, 4096, &threads));
+    if (!now.threads) now.threads = threads;
+    PB_RETURN(pb_kernel_own_program(self));
+    return pb_kernels_measure_processes(&now, self, like->processes, out);
+}
+
+pb_status pb_kernels_compare_stored(pb_cli *cli, const pb_kernels_request *q, const char *a,
+                                    const char *b) {
+    pb_status status = PB_OK;
+    pb_json *trees[2] = {NULL, NULL};
+    pb_saved_run runs[2] = {{.n = 0}, {.n = 0}};
+    pb_comparison_of_builds c = {0};
+    pb_stored_notes notes = {.anchors = {0}};
+    PB_TRY(pb_json_load(a, MOST_BYTES, &trees[0]));
+    PB_TRY(pb_saved_run_read(trees[0], a, &runs[0]));
+    if (b)
+        PB_TRY(pb_json_load(b, MOST_BYTES, &trees[1]));
+    else
+        PB_TRY(run_now(q, &runs[0], &trees[1]));
+    PB_TRY(pb_saved_run_read(trees[1], b ? b : "the run made now", &runs[1]));
+    PB_TRY(pb_compare_stored(&runs[0], &runs[1], &c, &notes));
+    PB_TRY(tell(cli, q, &c, &(told){.stored = &notes}));
+done:
+    pb_stored_notes_free(&notes);
+    pb_comparison_of_builds_free(&c);
+    for (int i = 0; i < 2; i++) {
+        pb_saved_run_free(&runs[i]);
+        pb_json_free(trees[i]);
+    }
     return status;
 }

@@ -1,33 +1,23 @@
 /* Two builds, kernel by kernel: harness/kernel_compare.h. */
 #include "harness/kernel_compare.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "harness/kernel_process.h"
 #include "kernels/core/rng.h"
-
-#define MOST_ARGS 40
-#define MOST_BYTES ((size_t)64 << 20)
-#define EXIT_WRONG 5 /* of `kernels run`: its output is there */
-
-extern char **environ;
 
 typedef struct work {
     const pb_compare_request *q;
-    char program[2][1024], folder[64], samples[96], log[96];
+    char program[2][1024];
+    pb_kernel_folder folder;
     pb_comparison_of_builds *out;
 } work;
-
-/* ---- one process ---- */
 
 static pb_status find_program(const char *path, char out[1024]) {
     char *inside = pb_is_dir(path) ? pb_path_join(path, "peftbench") : NULL;
@@ -36,49 +26,6 @@ static pb_status find_program(const char *path, char out[1024]) {
     if (fits && access(out, X_OK) == 0 && !pb_is_dir(out)) return PB_OK;
     return PB_ERROR(PB_E_INPUT,
                     "%s: no program peftbench there; expected a build folder or a program", path);
-}
-
-static pb_status launch(const work *w, char *const *argv, int *code) {
-    posix_spawn_file_actions_t actions;
-    pid_t child;
-    int status = 0, failed = posix_spawn_file_actions_init(&actions);
-    if (failed) return PB_ERROR(PB_E_OOM, "no memory to start %s", argv[0]);
-    failed = posix_spawn_file_actions_addopen(&actions, 1, w->log, O_WRONLY | O_CREAT | O_TRUNC,
-                                              0600);
-    if (!failed) failed = posix_spawn_file_actions_adddup2(&actions, 1, 2);
-    if (!failed) failed = posix_spawn(&child, argv[0], &actions, NULL, argv, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    if (failed) return PB_ERROR(PB_E_ENV, "%s: does not start: %s", argv[0], strerror(failed));
-    while (waitpid(child, &status, 0) < 0)
-        if (errno != EINTR) return PB_ERROR(PB_E_ENV, "%s: lost its process", argv[0]);
-    *code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    return PB_OK;
-}
-
-static pb_status complain(const work *w, const char *program, int code) {
-    char *text = NULL;
-    size_t len = 0;
-    if (pb_file_read(w->log, MOST_BYTES, &text, &len) != PB_OK) text = NULL;
-    const char *end = text ? text + (len > 400 ? len - 400 : 0) : "";
-    pb_status status = PB_ERROR(PB_E_ENV, "%s kernels run: exit status %d: %s", program, code, end);
-    free(text);
-    return status;
-}
-
-static pb_status run_once(const work *w, int side, bool check, const char *filter, pb_json **out) {
-    const char *argv[MOST_ARGS] = {w->program[side], "kernels", "run", "--save", w->samples};
-    int n = 5, code = 0;
-    if (!check) argv[n++] = "--unchecked";
-    if (filter) {
-        argv[n++] = "--filter";
-        argv[n++] = filter;
-    }
-    for (int i = 0; w->q->options && w->q->options[i] && n < MOST_ARGS - 1; i++)
-        argv[n++] = w->q->options[i];
-    unlink(w->samples);
-    PB_RETURN(launch(w, (char *const *)(uintptr_t)argv, &code));
-    if (code != 0 && code != EXIT_WRONG) return complain(w, argv[0], code);
-    return pb_json_load(w->samples, MOST_BYTES, out);
 }
 
 /* ---- what it measured ---- */
@@ -105,10 +52,10 @@ static pb_status take(work *w, const pb_json *o, int side, int stage, int proces
     bool wrong = false;
     double median = 0;
     pb_compared *k;
-    PB_RETURN(pb_json_read_str(o, w->samples, "name", &name));
-    PB_RETURN(pb_json_read_str(o, w->samples, "output_sha256", &sha));
-    PB_RETURN(pb_json_read_bool(o, w->samples, "wrong", &wrong));
-    if (!wrong) PB_RETURN(pb_json_read_f64(o, w->samples, "median_s", 0, 1e9, &median));
+    PB_RETURN(pb_json_read_str(o, w->folder.samples, "name", &name));
+    PB_RETURN(pb_json_read_str(o, w->folder.samples, "output_sha256", &sha));
+    PB_RETURN(pb_json_read_bool(o, w->folder.samples, "wrong", &wrong));
+    if (!wrong) PB_RETURN(pb_json_read_f64(o, w->folder.samples, "median_s", 0, 1e9, &median));
     if (!name || !sha || (!wrong && !(median > 0)))
         return PB_ERROR(PB_E_INPUT, "%s: a kernel without name, output_sha256 or median_s",
                         w->program[side]);
@@ -117,7 +64,7 @@ static pb_status take(work *w, const pb_json *o, int side, int stage, int proces
         return PB_ERROR(PB_E_INPUT, "%s: its first process did not have %s", w->program[side],
                         name);
     if (wrong) {
-        PB_RETURN(pb_json_read_str(o, w->samples, "why", &why));
+        PB_RETURN(pb_json_read_str(o, w->folder.samples, "why", &why));
         snprintf(k->wrong, sizeof k->wrong, "%s: %.140s", sides[side], why ? why : "wrong");
     } else if (!*k->sha256[side]) {
         pb_copy(k->sha256[side], sizeof k->sha256[side], sha);
@@ -137,7 +84,8 @@ static pb_status run_process(work *w, int side, int stage, int process, const ch
     bool check = stage == 0 && process == 0;
     fprintf(stderr, "stage %d, pair %d of %d: %s\n", stage + 1, process + 1, PB_GATE_PROCESSES,
             side ? "B" : "A");
-    PB_TRY(run_once(w, side, check, filter, &root));
+    pb_kernel_process p = {w->program[side], w->q->options, filter, check, false};
+    PB_TRY(pb_kernel_process_run(&p, &w->folder, &root));
     cJSON_ArrayForEach(o, pb_json_get(root, "kernels")) PB_TRY(take(w, o, side, stage, process));
 done:
     pb_json_free(root);
@@ -192,21 +140,17 @@ done:
 
 pb_status pb_compare_builds(const pb_compare_request *request, pb_comparison_of_builds *out) {
     pb_status status = PB_OK;
-    work w = {.q = request, .out = out, .folder = "/tmp/peftbench-kernels-XXXXXX"};
+    work w = {.q = request, .out = out};
     const char *paths[] = {request->a, request->b};
     *out = (pb_comparison_of_builds){.n = 0};
     for (int side = 0; side < 2; side++) {
         PB_RETURN(find_program(paths[side], w.program[side]));
         PB_RETURN(pb_sha256_file(w.program[side], out->sha256[side]));
     }
-    if (!mkdtemp(w.folder)) return PB_ERROR(PB_E_IO, "%s: %s", w.folder, strerror(errno));
-    snprintf(w.samples, sizeof w.samples, "%s/samples.json", w.folder);
-    snprintf(w.log, sizeof w.log, "%s/log", w.folder);
+    PB_RETURN(pb_kernel_folder_open(&w.folder));
     PB_TRY(run_stages(&w));
 done:
-    unlink(w.samples);
-    unlink(w.log);
-    rmdir(w.folder);
+    pb_kernel_folder_close(&w.folder);
     if (status != PB_OK) pb_comparison_of_builds_free(out);
     return status;
 }

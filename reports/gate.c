@@ -228,6 +228,7 @@ static pb_gate_verdict by_time(const pb_gate_input *in, pb_gate_result *r) {
     double find = 100 * (r->detectable - 1);
     if (r->interval.low >= 1 / PB_GATE_SLOWER && r->interval.high <= PB_GATE_SLOWER)
         return say(r, PB_GATE_SAME, "%+.1f %%, interval inside 3 %%", more);
+    if (isnan(find)) return say(r, PB_GATE_UNCLEAR, "one process says nothing about the next");
     if (!in->stored && r->interval.high / r->interval.low > PB_GATE_NOISE * PB_GATE_NOISE)
         return say(r, PB_GATE_UNSTABLE, "only a slowdown of %.0f %% would have been found", find);
     return say(r, PB_GATE_UNCLEAR, "a slowdown of %.1f %% would have been found", find);

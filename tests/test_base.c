@@ -234,6 +234,27 @@ START_TEST(sizes_know_their_units) {
 }
 END_TEST
 
+START_TEST(times_know_their_units) {
+    static const struct {
+        const char *s;
+        double v;
+    } good[] = {{"30", 30},    {"30s", 30},   {"5min", 300},  {"90m", 5400},
+                {"2h", 7200},  {"1.5", 1.5},  {"0.5h", 1800}, {"1e3s", 1000}};
+    static const char *const bad[] = {"", "s", "min", "0", "-1s", "5 min", "5minutes", "1d", "nan",
+                                      "1e300h"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        double v = 5;
+        ck_assert_msg(pb_parse_seconds(good[i].s, &v), "%s", good[i].s);
+        ck_assert(v == good[i].v);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        double v = 5;
+        ck_assert_msg(!pb_parse_seconds(bad[i], &v), "%s", bad[i]);
+        ck_assert(v == 5);
+    }
+}
+END_TEST
+
 START_TEST(formatted_doubles_read_back_bit_for_bit) {
     static const struct {
         double v;
@@ -1005,6 +1026,7 @@ static Suite *base_suite(void) {
     tcase_add_test(t, integers_are_strict);
     tcase_add_test(t, doubles_are_strict);
     tcase_add_test(t, sizes_know_their_units);
+    tcase_add_test(t, times_know_their_units);
     tcase_add_test(t, formatted_doubles_read_back_bit_for_bit);
     tcase_add_test(t, nearest_name_has_least_edit_distance);
     tcase_add_test(t, globs_match_like_a_shell);

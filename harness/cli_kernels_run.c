@@ -1,0 +1,228 @@
+/* peftbench kernels run: cases checked against the reference and timed, in this process or in
+ * several fresh ones, into one tree of JSON that the table is printed from. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "harness/cli_kernels.h"
+#include "harness/cli_table.h"
+#include "harness/environment.h"
+#include "harness/kernel_process.h"
+#include "harness/kernel_saved.h"
+#include "harness/cpu_roofs.h"
+#include "results/record.h"
+
+/* ---- one process ---- */
+
+static bool add_samples(pb_json *o, const double *samples, int64_t n) {
+    pb_json *lists = pb_json_add_array(o, "samples_s");
+    pb_json *list = n > 0 ? pb_json_add_array(lists, NULL) : NULL;
+    bool ok = lists && (list || n == 0);
+    for (int64_t i = 0; i < n; i++) ok = ok && pb_json_add_f64(list, NULL, samples[i]);
+    return ok;
+}
+
+static bool add_anchors(pb_json *root, const pb_cpu_roofs *r) {
+    pb_json *anchors = pb_json_add_object(root, "anchors");
+    bool ok = true;
+    for (int i = 0; i < PB_SAVED_ANCHORS; i++)
+        ok = ok && add_samples(pb_json_add_object(anchors, pb_anchor_name(i)), r->samples_s[i],
+                               r->side > 0 ? PB_ROOF_SAMPLES : 0);
+    return ok;
+}
+
+static pb_status add_roofs(pb_json *root, const pb_cpu_roofs *r) {
+    pb_json *roofs = pb_json_add_object(root, "roofs"), *flops;
+    bool ok = pb_json_add_f64(roofs, "bytes_per_s", r->bytes_per_s) &&
+              pb_json_add_i64(roofs, "copy_bytes", r->copy_bytes) &&
+              pb_json_add_i64(roofs, "product_side", r->side) &&
+              pb_json_add_i64(roofs, "cache_bytes", pb_last_cache_bytes());
+    flops = pb_json_add_object(roofs, "flops_per_s");
+    ok = ok && pb_json_add_f64(flops, "f32", r->flops_per_s[0]) &&
+         pb_json_add_f64(flops, "bf16", r->flops_per_s[1]);
+    return pb_cli_built(ok && add_anchors(root, r));
+}
+
+static pb_status start_json(const pb_kernels_request *q, const pb_cpu_roofs *roofs, pb_json *root) {
+    char binary[PB_SHA256_HEX], now[32];
+    pb_json *environment = NULL;
+    pb_utc_now(now);
+    PB_RETURN(pb_sha256_file("/proc/self/exe", binary));
+    PB_RETURN(pb_environment_json("cpu", (int)q->threads, &environment));
+    if (!cJSON_AddItemToObject(root, "environment", environment)) {
+        pb_json_free(environment);
+        return pb_cli_built(false);
+    }
+    PB_RETURN(pb_cli_built(pb_json_add_str(root, "schema", PB_KERNELS_SCHEMA) &&
+                           pb_json_add_str(root, "time_utc", now) &&
+                           pb_json_add_str(root, "binary_sha256", binary) &&
+                           pb_json_add_i64(root, "processes", 1)));
+    return add_roofs(root, roofs);
+}
+
+static pb_status add_kernel(pb_json *list, const pb_kernels_request *q, const pb_kernel_case *c,
+                            const pb_kernel_result *r) {
+    pb_json *o = pb_json_add_object(list, NULL);
+    double median = NAN;
+    if (!r->wrong) PB_RETURN(pb_derive("median", r->samples, r->n, &median));
+    return pb_cli_built(
+        pb_json_add_str(o, "name", c->name) && pb_json_add_str(o, "op", pb_op_name(c->op)) &&
+        pb_json_add_str(o, "shape", c->shape) &&
+        pb_json_add_str(o, "dtype", pb_dtype_name(c->layer.dtype)) &&
+        pb_json_add_f64(o, "flops", c->work.flops) &&
+        pb_json_add_f64(o, "flops_else", c->work.flops_else) &&
+        pb_json_add_f64(o, "bytes", c->work.bytes) && pb_json_add_str(o, "variant", r->variant) &&
+        pb_json_add_bool(o, "checked", !q->unchecked) && pb_json_add_bool(o, "wrong", r->wrong) &&
+        (!r->wrong || pb_json_add_str(o, "why", r->why)) &&
+        pb_json_add_f64(o, "error_of_allowed", q->unchecked ? NAN : r->worst) &&
+        pb_json_add_str(o, "output_sha256", r->sha256) && pb_json_add_f64(o, "median_s", median) &&
+        add_samples(o, r->samples, r->wrong ? 0 : r->n));
+}
+
+static pb_status measure_here(const pb_kernels_request *q, pb_json *root) {
+    pb_status status = PB_OK;
+    pb_kernel_cases cases = {0};
+    pb_cpu_roofs roofs = {.side = 0};
+    pb_device *ref = NULL, *dev = NULL;
+    pb_device_options options = {.threads = (int)q->threads};
+    PB_TRY(pb_kernels_cases(q, &cases));
+    if (!q->unchecked || q->anchors) PB_TRY(pb_cpu_roofs_measure((int)q->threads, &roofs));
+    PB_TRY(start_json(q, &roofs, root));
+    pb_json *list = pb_json_add_array(root, "kernels");
+    PB_TRY(pb_device_open("ref", NULL, &ref));
+    PB_TRY(pb_device_open("cpu", &options, &dev));
+    for (int i = 0; i < cases.n; i++) {
+        pb_kernel_result r;
+        fprintf(stderr, "%d of %d: %s\n", i + 1, cases.n, cases.items[i].name);
+        PB_TRY(pb_kernel_measure(&cases.items[i], ref, dev, !q->unchecked, q->budget_s / cases.n,
+                                 &r));
+        status = add_kernel(list, q, &cases.items[i], &r);
+        pb_kernel_result_free(&r);
+        if (status != PB_OK) goto done;
+    }
+done:
+    pb_device_close(ref);
+    pb_device_close(dev);
+    pb_kernel_cases_free(&cases);
+    return status;
+}
+
+/* ---- several ---- */
+
+pb_status pb_kernels_measure_processes(const pb_kernels_request *q, const char *program,
+                                       int processes, struct cJSON **out) {
+    pb_status status = PB_OK;
+    pb_kernel_folder folder = {.path = ""};
+    pb_kernels_options options;
+    pb_json *root = NULL, *more = NULL;
+    pb_kernels_child_options(q, &options);
+    PB_TRY(pb_kernel_folder_open(&folder));
+    for (int i = 0; i < processes; i++) {
+        pb_kernel_process p = {program, options.argv, q->filter, i == 0 && !q->unchecked, true};
+        fprintf(stderr, "process %d of %d\n", i + 1, processes);
+        PB_TRY(pb_kernel_process_run(&p, &folder, i ? &more : &root));
+        if (i > 0) PB_TRY(pb_saved_run_join(root, more, folder.samples));
+        pb_json_free(more);
+        more = NULL;
+    }
+    cJSON_DeleteItemFromObjectCaseSensitive(root, "processes");
+    PB_TRY(pb_cli_built(pb_json_add_i64(root, "processes", processes)));
+    *out = root;
+    root = NULL;
+done:
+    pb_json_free(more);
+    pb_json_free(root);
+    pb_kernel_folder_close(&folder);
+    return status;
+}
+
+/* ---- the table ---- */
+
+static void add_row(pb_table *table, const pb_saved_kernel *k) {
+    const double us[] = {k->time.median * 1e6, k->p10 * 1e6, k->p90 * 1e6};
+    pb_table_row(table);
+    pb_table_cell(table, 0, "%s", k->name);
+    pb_table_cell(table, 1, "%s", k->variant);
+    if (k->wrong) {
+        pb_table_cell(table, 2, "WRONG");
+        fprintf(stderr, "WRONG: %s: %s\n", k->name, k->why);
+        return;
+    }
+    for (int i = 0; i < 3; i++) pb_table_cell(table, 2 + i, "%.1f", us[i]);
+    pb_table_cell(table, 5, k->flops > 0 ? "%.1f" : "-", k->flops / k->time.median / 1e9);
+    pb_table_cell(table, 6, "%.1f", k->bytes / k->time.median / 1e9);
+    if (isnan(k->share)) return;
+    pb_table_cell(table, 7, "%.0f %%", 100 * k->share);
+    pb_table_cell(table, 8, "%s", pb_roof_name(k));
+}
+
+static pb_status print_table(const pb_saved_run *run) {
+    static const char *const head[] = {"CASE",    "KERNEL", "MEDIAN US", "P10",  "P90",
+                                       "GFLOP/S", "GB/S",   "OF ROOF",   "ROOF", NULL};
+    pb_table table = {0};
+    pb_table_start(&table, head, 3);
+    for (int i = 0; i < run->n; i++) add_row(&table, &run->kernels[i]);
+    PB_RETURN(pb_table_end(&table, stdout));
+    if (run->bytes_per_s > 0)
+        printf("roofs: copy %.1f GB/s, product %.1f GFLOP/s in f32, %.1f in bf16\n",
+               run->bytes_per_s / 1e9, run->flops_per_s[0] / 1e9, run->flops_per_s[1] / 1e9);
+    return PB_OK;
+}
+
+/* What follows from the samples, for readers of the file; nothing here reads it back. */
+static pb_status add_derived(pb_json *root, const pb_saved_run *run) {
+    static const char *const derived[] = {"median_s",   "p10_s", "p90_s",   "least_s",
+                                          "roof_share", "roof",  "verified"};
+    pb_json *o = ((pb_json *)(uintptr_t)pb_json_get(root, "kernels"))->child;
+    bool ok = true;
+    for (int i = 0; i < run->n && ok; i++, o = o->next) {
+        const pb_saved_kernel *k = &run->kernels[i];
+        for (size_t d = 0; d < sizeof derived / sizeof derived[0]; d++)
+            cJSON_DeleteItemFromObjectCaseSensitive(o, derived[d]);
+        ok = pb_json_add_f64(o, "median_s", k->time.median) && pb_json_add_f64(o, "p10_s", k->p10) &&
+             pb_json_add_f64(o, "p90_s", k->p90) && pb_json_add_f64(o, "least_s", k->least) &&
+             pb_json_add_f64(o, "roof_share", k->share) &&
+             pb_json_add_str(o, "roof", isnan(k->share) ? NULL : pb_roof_name(k)) &&
+             pb_json_add_bool(o, "verified", k->checked && !k->wrong);
+    }
+    return pb_cli_built(ok);
+}
+
+static pb_status save(const char *path, const pb_json *root) {
+    char *text = pb_json_print(root, true);
+    if (!text) return pb_cli_built(false);
+    pb_status status = pb_file_write_atomic(path, text, strlen(text));
+    free(text);
+    return status;
+}
+
+pb_status pb_kernels_run(pb_cli *cli, const pb_kernels_request *q) {
+    pb_status status = PB_OK;
+    pb_saved_run run = {.n = 0};
+    pb_json *root = NULL;
+    char self[1024];
+    if (q->processes > 1) {
+        PB_TRY(pb_kernel_own_program(self));
+        PB_TRY(pb_kernels_measure_processes(q, self, (int)q->processes, &root));
+    } else {
+        root = cJSON_CreateObject();
+        PB_TRY(measure_here(q, root));
+    }
+    PB_TRY(pb_saved_run_read(root, "this run", &run));
+    PB_TRY(add_derived(root, &run));
+    if (q->save) PB_TRY(save(q->save, root));
+    for (int i = 0; i < run.n; i++)
+        if (run.kernels[i].wrong) cli->exit_code = 5;
+    if (q->format == 0) {
+        PB_TRY(print_table(&run));
+        goto done;
+    }
+    status = pb_cli_print_json(root);
+    root = NULL;
+done:
+    pb_saved_run_free(&run);
+    pb_json_free(root);
+    return status;
+}

@@ -1,0 +1,31 @@
+/* `kernels run` in a process of its own, and the folder for what it writes. */
+#ifndef PB_HARNESS_KERNEL_PROCESS_H
+#define PB_HARNESS_KERNEL_PROCESS_H
+
+#include <stdbool.h>
+
+#include "base/json.h"
+
+/* A folder in $TMPDIR (/tmp), made and removed with what is in it. */
+typedef struct pb_kernel_folder {
+    char path[512], samples[544], log[544];
+} pb_kernel_folder;
+pb_status pb_kernel_folder_open(pb_kernel_folder *f);
+void pb_kernel_folder_close(pb_kernel_folder *f); /* a zeroed one is fine */
+
+typedef struct pb_kernel_process {
+    const char *program;
+    const char *const *options; /* model, rows, threads, ..., NULL-terminated; or NULL */
+    const char *filter;         /* NULL = all cases */
+    bool check;                 /* against the reference, with roofs */
+    bool anchors;               /* roofs without the check */
+} pb_kernel_process;
+
+/* What it saved, also where results are wrong. PB_E_ENV with the end of what it said when it fails. */
+pb_status pb_kernel_process_run(const pb_kernel_process *p, const pb_kernel_folder *f,
+                                pb_json **out);
+
+/* The path of the program that is running. */
+pb_status pb_kernel_own_program(char out[1024]);
+
+#endif

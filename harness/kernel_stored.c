@@ -1,0 +1,101 @@
+/* Two saved runs compared: harness/kernel_stored.h. */
+#include "harness/kernel_stored.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const pb_saved_kernel *find(const pb_saved_run *run, const char *name) {
+    for (int i = 0; i < run->n; i++)
+        if (strcmp(run->kernels[i].name, name) == 0) return &run->kernels[i];
+    return NULL;
+}
+
+static bool uses(const pb_saved_run *run, const char *dtype) {
+    for (int i = 0; i < run->n; i++)
+        if (strcmp(run->kernels[i].dtype, dtype) == 0) return true;
+    return false;
+}
+
+/* Ratios of the anchors that count here; returns how many. A missing one is a NaN, which no bound
+ * lets through. */
+static int needed_anchors(const pb_saved_run *a, const pb_saved_run *b, pb_stored_notes *notes,
+                          double out[PB_SAVED_ANCHORS]) {
+    static const char *const dtypes[] = {NULL, "f32", "bf16"};
+    int n = 0;
+    for (int i = 0; i < PB_SAVED_ANCHORS; i++) {
+        notes->anchors[i] = NAN;
+        if (a->anchors[i].n > 0 && b->anchors[i].n > 0)
+            notes->anchors[i] = b->anchors[i].median / a->anchors[i].median;
+        if (!dtypes[i] || uses(a, dtypes[i])) out[n++] = notes->anchors[i];
+    }
+    return n;
+}
+
+static void take(pb_compared *k, const pb_saved_kernel *from, int side) {
+    static const char *const sides[] = {"A", "B"};
+    int n = 0;
+    if (!from) return;
+    if (from->wrong) snprintf(k->wrong, sizeof k->wrong, "%s: %.140s", sides[side], from->why);
+    pb_copy(k->sha256[side], sizeof k->sha256[side], from->sha256);
+    for (int i = 0; i < from->time.n; i++)
+        if (!isnan(from->time.medians[i])) k->time[side][0][n++] = from->time.medians[i];
+    k->in[side] = n;
+}
+
+static pb_status decide(pb_compared *k, const double *anchors, int n_anchors,
+                        const char *other_machine) {
+    pb_gate_input in = {.stages = 1, .stored = true, .anchors = anchors, .n_anchors = n_anchors};
+    in.stage[0].a = (pb_gate_side){k->in[0], k->time[0][0], NULL};
+    in.stage[0].b = (pb_gate_side){k->in[1], k->time[1][0], NULL};
+    if (*other_machine) in.incomparable = other_machine;
+    if (!k->in[0] || !k->in[1]) in.incomparable = k->in[0] ? "only A has it" : "only B has it";
+    if (*k->wrong) in.wrong = k->wrong;
+    if (in.wrong || in.incomparable) in.stages = 0;
+    return pb_gate_decide(&in, &k->result);
+}
+
+/* Every kernel of A, then those that only B has. */
+static pb_status collect(const pb_saved_run *a, const pb_saved_run *b,
+                         pb_comparison_of_builds *out) {
+    bool common = false;
+    out->kernels = calloc((size_t)(a->n + b->n) + 1, sizeof *out->kernels);
+    if (!out->kernels) return PB_ERROR(PB_E_OOM, "no memory for %d kernels", a->n + b->n);
+    for (int i = 0; i < a->n + b->n; i++) {
+        const pb_saved_kernel *here = i < a->n ? &a->kernels[i] : &b->kernels[i - a->n];
+        if (i >= a->n && find(a, here->name)) continue;
+        pb_compared *k = &out->kernels[out->n++];
+        pb_copy(k->name, sizeof k->name, here->name);
+        take(k, find(a, here->name), 0);
+        take(k, find(b, here->name), 1);
+        common = common || (k->in[0] && k->in[1]) || *k->wrong;
+    }
+    if (!common) return PB_ERROR(PB_E_INPUT, "the two runs have no kernel in common");
+    return PB_OK;
+}
+
+pb_status pb_compare_stored(const pb_saved_run *a, const pb_saved_run *b,
+                            pb_comparison_of_builds *out, pb_stored_notes *notes) {
+    pb_status status = PB_OK;
+    double anchors[PB_SAVED_ANCHORS];
+    char other_machine[192];
+    *out = (pb_comparison_of_builds){.n = 0};
+    *notes = (pb_stored_notes){.anchors = {NAN, NAN, NAN}};
+    memcpy(out->sha256[0], a->binary, sizeof a->binary);
+    memcpy(out->sha256[1], b->binary, sizeof b->binary);
+    int n = needed_anchors(a, b, notes, anchors);
+    PB_TRY(pb_environment_differences(a->environment, b->environment, &notes->differences,
+                                      other_machine));
+    PB_TRY(collect(a, b, out));
+    for (int i = 0; i < out->n; i++) PB_TRY(decide(&out->kernels[i], anchors, n, other_machine));
+done:
+    if (status != PB_OK) {
+        pb_comparison_of_builds_free(out);
+        pb_stored_notes_free(notes);
+    }
+    return status;
+}
+
+void pb_stored_notes_free(pb_stored_notes *notes) {
+    pb_text_free(&notes->differences);
+}

@@ -1,0 +1,23 @@
+/* Two saved runs compared: the weaker mode, for when A's binary is gone. Its verdicts are SAME,
+ * SUSPECT and UNCLEAR, INCOMPARABLE where machine or anchors moved, WRONG; never REGRESSED. Test:
+ * tests/test_kernel_stored.c. */
+#ifndef PB_HARNESS_KERNEL_STORED_H
+#define PB_HARNESS_KERNEL_STORED_H
+
+#include "harness/kernel_compare.h"
+#include "harness/kernel_saved.h"
+
+typedef struct pb_stored_notes {
+    double anchors[PB_SAVED_ANCHORS]; /* B / A; NaN where a side lacks it */
+    pb_text differences;              /* lines: what is not as it was */
+} pb_stored_notes;
+
+/* The copy and the library's product, in each dtype that the runs have kernels of, must be within
+ * 2 % of each other; with another processor or another number of cores or threads nothing is
+ * compared. Numbers of processes may differ; one a side decides nothing. PB_E_INPUT when a run has
+ * no kernels in common with the other. Free both with their own functions. */
+pb_status pb_compare_stored(const pb_saved_run *a, const pb_saved_run *b,
+                            pb_comparison_of_builds *out, pb_stored_notes *notes);
+void pb_stored_notes_free(pb_stored_notes *notes);
+
+#endif

@@ -1,0 +1,218 @@
+/* Saved runs: what is read from them, several processes in one, and what two of them say about each
+ * other: suspicions, never accusations. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "harness/cpu_roofs.h"
+#include "harness/kernel_process.h"
+#include "harness/kernel_stored.h"
+#include "tests/support.h"
+
+/* A run of `processes` with one kernel "k": its medians are `time` and a spread that differs from
+ * process to process, the anchors' are `anchor`. */
+typedef struct made {
+    double time, copy, gemm;
+    int processes, threads;
+    const char *cpu, *kernel, *wrong;
+} made;
+
+static const made usual = {1e-3, 0.05, 0.01, 10, 2, "one", "k", NULL};
+
+static void add_times(pb_text *t, double time, int processes) {
+    pb_text_add(t, "\"samples_s\":[");
+    for (int i = 0; i < processes; i++) {
+        double x = time * (1 + 0.001 * ((i * 7) % 10));
+        pb_text_add(t, "%s[%.9g,%.9g,%.9g]", i ? "," : "", x * 0.9, x, x * 1.5);
+    }
+    pb_text_add(t, "]");
+}
+
+static pb_json *tree(const made *m) {
+    pb_text t = {0};
+    pb_json *out = NULL;
+    pb_text_add(&t,
+                "{\"schema\":\"peftbench-kernels-2\",\"binary_sha256\":\"b\",\"processes\":%d,"
+                "\"environment\":{\"machine\":{\"cpu\":\"%s\",\"cores_online\":2},\"threads\":%d,"
+                "\"libraries\":{\"products\":\"lib %g\"}},\"anchors\":{\"copy\":{",
+                m->processes, m->cpu, m->threads, m->time);
+    add_times(&t, m->copy, m->processes);
+    pb_text_add(&t, "},\"gemm f32\":{");
+    add_times(&t, m->gemm, m->processes);
+    pb_text_add(&t,
+                "}},\"roofs\":{\"bytes_per_s\":1e10,\"flops_per_s\":{\"f32\":1e11}},"
+                "\"kernels\":[{\"name\":\"%s\",\"op\":\"gemm\",\"shape\":\"s\",\"dtype\":\"f32\","
+                "\"variant\":\"v\",\"output_sha256\":\"h\",\"wrong\":%s,\"flops\":5e7,"
+                "\"flops_else\":0,\"bytes\":1e6,\"checked\":true,",
+                m->kernel, m->wrong ? "true" : "false");
+    if (m->wrong) pb_text_add(&t, "\"why\":\"%s\",", m->wrong);
+    add_times(&t, m->time, m->processes);
+    pb_text_add(&t, "}]}");
+    pb_assert_ok(pb_json_parse("made", t.data, t.len, &out));
+    pb_text_free(&t);
+    return out;
+}
+
+START_TEST(a_run_is_read_and_placed_under_its_roof) {
+    pb_json *root = tree(&usual);
+    pb_saved_run run;
+    pb_assert_ok(pb_saved_run_read(root, "made", &run));
+    ck_assert_int_eq(run.n, 1);
+    ck_assert_int_eq(run.processes, 10);
+    const pb_saved_kernel *k = &run.kernels[0];
+    ck_assert_int_eq(k->time.n, 10);
+    double median = 1e-3 * (1 + 0.0045); /* of 0..9 thousandths */
+    pb_assert_close(&k->time.median, &median, 1, 0, 1e-9, "median of the medians");
+    /* products 5e7 / 1e11 = 0.5 ms, traffic 1e6 / 1e10 = 0.1 ms */
+    double least = 5e-4, share = 5e-4 / median;
+    pb_assert_close(&k->least, &least, 1, 0, 1e-12, "least time");
+    pb_assert_close(&k->share, &share, 1, 0, 1e-9, "share");
+    ck_assert(k->products && k->p10 < k->time.median && k->p90 > k->time.median);
+    pb_saved_run_free(&run);
+    pb_json_free(root);
+}
+END_TEST
+
+START_TEST(processes_join_and_must_agree) {
+    made one = usual;
+    one.processes = 1;
+    pb_json *root = tree(&one), *more = tree(&one), *other;
+    pb_saved_run run;
+    pb_assert_ok(pb_saved_run_join(root, more, "second"));
+    pb_assert_ok(pb_saved_run_read(root, "made", &run));
+    ck_assert_int_eq(run.kernels[0].time.n, 2);
+    ck_assert_int_eq(run.anchors[0].n, 2);
+    ck_assert_int_eq(run.anchors[2].n, 0);
+    ck_assert(!run.kernels[0].wrong);
+    pb_saved_run_free(&run);
+    one.kernel = "another";
+    other = tree(&one);
+    pb_assert_fails(pb_saved_run_join(root, other, "third"), PB_E_INPUT, "it measured another");
+    pb_json *k = ((pb_json *)(uintptr_t)pb_json_get(more, "kernels"))->child;
+    cJSON_SetValuestring((pb_json *)(uintptr_t)pb_json_get(k, "output_sha256"), "x");
+    pb_assert_ok(pb_saved_run_join(root, more, "fourth"));
+    pb_assert_ok(pb_saved_run_read(root, "made", &run));
+    ck_assert(run.kernels[0].wrong && strstr(run.kernels[0].why, "not the same output"));
+    pb_saved_run_free(&run);
+    pb_json_free(root);
+    pb_json_free(more);
+    pb_json_free(other);
+}
+END_TEST
+
+static pb_gate_verdict verdict(const made *a, const made *b, const char *note) {
+    pb_json *trees[] = {tree(a), tree(b)};
+    pb_saved_run runs[2];
+    pb_comparison_of_builds c;
+    pb_stored_notes notes;
+    for (int i = 0; i < 2; i++) pb_assert_ok(pb_saved_run_read(trees[i], "made", &runs[i]));
+    pb_assert_ok(pb_compare_stored(&runs[0], &runs[1], &c, &notes));
+    pb_gate_verdict v = c.kernels[0].result.verdict;
+    if (note)
+        ck_assert_msg(strstr(notes.differences.data ? notes.differences.data : "", note) != NULL ||
+                          strstr(c.kernels[0].result.why, note) != NULL,
+                      "%s, %s: no '%s'", notes.differences.data, c.kernels[0].result.why, note);
+    for (int i = 0; i < 2; i++) {
+        pb_saved_run_free(&runs[i]);
+        pb_json_free(trees[i]);
+    }
+    pb_comparison_of_builds_free(&c);
+    pb_stored_notes_free(&notes);
+    return v;
+}
+
+START_TEST(stored_runs_raise_suspicions_only) {
+    made b = usual;
+    ck_assert_int_eq(verdict(&usual, &b, NULL), PB_GATE_SAME);
+    b.time = 1.1e-3;
+    ck_assert_int_eq(verdict(&usual, &b, "libraries/products: lib 0.001, then lib 0.0011"),
+                     PB_GATE_SUSPECT);
+    b.time = 0.9e-3;
+    ck_assert_int_eq(verdict(&usual, &b, NULL), PB_GATE_UNCLEAR); /* no praise either */
+    b.time = 5e-3;
+    b.processes = 1;
+    ck_assert_int_eq(verdict(&usual, &b, NULL), PB_GATE_UNCLEAR);
+    made alone = usual;
+    alone.processes = 1;
+    ck_assert_int_eq(verdict(&alone, &b, "one process says nothing"), PB_GATE_UNCLEAR);
+}
+END_TEST
+
+START_TEST(what_moved_with_the_machine_is_incomparable) {
+    made b = usual;
+    b.copy = usual.copy * 1.021;
+    ck_assert_int_eq(verdict(&usual, &b, "anchor"), PB_GATE_INCOMPARABLE);
+    b.copy = usual.copy * 1.019;
+    ck_assert_int_eq(verdict(&usual, &b, NULL), PB_GATE_SAME);
+    b.gemm = usual.gemm / 1.03;
+    ck_assert_int_eq(verdict(&usual, &b, "anchor"), PB_GATE_INCOMPARABLE);
+    b = usual;
+    b.threads = 1;
+    ck_assert_int_eq(verdict(&usual, &b, "threads: 2, then 1"), PB_GATE_INCOMPARABLE);
+    b = usual;
+    b.cpu = "two";
+    ck_assert_int_eq(verdict(&usual, &b, "machine/cpu: one, then two"), PB_GATE_INCOMPARABLE);
+    b.wrong = "element 3";
+    ck_assert_int_eq(verdict(&usual, &b, "B: element 3"), PB_GATE_WRONG);
+}
+END_TEST
+
+START_TEST(what_is_no_saved_run_is_named) {
+    pb_saved_run run;
+    pb_json *root = NULL;
+    const char *text = "{\"schema\":\"other\"}";
+    pb_assert_ok(pb_json_parse("made", text, strlen(text), &root));
+    pb_assert_fails(pb_saved_run_read(root, "old.json", &run), PB_E_INPUT, "old.json: schema other");
+    pb_json_free(root);
+    made b = usual;
+    b.kernel = "another";
+    pb_json *trees[] = {tree(&usual), tree(&b)};
+    pb_saved_run runs[2];
+    pb_comparison_of_builds c;
+    pb_stored_notes notes;
+    for (int i = 0; i < 2; i++) pb_assert_ok(pb_saved_run_read(trees[i], "made", &runs[i]));
+    pb_assert_fails(pb_compare_stored(&runs[0], &runs[1], &c, &notes), PB_E_INPUT, "no kernel");
+    for (int i = 0; i < 2; i++) {
+        pb_saved_run_free(&runs[i]);
+        pb_json_free(trees[i]);
+    }
+}
+END_TEST
+
+START_TEST(roofs_are_measured_beyond_the_caches) {
+    pb_cpu_roofs r;
+    pb_assert_ok(pb_cpu_roofs_measure(2, &r));
+    ck_assert(r.copy_bytes >= INT64_C(64) << 20 && r.copy_bytes <= INT64_C(1024) << 20);
+    ck_assert(r.copy_bytes >= pb_last_cache_bytes() || r.copy_bytes == INT64_C(1024) << 20);
+    ck_assert(r.bytes_per_s > 1e8 && r.flops_per_s[0] > 1e8 && r.flops_per_s[1] > 1e8);
+    for (int i = 0; i < PB_ROOF_SAMPLES; i++)
+        for (int a = 0; a < 3; a++) ck_assert(r.samples_s[a][i] > 0);
+}
+END_TEST
+
+START_TEST(folders_honour_tmpdir) {
+    pb_kernel_folder f = {.path = ""};
+    char *dir = pb_test_dir();
+    pb_kernel_folder_close(&f); /* never opened */
+    setenv("TMPDIR", dir, 1);
+    pb_assert_ok(pb_kernel_folder_open(&f));
+    ck_assert(strncmp(f.path, dir, strlen(dir)) == 0);
+    pb_kernel_folder_close(&f);
+    setenv("TMPDIR", "/nowhere", 1);
+    pb_assert_fails(pb_kernel_folder_open(&f), PB_E_IO, "/nowhere: cannot make a folder");
+    free(dir);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("kernel_stored");
+    TCase *t = pb_test_case(s, "saved");
+    tcase_add_test(t, a_run_is_read_and_placed_under_its_roof);
+    tcase_add_test(t, processes_join_and_must_agree);
+    tcase_add_test(t, what_is_no_saved_run_is_named);
+    tcase_add_test(t, roofs_are_measured_beyond_the_caches);
+    tcase_add_test(t, folders_honour_tmpdir);
+    t = pb_test_case(s, "stored");
+    tcase_add_test(t, stored_runs_raise_suspicions_only);
+    tcase_add_test(t, what_moved_with_the_machine_is_incomparable);
+    return pb_run_suite(s);
+}
