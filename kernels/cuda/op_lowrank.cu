@@ -13,7 +13,9 @@
 #define RANK_MAX    128
 #define SLICES_MAX  16
 #define BLOCKS_WANT 512 /* thread blocks that fill a large device */
-#define PLAIN_BYTES ((int64_t)8 << 20) /* of f32 values of x's size in the workspace of the plain way */
+#ifndef PB_PLAIN_BYTES /* of f32 values of x's size in the workspace of the plain way; tests have several turns with less */
+#define PB_PLAIN_BYTES ((int64_t)8 << 20)
+#endif
 
 static pb_tensor matrix(void *data, pb_dtype dtype, int64_t rows, int64_t cols, int64_t stride) {
     pb_tensor t = {};
@@ -44,7 +46,7 @@ static bool can_fuse(const pb_cuda *cuda, pb_tensor x, pb_tensor a, size_t share
 
 /* Tokens that the plain way takes at once: what it stores of the size of x stays small. */
 static int64_t plain_rows(int64_t n, int64_t in) {
-    return pb_min64(n, pb_max64(64, PLAIN_BYTES / pb_max64(1, in * 4) / 64 * 64));
+    return pb_min64(n, pb_max64(64, PB_PLAIN_BYTES / pb_max64(1, in * 4) / 64 * 64));
 }
 
 /* --- small kernels -------------------------------------------------------------------------------- */
