@@ -19,12 +19,13 @@ static pb_status run_compare(pb_cli *cli, int argc, char **argv) {
         PB_OPTION_TEXT("waive", &o.waive, "FIELDS",
                        "compare although rows differ in these fields, separated by commas:\n"
                        "scale, targets, dropout, precision, optimizer, steps, tokens, schedule,\n"
-                       "batch, accumulate, checkpoint, clip, decay, model, data, order, device,\n"
-                       "machine, software, threads, row, or a setting's path (default: none)"),
+                       "batch, accumulate, checkpoint, paged, clip, decay, model, data, order,\n"
+                       "device, machine, software, threads, row, or a setting's path (default: none)"),
         PB_OPTION_TEXT("fail-on", &o.fail_on, "GATES",
                        "exit with 1 when a row is found worse (or better) than the baseline by at\n"
                        "least an amount in nats, points or per cent, or cannot be judged:\n"
-                       "worse:accuracy:1.0,worse:step:5 (measures nll, accuracy, step, memory)"),
+                       "worse:accuracy:1.0,worse:step:5 (measures nll, accuracy, step, memory,\n"
+                       "infer-merged, infer-unmerged, forgetting, drift)"),
         PB_OPTION_CHOICE("format", &format, "text|json|markdown|latex", formats,
                          "how stdout is written (default text)"),
     };

@@ -44,12 +44,11 @@ static void say(rp_doc *doc, pb_text *t) {
 
 /* ---- pieces ---- */
 
-/* The measure that decides to which group a row belongs: NLL where it has a verdict or a reason,
- * else accuracy. */
+/* The measure that decides to which group a row belongs: NLL where any row has it, else accuracy; -1
+ * where no row has a quality (forward passes alone). */
 static int leading(const rp_view *v) {
-    for (int i = 0; i < v->c->n; i++)
-        if (pb_estimate_of(v->c, PB_NLL, i)->n_seeds) return PB_NLL;
-    return PB_ACCURACY;
+    if (pb_measure_present(v->c, PB_NLL)) return PB_NLL;
+    return pb_measure_present(v->c, PB_ACCURACY) ? PB_ACCURACY : -1;
 }
 
 /* "test NLL lower by 0.088 ± 0.020 nats", or what can be said without a verdict. */
@@ -76,14 +75,24 @@ static void add_price(pb_text *t, const rp_view *v, int i) {
     static const struct {
         int measure;
         const char *what;
-    } costs[] = {{PB_STEP, "the time of a step"}, {PB_MEMORY, "the memory"}};
-    int n = 0;
-    for (int k = 0; k < 2; k++) {
-        const pb_verdict *d = pb_verdict_of(v->c, costs[k].measure, i, v->c->baseline);
-        rp_word w;
-        if (d->kind != PB_BETTER && d->kind != PB_WORSE) continue;
-        pb_text_add(t, "%s%s %s", n++ ? " and " : "", rp_ratio(w, d->estimate), costs[k].what);
-    }
+    } costs[] = {{PB_STEP, "the time of a step"},
+                 {PB_MEMORY, "the memory"},
+                 {PB_MERGED, "the time of a merged forward pass"},
+                 {PB_UNMERGED, "the time of an unmerged forward pass"}};
+    list l = {0};
+    for (int pass = 0; pass < 2; pass++) /* counts, then writes */
+        for (size_t k = 0; k < sizeof costs / sizeof costs[0]; k++) {
+            const pb_verdict *d = pb_verdict_of(v->c, costs[k].measure, i, v->c->baseline);
+            rp_word w;
+            char one[96];
+            if (d->kind != PB_BETTER && d->kind != PB_WORSE) continue;
+            snprintf(one, sizeof one, "%s %s", rp_ratio(w, d->estimate), costs[k].what);
+            if (pass == 0) l.total++;
+            else add_name(&l, one);
+        }
+    if (l.n) pb_text_add(t, "%s", l.text.data);
+    t->failed = t->failed || l.text.failed;
+    pb_text_free(&l.text);
 }
 
 /* ---- sentences ---- */
@@ -229,6 +238,73 @@ static void on_fronts(const rp_view *v, rp_doc *doc) {
     }
 }
 
+/* What a measure of forgetting says of the rows of one verdict: "full (+0.312 ± 0.050 nats)". */
+static void forgetters(const rp_view *v, int m, pb_verdict_kind kind, const char *how, pb_text *t) {
+    const pb_measure *q = &pb_measures[m];
+    list l = {0};
+    for (int i = 0; i < v->c->n; i++) l.total += belongs(v, m, i, kind);
+    for (int i = 0; i < v->c->n; i++) {
+        const pb_verdict *d = pb_verdict_of(v->c, m, i, v->c->baseline);
+        char one[256];
+        rp_word a, b;
+        if (!belongs(v, m, i, kind)) continue;
+        if (kind == PB_NO_DIFFERENCE)
+            snprintf(one, sizeof one, "%.150s (%s would have shown)", name(v, i),
+                     rp_amount(a, q, d->detectable));
+        else
+            snprintf(one, sizeof one, "%.150s (%s%s" PM "%s%s%s)", name(v, i),
+                     d->estimate < 0 ? "\xe2\x88\x92" : "+", rp_amount(a, q, fabs(d->estimate)),
+                     rp_amount(b, q, (d->interval.high - d->interval.low) / 2), *q->unit ? " " : "",
+                     q->unit);
+        add_name(&l, one);
+    }
+    if (l.n) pb_text_add(t, "%s%s %s", t->len ? "; " : "", how, l.text.data);
+    t->failed = t->failed || l.text.failed;
+    pb_text_free(&l.text);
+}
+
+static void forgetting(const rp_view *v, rp_doc *doc) {
+    for (int m = PB_FORGOTTEN; m <= PB_DRIFT; m++) {
+        pb_text t = {0}, whole = {0};
+        forgetters(v, m, PB_WORSE, "more by", &t);
+        forgetters(v, m, PB_BETTER, "less by", &t);
+        forgetters(v, m, PB_NO_DIFFERENCE, "not told apart:", &t);
+        if (t.len)
+            pb_text_add(&whole, "Forgetting (%s) beside %s: %s.", pb_measures[m].title,
+                        name(v, v->c->baseline), t.data);
+        whole.failed = whole.failed || t.failed;
+        pb_text_free(&t);
+        say(doc, &whole);
+    }
+}
+
+/* Said first: it bounds everything that follows. */
+static void few_seeds(const rp_view *v, rp_doc *doc) {
+    bool same = true;
+    int least = pb_fewest_seeds(v->c, -1, &same);
+    list l = {0};
+    if (v->c->n < 2 || !least || least >= PB_FAIR_SEEDS) return;
+    const char *so = least == 1 ? "one seed decides nothing" : "only large differences can show";
+    if (same) {
+        rp_add(doc, RP_ITEM, "%d seed%s: fewer than five; %s. Five make a fair comparison.", least,
+               least == 1 ? "" : "s", so);
+        return;
+    }
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < v->c->n; i++) {
+            char one[200];
+            int n = pb_fewest_seeds(v->c, i, NULL);
+            if (!n || n >= PB_FAIR_SEEDS) continue;
+            snprintf(one, sizeof one, "%s (%d)", name(v, i), n);
+            if (pass == 0) l.total++;
+            else add_name(&l, one);
+        }
+    rp_add(doc, RP_ITEM, "Fewer than five seeds: %s; %s there. Five make a fair comparison.",
+           l.text.data ? l.text.data : "", so);
+    doc->failed = doc->failed || l.text.failed;
+    pb_text_free(&l.text);
+}
+
 static void waived(const rp_view *v, rp_doc *doc) {
     pb_text t = {0};
     for (int i = 0; v->waivers && i < v->waivers->n; i++)
@@ -243,17 +319,21 @@ static void waived(const rp_view *v, rp_doc *doc) {
 
 void rp_answer(const rp_view *v, rp_doc *doc) {
     int lead = leading(v);
+    few_seeds(v, doc);
     waived(v, doc);
     if (v->anchored)
         rp_add(doc, RP_ITEM,
                "All rows are taken relative to %s, which ran in every folder: differences to it in "
                "quality, ratios to it in time and memory.",
                v->anchor);
-    if (v->c->baseline >= 0) {
+    if (v->c->baseline >= 0 && lead >= 0) {
         alike(v, lead, doc);
         apart(v, lead, PB_BETTER, doc);
         apart(v, lead, PB_WORSE, doc);
         not_compared(v, lead, doc);
     }
+    if (lead < 0)
+        rp_add(doc, RP_ITEM, "No quality to compare: nothing was evaluated in these runs.");
+    if (v->c->baseline >= 0) forgetting(v, doc);
     on_fronts(v, doc);
 }

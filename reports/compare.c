@@ -92,6 +92,7 @@ static void compose(const cp_panels *all, rp_doc *doc) {
                *p->dataset ? p->dataset : "unknown data");
         rp_answer(&view, doc);
         rp_comparison_table(&view, doc);
+        rp_shapes_table(&view, doc);
         rp_verdict_tables(&view, doc);
         rp_add(doc, RP_HEADING, "How it was done");
         rp_how(&view, doc);

@@ -18,6 +18,7 @@ static bool add_row(const cp_panel *p, int i, pb_json *rows) {
     pb_json *all = ok ? pb_json_add_object(o, "measures") : NULL;
     ok = all != NULL;
     for (int m = 0; ok && m < PB_MEASURES; m++) {
+        if (!pb_measure_present(c, m)) continue;
         const pb_estimate *e = pb_estimate_of(c, m, i);
         pb_json *one = pb_json_add_object(all, pb_measures[m].name);
         ok = pb_json_add_i64(one, "seeds", e->n_seeds) && pb_json_add_f64(one, "mean", e->mean) &&
@@ -70,11 +71,14 @@ static bool add_parity(const cp_panel *p, int a, int b, pb_json *list) {
 
 static bool add_panel(const cp_panels *all, const cp_panel *p, pb_json *list) {
     pb_json *o = pb_json_add_object(list, NULL);
+    int fewest = pb_fewest_seeds(&p->comparison, -1, NULL);
     bool ok =
         pb_json_add_str(o, "suite", p->suite) && pb_json_add_str(o, "model", p->model) &&
         pb_json_add_str(o, "dataset", p->dataset) &&
         pb_json_add_str(o, "baseline", p->baseline >= 0 ? p->entries[p->baseline].name : NULL) &&
-        pb_json_add_str(o, "anchor", p->anchor[0] ? p->anchor : NULL);
+        pb_json_add_str(o, "anchor", p->anchor[0] ? p->anchor : NULL) &&
+        pb_json_add_i64(o, "fewest_seeds", fewest) &&
+        pb_json_add_bool(o, "fewer_than_five_seeds", fewest && fewest < PB_FAIR_SEEDS);
     pb_json *waived = ok ? pb_json_add_array(o, "waived") : NULL;
     ok = waived != NULL;
     for (int i = 0; ok && i < all->waivers.list.n; i++)
@@ -86,7 +90,7 @@ static bool add_panel(const cp_panels *all, const cp_panel *p, pb_json *list) {
     for (int i = 0; ok && i < p->n; i++) ok = add_row(p, i, rows);
     for (int m = 0; m < PB_MEASURES; m++)
         for (int a = 0; a < p->n; a++)
-            for (int b = 0; ok && b < p->n; b++) {
+            for (int b = 0; ok && b < p->n && pb_measure_present(&p->comparison, m); b++) {
                 /* With the baseline: the row against it; other pairs once. */
                 bool wanted = b == p->baseline || (a < b && a != p->baseline);
                 if (a != b && wanted) ok = add_verdict(p, m, a, b, verdicts);

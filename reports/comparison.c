@@ -26,6 +26,32 @@ const pb_estimate *pb_estimate_of(const pb_comparison *c, int measure, int entry
     return &c->estimates[measure * c->n + entry];
 }
 
+bool pb_measure_present(const pb_comparison *c, int measure) {
+    for (int i = 0; i < c->n; i++)
+        if (pb_estimate_of(c, measure, i)->n_seeds) return true;
+    return false;
+}
+
+static int most_seeds(const pb_comparison *c, int entry) {
+    int most = 0;
+    for (int m = 0; m < PB_MEASURES; m++) {
+        int n = pb_estimate_of(c, m, entry)->n_seeds;
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
+int pb_fewest_seeds(const pb_comparison *c, int entry, bool *same) {
+    int least = 0;
+    if (same) *same = true;
+    for (int i = entry < 0 ? 0 : entry; i < (entry < 0 ? c->n : entry + 1); i++) {
+        int n = most_seeds(c, i);
+        if (same && n && least && n != least) *same = false;
+        if (n && (!least || n < least)) least = n;
+    }
+    return least;
+}
+
 /* ---- parity ---- */
 
 static bool across(const pb_entry *a, const pb_entry *b) {

@@ -8,16 +8,32 @@
 #include "reports/parity.h"
 #include "reports/stats.h"
 
-/* What rows are compared in, most telling first. */
-enum { PB_NLL, PB_ACCURACY, PB_STEP, PB_MEMORY, PB_MEASURES };
+/* What rows are compared in, most telling first. Of the last two a record has one: decoders lose on
+ * general text, encoders turn away. */
+enum {
+    PB_NLL,
+    PB_ACCURACY,
+    PB_STEP,
+    PB_MEMORY,
+    PB_MERGED,
+    PB_UNMERGED,
+    PB_FORGOTTEN,
+    PB_DRIFT,
+    PB_MEASURES
+};
+
+#define PB_FAIR_SEEDS 5 /* the least of a fair comparison; fewer are said wherever verdicts are */
 
 typedef struct pb_measure {
-    const char *name;   /* "nll", "accuracy", "step", "memory" */
+    const char *name;   /* "nll", "accuracy", "step", "memory", ... */
     const char *title;  /* "test NLL" */
+    const char *column; /* of tables: "Test NLL" */
     const char *tag;    /* metric of the record, one number per run */
     const char *sample; /* one value per test example; NULL for costs */
     const char *unit;   /* of a difference as shown; "" for ratios */
     double scale;       /* value -> shown unit: 100 for points */
+    const char *table_unit; /* of a mean in tables: "ms" */
+    double table_scale;     /* value -> that */
     int better;         /* +1 higher, -1 lower */
     bool ratio;         /* a cost: compared by ratio, else by difference */
 } pb_measure;
@@ -92,5 +108,10 @@ void pb_comparison_free(pb_comparison *c);
 
 const pb_verdict *pb_verdict_of(const pb_comparison *c, int measure, int a, int b);
 const pb_estimate *pb_estimate_of(const pb_comparison *c, int measure, int entry);
+/* Has any entry a value? Measures without one are not shown. */
+bool pb_measure_present(const pb_comparison *c, int measure);
+/* The fewest finished seeds of an entry that has a value in any measure; *same: all have so many. 0 when
+ * there is none. `entry`: of this one alone, -1 = of all. */
+int pb_fewest_seeds(const pb_comparison *c, int entry, bool *same);
 
 #endif

@@ -22,10 +22,7 @@ static void estimate_words(pb_text *t, const rp_chapter *m, int measure, int i) 
     const pb_estimate *e = pb_estimate_of(&m->comparison, measure, i);
     rp_word w;
     pb_text_add(t, "%s %s", rp_estimate(w, &pb_measures[measure], e),
-                measure == PB_NLL        ? "nats"
-                : measure == PB_ACCURACY ? "%"
-                : measure == PB_STEP     ? "ms"
-                                         : "MiB");
+                pb_measures[measure].table_unit);
 }
 
 /* Who else has the first rank: "; not told apart: A, B", or "; alone on rank 1". */
@@ -143,10 +140,10 @@ static void status_cell(const pb_row *row, rp_doc *doc) {
     pb_text_free(&t);
 }
 
-/* What the comparison does not judge: size, speed in examples, latency of inference. */
+/* What the comparison does not judge: size and speed in examples. */
 static void size_table(const rp_chapter *m, rp_doc *doc) {
     rp_word w;
-    rp_add(doc, RP_HEADING, "Size and latency");
+    rp_add(doc, RP_HEADING, "Size");
     rp_add_table(doc);
     rp_column_add(doc, "Row", false, NULL);
     rp_column_add(doc, "Runs", false, "Seeds by how their run ended");
@@ -154,10 +151,6 @@ static void size_table(const rp_chapter *m, rp_doc *doc) {
     rp_column_add(doc, "Trainable", true, "Trained parameters, the task head included");
     rp_column_add(doc, "% of all", true, "Share of all parameters that is trained");
     rp_column_add(doc, "Adapter file", true, "Size of what has to be stored per task");
-    rp_column_add(doc, "Inference, merged (ms)", true,
-                  "Median time of one test batch, adapter folded into the weights");
-    rp_column_add(doc, "Inference, unmerged (ms)", true,
-                  "Median time of one test batch, adapter beside the weights");
     for (int i = 0; i < m->n_rows; i++) {
         const rp_row *r = &m->rows[i];
         rp_row_add(doc, r->colour);
@@ -168,17 +161,15 @@ static void size_table(const rp_chapter *m, rp_doc *doc) {
         rp_cell_add(doc, r->trainable / r->params, "%s",
                     rp_number(w, 100 * r->trainable / r->params));
         rp_cell_add(doc, r->file.mean, "%s", rp_bytes(w, r->file.mean));
-        rp_cell_add(doc, r->merged.mean, "%s", rp_number(w, r->merged.mean * 1e3));
-        rp_cell_add(doc, r->unmerged.mean, "%s", rp_number(w, r->unmerged.mean * 1e3));
     }
     rp_add(doc, RP_TEXT,
-           "Means over the finished seeds. A dash: the number does not exist for this row (methods "
-           "that cannot be merged, runs that did not finish).");
+           "Means over the finished seeds. A dash: the number does not exist for this row.");
 }
 
 static void main_table(const rp_chapter *m, rp_doc *doc) {
     rp_view view = rp_view_of(m);
     rp_comparison_table(&view, doc);
+    rp_shapes_table(&view, doc);
     if (m->tokens)
         rp_add(doc, RP_TEXT,
                "This is text completion, not classification: accuracy is the share of target "
@@ -305,6 +296,7 @@ pb_status rp_compose_tables(const rp_chapter *models, int n, rp_doc *doc) {
                *models[i].c->dataset ? models[i].c->dataset : "unknown data");
         rp_answer(&view, doc);
         rp_comparison_table(&view, doc);
+        rp_shapes_table(&view, doc);
         rp_how(&view, doc);
     }
     return rp_doc_status(doc);

@@ -143,6 +143,10 @@ static void failed_cell(const pb_row *row, rp_doc *doc) {
 }
 
 static void stability_table(const rp_chapter *m, rp_doc *doc) {
+    bool trained = m->c->n_ok < m->c->n_runs;
+    for (int i = 0; i < m->n_rows; i++)
+        trained = trained || m->rows[i].step.n || m->rows[i].nll.n || m->rows[i].accuracy.n;
+    if (!trained) return;
     rp_add(doc, RP_HEADING, "Convergence and overfitting");
     rp_add_table(doc);
     rp_column_add(doc, "Row", false, NULL);

@@ -29,9 +29,7 @@ static void fill_row(rp_row *r, const pb_row *row) {
                  {"time/train/total", &r->total},
                  {"memory/peak/total", &r->peak},
                  {"memory/rss/peak", &r->rss},
-                 {"size/adapter_file", &r->file},
-                 {"time/infer/merged/median", &r->merged},
-                 {"time/infer/unmerged/median", &r->unmerged}};
+                 {"size/adapter_file", &r->file}};
     for (size_t i = 0; i < sizeof stats / sizeof stats[0]; i++)
         *stats[i].to = pb_row_stat(row, stats[i].tag);
     const pb_record *example = pb_row_example(row);

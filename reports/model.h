@@ -13,7 +13,7 @@ typedef struct rp_row {
     const pb_row *row;
     unsigned colour;
     pb_stat accuracy, nll, step, forward, backward, optimizer, examples, tokens, total, peak, rss,
-        file, merged, unmerged;
+        file;
     double step_ratio, peak_ratio; /* to the baseline's means; NaN when unknown */
     double trainable, params;      /* NaN when unknown */
     bool head;

@@ -5,12 +5,37 @@
 
 #include "reports/comparison.h"
 
+#define COST .scale = 1, .unit = "", .better = -1, .ratio = true
+
 const pb_measure pb_measures[PB_MEASURES] = {
-    {"nll", "test NLL", "quality/test/nll", "eval/test/nll", "nats", 1, -1, false},
-    {"accuracy", "test accuracy", "quality/test/accuracy", "eval/test/correct", "points", 100, 1,
-     false},
-    {"step", "time of a training step", "time/step/median", NULL, "", 1, -1, true},
-    {"memory", "peak memory", "memory/peak/total", NULL, "", 1, -1, true},
+    [PB_NLL] = {.name = "nll", .title = "test NLL", .column = "Test NLL",
+                .tag = "quality/test/nll", .sample = "eval/test/nll",
+                .unit = "nats", .scale = 1, .table_unit = "nats", .table_scale = 1, .better = -1},
+    [PB_ACCURACY] = {.name = "accuracy", .title = "test accuracy", .column = "Test accuracy",
+                     .tag = "quality/test/accuracy", .sample = "eval/test/correct",
+                     .unit = "points", .scale = 100, .table_unit = "%", .table_scale = 100,
+                     .better = 1},
+    [PB_STEP] = {.name = "step", .title = "time of a training step", .column = "Step",
+                 .tag = "time/step/median", .table_unit = "ms", .table_scale = 1e3, COST},
+    [PB_MEMORY] = {.name = "memory", .title = "peak memory", .column = "Peak memory",
+                   .tag = "memory/peak/total", .table_unit = "MiB",
+                   .table_scale = 1.0 / 1048576, COST},
+    [PB_MERGED] = {.name = "infer-merged", .title = "time of a merged forward pass",
+                   .column = "Forward pass, merged", .tag = "time/infer/merged/median",
+                   .table_unit = "ms", .table_scale = 1e3, COST},
+    [PB_UNMERGED] = {.name = "infer-unmerged", .title = "time of an unmerged forward pass",
+                     .column = "Forward pass, unmerged", .tag = "time/infer/unmerged/median",
+                     .table_unit = "ms", .table_scale = 1e3, COST},
+    [PB_FORGOTTEN] = {.name = "forgetting", .title = "loss gained on general text",
+                      .column = "Loss gained on general text",
+                      .tag = "quality/general/nll/change",
+                      .unit = "nats", .scale = 1, .table_unit = "nats", .table_scale = 1,
+                      .better = -1},
+    [PB_DRIFT] = {.name = "drift", .title = "drift on general text",
+                  .column = "Drift on general text", .tag = "quality/general/drift",
+                  .sample = "eval/general/drift",
+                  .unit = "", .scale = 1, .table_unit = "1 - cosine", .table_scale = 1,
+                  .better = -1},
 };
 
 static const pb_record *run_of(const pb_row *row, uint64_t seed) {
@@ -92,7 +117,8 @@ pb_status pb_values_load(const pb_entry *entry, const pb_measure *measure, pb_va
     if (!out->n_seeds)
         snprintf(out->why, sizeof out->why, "%.100s has no finished run with a finite %s",
                  entry->name, measure->title);
-    if (out->n_seeds && out->n_examples > 1) PB_TRY(take_weights(entry, out));
+    bool of_test = measure->sample && strncmp(measure->sample, "eval/test/", 10) == 0;
+    if (out->n_seeds && out->n_examples > 1 && of_test) PB_TRY(take_weights(entry, out));
 done:
     if (status != PB_OK) pb_values_free(out);
     return status;

@@ -11,12 +11,6 @@
 
 /* ---- cells ---- */
 
-/* Scale of a measure in tables. */
-static double shown(const pb_measure *m) {
-    if (m == &pb_measures[PB_STEP]) return 1e3;
-    return m == &pb_measures[PB_MEMORY] ? 1.0 / 1048576 : m->scale;
-}
-
 /* Digits behind the point that tell the ends of an interval apart, two digits of its width. */
 static int digits_of(double width, double middle) {
     double a = width > 0 ? width : fabs(middle) / 100;
@@ -26,7 +20,7 @@ static int digits_of(double width, double middle) {
 }
 
 const char *rp_estimate(rp_word out, const pb_measure *m, const pb_estimate *e) {
-    double k = shown(m), low = e->interval.low * k, high = e->interval.high * k;
+    double k = m->table_scale, low = e->interval.low * k, high = e->interval.high * k;
     if (!e->n_seeds) return rp_word_set(out, DASH);
     int d = digits_of((high - low) / 2, e->mean * k);
     if (m->scale > 1) d = d < 1 ? d : 1;
@@ -41,7 +35,8 @@ static void verdict_cell(const rp_view *v, int m, int a, int b, rp_doc *doc) {
     const pb_measure *measure = &pb_measures[m];
     rp_word x, y, z;
     if (d->kind == PB_INCOMPARABLE) {
-        rp_cell_add(doc, NAN, a == b ? DASH : "not comparable");
+        bool both = pb_estimate_of(v->c, m, a)->n_seeds && pb_estimate_of(v->c, m, b)->n_seeds;
+        rp_cell_add(doc, NAN, a == b || !both ? DASH : "not comparable");
         return;
     }
     if (measure->ratio) {
@@ -93,62 +88,114 @@ static void name_cell(const rp_view *v, int i, rp_doc *doc) {
     if (i == v->c->baseline) rp_cell_strong(doc);
 }
 
-/* ---- the table ---- */
+/* ---- the tables ---- */
 
-static void columns(const rp_view *v, rp_doc *doc) {
+static const char *const shorts[PB_MEASURES] = {[PB_NLL] = "NLL",
+                                                [PB_ACCURACY] = "Accuracy",
+                                                [PB_FORGOTTEN] = "Forgetting",
+                                                [PB_DRIFT] = "Drift"};
+static const char *const means[PB_MEASURES] = {
+    [PB_NLL] = "Mean and 95 % interval over new seeds and new examples; lower is better",
+    [PB_ACCURACY] = "Mean and 95 % interval over new seeds and new examples",
+    [PB_STEP] = "Median time of a training step behind the warm-up: mean over seeds and 95 % interval",
+    [PB_MEMORY] = "Peak of the program's own memory arenas during training, mean over seeds",
+    [PB_MERGED] = "Median time of one test batch with the adapter folded into the weights: mean over "
+                  "seeds and 95 % interval",
+    [PB_UNMERGED] = "Median time of one test batch with the adapter beside the weights: mean over seeds "
+                    "and 95 % interval",
+    [PB_FORGOTTEN] = "NLL on text that is not the task's, after training less before: mean and 95 % "
+                     "interval over new seeds; lower is better",
+    [PB_DRIFT] = "1 - cosine between embeddings of text that is not the task's, after training and "
+                 "before: mean and 95 % interval over new seeds and new texts; lower is better"};
+
+/* The columns of a measure: the mean, and the verdict against the baseline. */
+static void measure_columns(const rp_view *v, int m, rp_doc *doc) {
+    const pb_measure *q = &pb_measures[m];
     const char *base = v->c->baseline >= 0 ? v->c->entries[v->c->baseline].name : "baseline";
-    char against[128], times[128];
-    snprintf(against, sizeof against, "NLL against %.90s", base);
-    snprintf(times, sizeof times, TIMES " %.100s", base);
-    rp_column_add(doc, "Row", false, "The suite's name for a method with its settings");
-    rp_column_add(doc, "Runs", true, "Finished seeds");
-    rp_column_add(
-        doc, "Rank", true,
-        "By test NLL: 1 + the rows found better, to all rows less those found worse. Rows "
-        "that nothing separates share a rank");
-    rp_column_add(doc, v->anchored ? "Test NLL (nats, to the anchor)" : "Test NLL (nats)", true,
-                  "Mean and 95 % interval over new seeds and new examples; lower is better");
-    rp_column_add(doc, against, false,
-                  "The verdict and the difference with half its 95 % interval; in brackets what "
-                  "would have shown");
-    rp_column_add(doc, v->anchored ? "Test accuracy (points, to the anchor)" : "Test accuracy (%)",
-                  true, "Mean and 95 % interval over new seeds and new examples");
-    snprintf(against, sizeof against, "Accuracy against %.90s", base);
-    rp_column_add(doc, against, false, "As for NLL, in points");
-    if (!v->anchored)
-        rp_column_add(doc, "Step (ms)", true,
-                      "Median time of a training step behind the warm-up: mean over seeds and 95 % "
-                      "interval");
-    rp_column_add(doc, times, true, "Ratio of step times with its 95 % interval; bold: detected");
-    if (!v->anchored)
-        rp_column_add(doc, "Peak memory (MiB)", true,
-                      "Peak of the program's own memory arenas during training, mean over seeds");
-    rp_column_add(doc, times, true, "Ratio of peak memory with its 95 % interval; bold: detected");
-    rp_column_add(doc, "On the time front", true,
-                  "Probability that no other row is at least as accurate and as fast");
-    rp_column_add(doc, "On the memory front", true,
-                  "Probability that no other row is at least as accurate with as little memory");
+    char title[192];
+    if (!pb_measure_present(v->c, m)) return;
+    if (!v->anchored || !q->ratio) {
+        snprintf(title, sizeof title, "%s (%s%s)", q->column,
+                 v->anchored && m == PB_ACCURACY ? "points" : q->table_unit,
+                 v->anchored ? ", to the anchor" : "");
+        rp_column_add(doc, title, true, means[m]);
+    }
+    if (q->ratio)
+        snprintf(title, sizeof title, TIMES " %.150s", base);
+    else
+        snprintf(title, sizeof title, "%s against %.120s", shorts[m], base);
+    rp_column_add(doc, title, q->ratio,
+                  q->ratio ? "Ratio with its 95 % interval; bold: detected"
+                           : "The verdict and the difference with half its 95 % interval; in "
+                             "brackets what would have shown");
 }
 
-void rp_comparison_table(const rp_view *v, rp_doc *doc) {
-    int base = v->c->baseline;
+static void measure_cells(const rp_view *v, int m, int i, rp_doc *doc) {
+    if (!pb_measure_present(v->c, m)) return;
+    if (!v->anchored || !pb_measures[m].ratio) estimate_cell(v, m, i, doc);
+    verdict_cell(v, m, i, v->c->baseline >= 0 ? v->c->baseline : i, doc);
+}
+
+static bool any_present(const rp_view *v, int from, int to) {
+    for (int m = from; m < to; m++)
+        if (pb_measure_present(v->c, m)) return true;
+    return false;
+}
+
+static bool front_known(const rp_view *v, int f) {
+    for (int i = 0; i < v->c->n; i++)
+        if (!isnan(v->c->front[f][i])) return true;
+    return false;
+}
+
+static void training_table(const rp_view *v, rp_doc *doc) {
+    bool ranked = pb_measure_present(v->c, PB_NLL), front[2];
+    for (int f = 0; f < 2; f++) front[f] = front_known(v, f);
     rp_add_table(doc);
-    columns(v, doc);
+    rp_column_add(doc, "Row", false, "The suite's name for a method with its settings");
+    rp_column_add(doc, "Runs", true, "Finished seeds");
+    if (ranked)
+        rp_column_add(doc, "Rank", true,
+                      "By test NLL: 1 + the rows found better, to all rows less those found worse. "
+                      "Rows that nothing separates share a rank");
+    for (int m = PB_NLL; m <= PB_MEMORY; m++) measure_columns(v, m, doc);
+    if (front[0])
+        rp_column_add(doc, "On the time front", true,
+                      "Probability that no other row is at least as accurate and as fast");
+    if (front[1])
+        rp_column_add(doc, "On the memory front", true,
+                      "Probability that no other row is at least as accurate with as little memory");
     for (int i = 0; i < v->c->n; i++) {
-        int other = base >= 0 ? base : i;
         name_cell(v, i, doc);
         const pb_row *row = v->c->entries[i].row;
         rp_cell_add(doc, row->n_ok, row->n_ok < row->n_runs ? "%d of %d" : "%d", row->n_ok,
                     row->n_runs);
         if (row->n_ok < row->n_runs) rp_cell_strong(doc);
-        rank_cell(v, PB_NLL, i, doc);
-        for (int m = PB_NLL; m < PB_MEASURES; m++) {
-            if (!v->anchored || m < PB_STEP) estimate_cell(v, m, i, doc);
-            verdict_cell(v, m, i, other, doc);
-        }
-        front_cell(v->c->front[0][i], doc);
-        front_cell(v->c->front[1][i], doc);
+        if (ranked) rank_cell(v, PB_NLL, i, doc);
+        for (int m = PB_NLL; m <= PB_MEMORY; m++) measure_cells(v, m, i, doc);
+        for (int f = 0; f < 2; f++)
+            if (front[f]) front_cell(v->c->front[f][i], doc);
     }
+}
+
+static void afterwards_table(const rp_view *v, rp_doc *doc) {
+    if (!any_present(v, PB_MERGED, PB_MEASURES)) return;
+    rp_add(doc, RP_SUBHEADING,
+           any_present(v, PB_FORGOTTEN, PB_MEASURES) ? "Inference and forgetting" : "Inference");
+    rp_add_table(doc);
+    rp_column_add(doc, "Row", false, NULL);
+    for (int m = PB_MERGED; m < PB_MEASURES; m++) measure_columns(v, m, doc);
+    for (int i = 0; i < v->c->n; i++) {
+        name_cell(v, i, doc);
+        for (int m = PB_MERGED; m < PB_MEASURES; m++) measure_cells(v, m, i, doc);
+    }
+}
+
+void rp_comparison_table(const rp_view *v, rp_doc *doc) {
+    bool trained = any_present(v, PB_NLL, PB_MEMORY + 1);
+    if (!any_present(v, PB_NLL, PB_MEASURES)) return;
+    if (trained) training_table(v, doc);
+    afterwards_table(v, doc);
     rp_add(
         doc, RP_TEXT,
         "Brackets behind a mean: its 95 %% interval. Bold: the baseline, rank 1, and what was "
@@ -187,10 +234,13 @@ static void pair_columns(rp_doc *doc) {
     rp_column_add(doc, "Why not", false, NULL);
 }
 
+/* Nothing where neither row has the measure; a row without a merged form is no failure either. */
 static void pair_row(const rp_view *v, int m, int a, int b, rp_doc *doc) {
     const pb_verdict *d = pb_verdict_of(v->c, m, a, b);
     const pb_measure *measure = &pb_measures[m];
     rp_word x, y, z;
+    int values = (pb_estimate_of(v->c, m, a)->n_seeds > 0) + (pb_estimate_of(v->c, m, b)->n_seeds > 0);
+    if (values < (m >= PB_MERGED ? 2 : 1)) return;
     rp_row_add(doc, v->colours ? v->colours[a] : 0);
     rp_cell_add(doc, NAN, "%s / %s", v->c->entries[a].name, v->c->entries[b].name);
     rp_cell_add(doc, m, "%s", measure->title);
@@ -220,7 +270,7 @@ static void pair_row(const rp_view *v, int m, int a, int b, rp_doc *doc) {
 
 void rp_verdict_tables(const rp_view *v, rp_doc *doc) {
     int base = v->c->baseline;
-    if (v->c->n < 2) return;
+    if (v->c->n < 2 || !any_present(v, 0, PB_MEASURES)) return;
     rp_add(doc, RP_HEADING, "Verdicts");
     if (base >= 0) {
         pair_columns(doc);
@@ -254,7 +304,7 @@ static void seeds_of(const rp_view *v, rp_doc *doc) {
            "Seeds: %s per row%s. A seed moves initial values, dropout and the order of the data; "
            "equal seeds give all rows the same order.",
            counts, least == most ? "" : ", compared at those that both rows finished");
-    if (most < 5)
+    if (most < PB_FAIR_SEEDS)
         rp_add(doc, RP_ITEM,
                "With fewer than five seeds only large differences can be detected: the interval "
                "over three seeds is 2.2 times as wide as the spread over them suggests.");
@@ -284,6 +334,11 @@ static void parity_of(const rp_view *v, rp_doc *doc) {
 
 void rp_how(const rp_view *v, rp_doc *doc) {
     const int *nll = v->c->family[PB_NLL], *accuracy = v->c->family[PB_ACCURACY];
+    if (!any_present(v, 0, PB_MEASURES)) {
+        rp_add(doc, RP_ITEM, "Nothing here is judged: no run has a quality, a cost of training or the "
+                             "time of a test batch.");
+        return;
+    }
     seeds_of(v, doc);
     rp_add(doc, RP_ITEM,
            "Test NLL is judged first, accuracy second: NLL uses how sure a model is and so sees "

@@ -16,12 +16,16 @@ typedef struct rp_view {
     const char *anchor; /* its name, when anchored */
 } rp_view;
 
-/* The answer in plain sentences, as items: who cannot be told apart from the baseline and what
- * would have shown, who is better or worse by how much and at what price, what was not compared and
- * why, what was waived, who is on the front. */
+/* The answer in plain sentences, as items: whether the seeds are too few, what was waived, who cannot
+ * be told apart from the baseline and what would have shown, who is better or worse by how much and at
+ * what price in training and inference, what was not compared and why, who forgets more, who is on the
+ * front. */
 void rp_answer(const rp_view *v, rp_doc *doc);
-/* Rows with intervals, shared ranks and verdicts against the baseline. */
+/* Rows with intervals, shared ranks and verdicts against the baseline: training, then inference and
+ * forgetting. Measures that no row has are left out. */
 void rp_comparison_table(const rp_view *v, rp_doc *doc);
+/* Forward passes over batch x length, where records hold them (shapes.c); false when none does. */
+bool rp_shapes_table(const rp_view *v, rp_doc *doc);
 /* Every pair in every measure: with the baseline in the open, the others folded. */
 void rp_verdict_tables(const rp_view *v, rp_doc *doc);
 /* Seeds, intervals, tests, corrections, waivers: as items. */

@@ -9,7 +9,7 @@
 #include "tests/synthetic_records.h"
 
 #define assert_has(text, part) \
-    ck_assert_msg(strstr((text), (part)) != NULL, "no \"%s\" in:\n%s", (part), (text))
+    ck_assert_msg(strstr((text), (part)) != NULL, "no \"%s\" in:\n%.2000s", (part), (text))
 
 /* Text of a comparison; its status must be `want`. */
 static char *compare(const char *const *dirs, int n, const pb_compare_options *o, pb_status want) {
@@ -22,10 +22,11 @@ static char *compare(const char *const *dirs, int n, const pb_compare_options *o
     return text;
 }
 
-/* Two rows, LoRA and full, whose quality, machine, data are as asked, 5 seeds. */
-static void write_pair(const char *root, double full_nll, const char *cpu, const char *data) {
+/* Two rows, LoRA and full, whose quality, machine, data and seeds are as asked. */
+static void write_seeds(const char *root, double full_nll, const char *cpu, const char *data,
+                        int lora_seeds, int full_seeds) {
     for (int row = 0; row < 2; row++)
-        for (int seed = 1; seed <= 5; seed++) {
+        for (int seed = 1; seed <= (row ? full_seeds : lora_seeds); seed++) {
             pb_record r;
             pb_synthetic s = {.suite = "pair",
                               .method = row ? "full" : "lora",
@@ -45,6 +46,10 @@ static void write_pair(const char *root, double full_nll, const char *cpu, const
             pb_assert_ok(pb_record_write(&r, root));
             pb_record_free(&r);
         }
+}
+
+static void write_pair(const char *root, double full_nll, const char *cpu, const char *data) {
+    write_seeds(root, full_nll, cpu, data, 5, 5);
 }
 
 START_TEST(verdicts_come_in_four_formats) {
@@ -69,11 +74,159 @@ START_TEST(verdicts_come_in_four_formats) {
     pb_assert_ok(pb_json_parse("compare", text, strlen(text), &o));
     const pb_json *one = cJSON_GetArrayItem(pb_json_get(o, "comparisons"), 0);
     ck_assert_str_eq(pb_json_get(one, "baseline")->valuestring, "LoRA");
-    ck_assert_int_eq(cJSON_GetArraySize(pb_json_get(one, "verdicts")), 4);
+    /* quality, step, memory, two forward passes; no record holds a general text */
+    ck_assert_int_eq(cJSON_GetArraySize(pb_json_get(one, "verdicts")), 6);
+    ck_assert_int_eq(pb_json_get(one, "fewest_seeds")->valueint, 5);
+    ck_assert(cJSON_IsFalse(pb_json_get(one, "fewer_than_five_seeds")));
     const pb_json *v = cJSON_GetArrayItem(pb_json_get(one, "verdicts"), 0);
     ck_assert_str_eq(pb_json_get(v, "verdict")->valuestring, "worse");
     ck_assert(pb_json_get(v, "low")->valuedouble > 0.2);
     pb_json_free(o);
+    free(text);
+    free(root);
+}
+END_TEST
+
+/* Fewer than five seeds are said before anything else, with the rows they are of. */
+START_TEST(few_seeds_are_said_first) {
+    static const char *const wanted[] = {
+        NULL, "1 seed: fewer than five; one seed decides nothing.",
+        "2 seeds: fewer than five; only large differences can show.", NULL,
+        "4 seeds: fewer than five; only large", NULL};
+    for (int seeds = 1; seeds <= 5; seeds++) {
+        char *root = pb_test_dir();
+        const char *dirs[] = {root};
+        write_seeds(root, 1.2, "A", "texts", seeds, seeds);
+        char *text = compare(dirs, 1, NULL, PB_OK), *few = strstr(text, "fewer than five");
+        ck_assert_msg((few != NULL) == (seeds < 5), "%d seeds", seeds);
+        if (wanted[seeds]) assert_has(text, wanted[seeds]);
+        if (seeds > 1 && few) ck_assert(few < strstr(text, "is worse than LoRA"));
+        free(text);
+        text = compare(dirs, 1, &(pb_compare_options){.format = PB_COMPARE_JSON}, PB_OK);
+        assert_has(text, seeds < 5 ? "\"fewer_than_five_seeds\": true"
+                                   : "\"fewer_than_five_seeds\": false");
+        free(text);
+        free(root);
+    }
+    char *root = pb_test_dir();
+    const char *dirs[] = {root};
+    write_seeds(root, 1.2, "A", "texts", 5, 3);
+    char *text = compare(dirs, 1, NULL, PB_OK);
+    assert_has(text, "Fewer than five seeds: full (3); only large differences");
+    free(text);
+    text = compare(dirs, 1, &(pb_compare_options){.rows = "LoRA"}, PB_OK);
+    ck_assert_ptr_null(strstr(text, "ewer than five seeds:"));
+    free(text);
+    free(root);
+}
+END_TEST
+
+/* ---- what comes after training ---- */
+
+/* Five runs each of LoRA, full and an adapter; `fill` puts in what the test is about. */
+static void write_rows(const char *root, void (*fill)(pb_record *r, int row, int seed)) {
+    static const char *const methods[] = {"lora", "full", "adapter"};
+    for (int row = 0; row < 3; row++)
+        for (int seed = 1; seed <= 5; seed++) {
+            pb_record r;
+            pb_synthetic s = {.suite = "after",
+                              .method = methods[row],
+                              .label = methods[row],
+                              .seed = (uint64_t)seed,
+                              .trainable = 1000,
+                              .sparse = true};
+            pb_assert_ok(pb_synthetic_record(&s, &r));
+            fill(&r, row, seed);
+            pb_assert_ok(pb_record_write(&r, root));
+            pb_record_free(&r);
+        }
+}
+
+static void put(pb_record *r, const char *tag, const char *unit, double value) {
+    pb_assert_ok(pb_record_metric(r, tag, value, unit, -1, 1, ""));
+}
+
+/* full forgets 0.3 nats more; the adapter's forward pass takes a fifth longer and cannot be merged. */
+static void fill_after(pb_record *r, int row, int seed) {
+    double noise = 0.001 * (seed * (2 + row) % 5); /* another order in every row, the same mean */
+    put(r, "quality/general/nll/change", "nats", (row == 1 ? 0.4 : 0.1) + noise);
+    put(r, "time/infer/unmerged/median", "s", (row == 2 ? 0.12 : 0.1) * (1 + noise));
+    if (row == 0) put(r, "time/infer/merged/median", "s", 0.1);
+}
+
+START_TEST(forgetting_and_forward_passes_are_judged) {
+    char *root = pb_test_dir();
+    const char *dirs[] = {root};
+    write_rows(root, fill_after);
+    char *text = compare(dirs, 1, &(pb_compare_options){.format = PB_COMPARE_MARKDOWN}, PB_OK);
+    assert_has(text, "No quality to compare");
+    assert_has(text, "beside lora: more by full (+0.300");
+    assert_has(text, "not told apart: adapter (");
+    assert_has(text, "Inference and forgetting");
+    assert_has(text, "| adapter | \xe2\x80\x93 | \xe2\x80\x93 | 12"); /* no merged form */
+    assert_has(text, "Forward pass, unmerged (ms)");
+    ck_assert_ptr_null(strstr(text, "Test NLL ("));
+    ck_assert_ptr_null(strstr(text, "No verdict on"));
+    free(text);
+    text = compare(dirs, 1, &(pb_compare_options){.format = PB_COMPARE_JSON}, PB_OK);
+    pb_json *o = NULL;
+    pb_assert_ok(pb_json_parse("compare", text, strlen(text), &o));
+    const pb_json *one = cJSON_GetArrayItem(pb_json_get(o, "comparisons"), 0), *e = NULL;
+    int judged = 0;
+    cJSON_ArrayForEach (e, pb_json_get(one, "verdicts")) {
+        const char *a = pb_json_get(e, "a")->valuestring, *b = pb_json_get(e, "b")->valuestring,
+                   *m = pb_json_get(e, "measure")->valuestring,
+                   *verdict = pb_json_get(e, "verdict")->valuestring;
+        if (strcmp(b, "lora") != 0) continue;
+        bool slow = strcmp(a, "adapter") == 0 && strcmp(m, "infer-unmerged") == 0,
+             forgets = strcmp(a, "full") == 0 && strcmp(m, "forgetting") == 0;
+        ck_assert_msg(strcmp(verdict, slow || forgets              ? "worse"
+                                      : strstr(m, "infer-merged") ? "not comparable"
+                                                                  : "no detectable difference") == 0,
+                      "%s, %s: %s", a, m, verdict);
+        judged++;
+    }
+    ck_assert_int_eq(judged, 6); /* two rows, three measures */
+    pb_json_free(o);
+    free(text);
+    pb_compare_options gate = {.fail_on = "worse:infer-unmerged:15,worse:forgetting:0.2"};
+    free(compare(dirs, 1, &gate, PB_E_CHECK));
+    assert_has(pb_error_message(), "adapter is worse than lora in time of an unmerged forward pass by 20");
+    assert_has(pb_error_message(), "full is worse than lora in loss gained on general text by 0.3");
+    free(root);
+}
+END_TEST
+
+/* A suite of forward passes alone: 1 and 2 ms for LoRA merged and unmerged, twice and thrice for the
+ * adapter; nothing is said about quality, and nothing is judged. */
+static void fill_shapes(pb_record *r, int row, int seed) {
+    (void)seed;
+    for (int s = 0; s < 2; s++) {
+        const char *shape = s ? "8x128" : "1x16";
+        char tag[96];
+        for (int form = 0; form < 2; form++) {
+            if (form == 0 && row != 0) continue;
+            snprintf(tag, sizeof tag, "time/infer/%s/median@shape=%s", form ? "unmerged" : "merged",
+                     shape);
+            put(r, tag, "s", 1e-3 * (s ? 8 : 1) * (1 + form) * (row == 2 ? 1.5 : 1));
+        }
+    }
+}
+
+START_TEST(latency_alone_has_its_own_table) {
+    char *root = pb_test_dir();
+    const char *dirs[] = {root};
+    write_rows(root, fill_shapes);
+    char *text = compare(dirs, 1, &(pb_compare_options){.format = PB_COMPARE_MARKDOWN}, PB_OK);
+    assert_has(text, "| Row | Adapter | 1x16 (ms) | 8x128 (ms) |");
+    assert_has(text, "| **lora** | merged | 1.00 (1.00\xc3\x97) | 8.00 (1.00\xc3\x97) |");
+    assert_has(text, "| lora | unmerged | 2.00 (2.00\xc3\x97) | 16.0 (2.00\xc3\x97) |");
+    assert_has(text, "| adapter | unmerged | 3.00 (3.00\xc3\x97) | 24.0 (3.00\xc3\x97) |");
+    ck_assert_ptr_null(strstr(text, "adapter | merged"));
+    ck_assert_ptr_null(strstr(text, "not comparable"));
+    ck_assert_ptr_null(strstr(text, "NLL against"));
+    assert_has(text, "No quality to compare");
+    assert_has(text, "Nothing here is judged");
     free(text);
     free(root);
 }
@@ -174,6 +327,9 @@ int main(void) {
     Suite *s = suite_create("compare");
     TCase *t = pb_test_case(s, "compare");
     tcase_add_test(t, verdicts_come_in_four_formats);
+    tcase_add_test(t, few_seeds_are_said_first);
+    tcase_add_test(t, forgetting_and_forward_passes_are_judged);
+    tcase_add_test(t, latency_alone_has_its_own_table);
     tcase_add_test(t, gates_trip_on_verdicts_of_their_size);
     tcase_add_test(t, what_cannot_be_judged_has_not_passed_the_gate);
     tcase_add_test(t, folders_of_other_models_data_and_machines_are_named);
