@@ -103,7 +103,8 @@ static pb_status compare(pb_cli *cli, const pb_kernels_request *q, const pb_comm
     if (q->stored && (line->n_args == 2 || line->n_args == 3))
         return pb_kernels_compare_stored(cli, q, a, line->n_args == 3 ? b : NULL);
     if (line->n_args != 3)
-        return PB_ERROR(PB_E_INPUT, "usage: peftbench kernels compare A B: two build folders");
+        return PB_ERROR(PB_E_INPUT, "usage: peftbench kernels compare A B: build folders, programs or "
+                                    "git revisions");
     return pb_kernels_compare(cli, q, a, b);
 }
 
@@ -133,6 +134,9 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
         PB_OPTION_FLAG("stored", &q.stored,
                        "compare: A and B are saved runs (without B: a run made now); suspicions, no "
                        "more"),
+        PB_OPTION_TEXT("revisions", &q.revisions, "DIR",
+                       "compare: where builds of git revisions are kept (default: revisions/ beside "
+                       "this program)"),
         PB_OPTION_FLAG("allow-unclear", &q.allow_unclear,
                        "compare: what could not be decided does not fail"),
         PB_OPTION_TEXT("junit", &q.junit, "FILE", "compare: verdicts as JUnit XML"),
@@ -168,13 +172,13 @@ const pb_command pb_command_kernels = {
         "outputs put back. OF ROOF is the least time that the analytic work takes at the machine's "
         "measured rates,\n"
         "over the median. CPU only. Exit status 5 when a result is wrong.\n"
-        "compare: is build B slower than build A? 10 fresh processes of each, in random order "
-        "within each pair; what\n"
-        "looks slower is measured again with 10 more. reports/gate.h says how it is decided. "
-        "Exit status: 0 all\n"
-        "SAME or FASTER, 1 usage or a build that does not run, 2 REGRESSED, 3 UNCLEAR, UNSTABLE or "
-        "SUSPECT, 4\n"
-        "INCOMPARABLE, 5 WRONG.\n"
+        "compare: is B slower than A? Build folders, programs or git revisions, which are built "
+        "apart, once. 10 fresh\n"
+        "processes of each, in random order within each pair; what looks slower is measured again "
+        "with 10 more.\n"
+        "reports/gate.h says how it is decided. Exit status: 0 all SAME or FASTER, 1 usage or a "
+        "build that does not\n"
+        "run, 2 REGRESSED, 3 UNCLEAR, UNSTABLE or SUSPECT, 4 INCOMPARABLE, 5 WRONG.\n"
         "compare --stored: A and B are files of run --save, made with --processes 10. The copy and "
         "the library's\n"
         "product must be within 2 % of each other in both; it never says REGRESSED.\n",

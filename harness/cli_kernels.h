@@ -12,7 +12,7 @@ typedef struct pb_kernels_request {
     int64_t rows, threads, processes;
     double budget_s; /* 0 = none */
     bool unchecked, anchors, allow_unclear, stored;
-    const char *junit, *markdown;
+    const char *junit, *markdown, *revisions;
 } pb_kernels_request;
 
 /* The table's cases that the request names. */
@@ -31,7 +31,7 @@ pb_status pb_kernels_run(pb_cli *cli, const pb_kernels_request *q);
 pb_status pb_kernels_measure_processes(const pb_kernels_request *q, const char *program,
                                        int processes, struct cJSON **out);
 
-/* Set the exit code by the worst verdict. Builds, programs: */
+/* Set the exit code by the worst verdict. Builds, programs, revisions: */
 pb_status pb_kernels_compare(pb_cli *cli, const pb_kernels_request *q, const char *a,
                              const char *b);
 /* Saved runs; b NULL = a run made now by this program. */

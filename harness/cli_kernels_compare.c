@@ -10,6 +10,7 @@
 #include "harness/cli_kernels.h"
 #include "harness/kernel_compare.h"
 #include "harness/kernel_process.h"
+#include "harness/kernel_revision.h"
 #include "harness/kernel_stored.h"
 
 #define MOST_BYTES ((size_t)256 << 20)
@@ -121,14 +122,34 @@ done:
     return status;
 }
 
+/* A folder or a program as it is; anything else is the name of a revision. */
+static pb_status find_side(const pb_kernels_request *q, const char *name, char program[1024]) {
+    char own[1024], *cache = NULL;
+    if (pb_is_dir(name) || pb_file_exists(name)) {
+        if (pb_copy(program, 1024, name)) return PB_OK;
+        return PB_ERROR(PB_E_INPUT, "%s: the path is too long", name);
+    }
+    if (q->revisions) return pb_kernel_revision(".", name, q->revisions, program);
+    PB_RETURN(pb_kernel_own_program(own));
+    *strrchr(own, '/') = 0;
+    cache = pb_path_join(own, "revisions");
+    if (!cache) return PB_ERROR(PB_E_OOM, "no memory for a path");
+    pb_status status = pb_kernel_revision(".", name, cache, program);
+    free(cache);
+    return status;
+}
+
 pb_status pb_kernels_compare(pb_cli *cli, const pb_kernels_request *q, const char *a,
                              const char *b) {
+    char program[2][1024];
     pb_comparison_of_builds c = {0};
     pb_kernels_options options;
     uint64_t key = ((uint64_t)pb_now_ns() ^ (uint64_t)getpid()) & UINT64_C(0xffffffffffff);
     pb_kernels_child_options(q, &options);
+    PB_RETURN(find_side(q, a, program[0]));
+    PB_RETURN(find_side(q, b, program[1]));
     pb_compare_request request = {
-        .a = a, .b = b, .options = options.argv, .filter = q->filter, .key = key};
+        .a = program[0], .b = program[1], .options = options.argv, .filter = q->filter, .key = key};
     PB_RETURN(pb_compare_builds(&request, &c));
     pb_status status = tell(cli, q, &c, &(told){.key = key});
     pb_comparison_of_builds_free(&c);

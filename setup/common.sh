@@ -2,7 +2,7 @@
 # Shared by run.sh and test.sh: system packages, the base model, the build. Sourced, not run.
 # Everything that is fetched lies under .cache/ and is checked by its sha256 before use.
 
-PB_PACKAGES="gcc cmake make pkg-config libdnnl-dev libcjson-dev libssl-dev libpcre2-dev libutf8proc-dev libgsl-dev \
+PB_PACKAGES="gcc cmake make git pkg-config libdnnl-dev libcjson-dev libssl-dev libpcre2-dev libutf8proc-dev libgsl-dev \
 gnuplot-nox wordnet-base python3 python3-pip"
 
 MODEL_NAME=all-MiniLM-L6-v2

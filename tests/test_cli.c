@@ -248,7 +248,7 @@ START_TEST(kernels_are_listed_checked_and_saved) {
     pb_assert_ok(pb_json_load(path, 1 << 20, &saved));
     ck_assert(cJSON_Compare(json, saved, true));
     ck_assert_int_eq(cJSON_GetArraySize(pb_json_get(one, "samples_s")), 1);
-    ck_assert_int_ge(cJSON_GetArraySize(pb_json_get(one, "samples_s")->child), 60);
+    ck_assert_int_ge(cJSON_GetArraySize(pb_json_get(one, "samples_s")->child), 3);
     pb_json_free(json);
     pb_json_free(saved);
     expect(RUN("kernels", "list", "--filter", "axbpy"), 2, NULL, "no case has this in its name");
