@@ -160,6 +160,7 @@ static pb_status run_suite(pb_cli *cli, const pb_suite *suite, const pb_run_requ
                                  .memory_budget = q->budget,
                                  .again = q->again,
                                  .profile = q->profile,
+                                 .counters = q->counters,
                                  .log = stderr};
     pb_runner_summary summary;
     char *folder = pb_path_join(q->out, suite->name);
@@ -283,6 +284,10 @@ static int list_options(pb_run_request *q, pb_option out[MAX_ROWS]) {
                        "after timing, trace a few steps op by op: the report shows\n"
                        "where the time goes; trace.json for ui.perfetto.dev.\n"
                        "Finished runs stay as they are"),
+        PB_OPTION_FLAG("counters", &q->counters,
+                       "--profile, and one more step under the GPU's hardware\n"
+                       "counters: the roofline then shows measured traffic. Where\n"
+                       "they are refused the record says why"),
         PB_OPTION_FLAG("no-report", &q->no_report, "records only"),
         PB_OPTION_FORMAT(&q->format),
     };

@@ -10,7 +10,7 @@ typedef struct pb_run_request {
     uint64_t budget;
     const char *out;
     int dtype, format; /* indices of choices; dtype -1 = not given */
-    bool dry_run, again, profile, no_report, json;
+    bool dry_run, again, profile, counters, no_report, json;
 } pb_run_request;
 
 /* Prints every run with its predicted memory and time; PB_E_CHECK when one is over the budget. */

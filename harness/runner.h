@@ -40,6 +40,7 @@ typedef struct pb_runner_options {
     uint64_t memory_budget;  /* bytes; 0 = none */
     bool again;              /* repeat finished runs: their folders are removed */
     bool profile;            /* as the suite's own */
+    bool counters;           /* profile, and hardware counters */
     FILE *log;               /* progress and notes */
     pb_run_function execute; /* tests; NULL = pb_run_execute */
     const pb_asset_cache *assets; /* loaded already for these runs; NULL = load */

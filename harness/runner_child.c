@@ -119,6 +119,7 @@ static pb_status execute(const pb_runner *r, const pb_job *job, int fd) {
         .out_dir = trial ? NULL : folder,
         .keep_adapter = !r->suite->drop_adapters,
         .profile = !trial && (r->options->profile || r->suite->profile),
+        .counters = !trial && r->options->counters,
         .progress = send_progress,
         .user = &fd,
         .stop = &caught,

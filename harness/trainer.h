@@ -18,6 +18,7 @@ typedef struct pb_run_options {
     const char *out_dir;   /* the run's folder: adapter.safetensors goes there; NULL = keep nothing */
     bool keep_adapter;     /* default: the file is written, measured and kept */
     bool profile;          /* the table of the traced steps, roofs, out_dir/trace.json */
+    bool counters;         /* and one more step under the GPU's hardware counters; implies profile */
     void (*progress)(void *user, const pb_progress_event *event);
     void *user;
     int64_t fail_alloc;       /* tests: the n-th arena growth of the run's device fails; 0 = never */

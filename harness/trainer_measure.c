@@ -219,6 +219,28 @@ done:
     return PB_OK;
 }
 
+static pb_status counted_step(void *user) {
+    pb_trainer *t = user;
+    pb_step_result r;
+    PB_RETURN(pb_trainer_stopped(t, "the counters"));
+    return pb_session_step(&t->session, t->steps - 1, pb_trainer_batch, t, &r);
+}
+
+/* Last of all: what a profiler has done to a process stays with it. */
+static pb_status count_step(pb_trainer *t, pb_profile *profile) {
+    const pb_counter_reader *reader = NULL;
+    if (!t->options->counters) {
+        pb_copy(profile->counters.reason, sizeof profile->counters.reason, "not asked for (--counters)");
+        return PB_OK;
+    }
+    if (pb_counter_reader_find(t->session.dev, &reader) != PB_OK) {
+        pb_copy(profile->counters.reason, sizeof profile->counters.reason, pb_error_message());
+        pb_error_clear();
+        return PB_OK;
+    }
+    return pb_profile_count_step(profile, t->session.dev, reader, counted_step, t);
+}
+
 static pb_status write_trace(pb_trainer *t, const pb_profile *profile) {
     pb_status status = PB_OK;
     if (t->options->out_dir == NULL) return PB_OK;
@@ -251,16 +273,18 @@ static pb_status record_mfu(pb_trainer *t) {
 pb_status pb_trainer_profile(pb_trainer *t) {
     pb_status status = PB_OK;
     pb_profile profile = {0};
-    bool table = t->options->profile;
+    bool table = t->options->profile || t->options->counters;
     pb_trainer_progress(t, "time", 1, 2, 0.0, false);
     if (t->best_variant >= 0) PB_RETURN(t->run->method->select(t->session.self, -1));
     PB_TRY(trace_steps(t, &profile));
-    PB_TRY(pb_profile_record(&profile, table, t->record));
     PB_TRY(record_adapter_gradient(t));
-    if (!table) goto done;
-    PB_TRY(record_mfu(t));
-    PB_TRY(write_trace(t, &profile));
-    PB_TRY(record_roofs(t));
+    if (table) {
+        PB_TRY(write_trace(t, &profile));
+        PB_TRY(record_roofs(t));
+        PB_TRY(count_step(t, &profile));
+    }
+    PB_TRY(pb_profile_record(&profile, table, t->record));
+    if (table) PB_TRY(record_mfu(t));
 done:
     pb_profile_free(&profile);
     return status;

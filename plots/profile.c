@@ -297,8 +297,9 @@ pb_status pb_build_roofline(const pb_chapter *c, int which, figure *f) {
     for (int i = 0; i < mean.n && n < MAX_POINTS; i++) {
         const pb_profile_sum *s = &mean.sums[i];
         double work = s->flops + s->flops_else, share = s->seconds / mean.step_s;
-        if (!(work > 0) || !(s->bytes > 0) || !(s->seconds > 0) || share < 0.002) continue;
-        double x = work / s->bytes, y = work / s->seconds / 1e9;
+        double traffic = pb_profile_traffic(s, mean.counted);
+        if (!(work > 0) || !(traffic > 0) || !(s->seconds > 0) || share < 0.002) continue;
+        double x = work / traffic, y = work / s->seconds / 1e9;
         snprintf(labels[n], sizeof labels[n], "%d %.*s", n + 1, (int)fmin(22, (double)strcspn(s->name, " <(")),
                  s->name);
         names[n] = labels[n];
@@ -318,10 +319,12 @@ pb_status pb_build_roofline(const pb_chapter *c, int which, figure *f) {
     f->height = 480;
     pb_figure_legend(f, names, colours, points, n);
     pb_figure_caption(f, "roofline", "Roofline",
-                      "%.60s: work of each kernel per second against work per byte of its least traffic. "
+                      "%.40s: work of each kernel per second against work per byte %s. "
                       "Lines: what this machine reached in a large copy (%.3g GB/s) and a large product (%.3g GFLOP/s). "
-                      "Larger points take more of the step; data in a cache may pass the copy's line.",
-                      c->rows[row].label, bytes / 1e9, flops / 1e9);
+                      "Larger points take more of the step%s.",
+                      c->rows[row].label,
+                      mean.counted ? "by the GPU's counters (work from shapes)" : "of its least traffic", bytes / 1e9,
+                      flops / 1e9, mean.counted ? "" : "; data in a cache may pass the copy's line");
     f->template = "roofline";
 done:
     pb_profile_mean_free(&mean);

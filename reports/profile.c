@@ -141,13 +141,16 @@ static void kernels(const rp_row *r, const pb_profile_mean *mean, rp_doc *doc) {
     rp_column_add(doc, "ms", true, "Per step");
     rp_column_add(doc, "Share (%)", true, "Of the traced step");
     rp_column_add(doc, "GFLOP/s", true, NULL);
-    rp_column_add(doc, "GB/s", true, "Least traffic: every operand once; what a cache holds may pass the roof");
+    rp_column_add(doc, "GB/s", true,
+                  mean->counted ? "From and to the GPU's memory, by its counters"
+                                : "Least traffic: every operand once; what a cache holds may pass the roof");
     rp_column_add(doc, "Of roof (%)", true, "Of what the measured roofs allow at its work per byte");
     for (int i = 0; i < mean->n && i < MAX_LINES; i++) {
         const pb_profile_sum *s = &mean->sums[i];
         double work = s->flops + s->flops_else;
-        double limit = s->bytes > 0 ? fmin(flops, bytes * work / s->bytes) : flops;
-        double part = work > 0 ? work / s->seconds / limit : s->bytes / s->seconds / bytes;
+        double traffic = pb_profile_traffic(s, mean->counted);
+        double limit = traffic > 0 ? fmin(flops, bytes * work / traffic) : flops;
+        double part = work > 0 ? work / s->seconds / limit : traffic / s->seconds / bytes;
         rp_word w;
         rp_row_add(doc, 0);
         rp_cell_add(doc, i, "%s", s->name);
@@ -155,7 +158,7 @@ static void kernels(const rp_row *r, const pb_profile_mean *mean, rp_doc *doc) {
         rp_cell_add(doc, s->seconds, "%s", rp_number(w, s->seconds * 1e3));
         rp_cell_add(doc, s->seconds, "%s", rp_number(w, 100 * s->seconds / mean->step_s));
         rp_cell_add(doc, work / s->seconds, "%s", rp_number(w, work / s->seconds / 1e9));
-        rp_cell_add(doc, s->bytes / s->seconds, "%s", rp_number(w, s->bytes / s->seconds / 1e9));
+        rp_cell_add(doc, traffic / s->seconds, "%s", rp_number(w, traffic / s->seconds / 1e9));
         rp_cell_add(doc, part, "%s", rp_number(w, 100 * part));
     }
 }
@@ -164,13 +167,17 @@ static void say_how(const rp_chapter *m, rp_doc *doc) {
     double dropped = 0, used = 0, arenas = 0, traced = 0; /* memory: of the run that used most */
     rp_word a, b, c;
     const char *tracer = "", *reason = "";
+    int counted = 0, profiles = 0;
     for (int i = 0; i < m->n_rows; i++)
         for (int k = 0; k < m->rows[i].row->n_runs; k++) {
             const pb_json *p = m->rows[i].row->runs[k]->profile;
             const pb_json *lost = pb_json_get(pb_json_get(p, "trace"), "dropped");
             if (!p) continue;
             tracer = text_of(p, "tracer");
-            reason = text_of(pb_json_get(p, "counters"), "reason");
+            if (*text_of(pb_json_get(p, "counters"), "reason"))
+                reason = text_of(pb_json_get(p, "counters"), "reason");
+            counted += cJSON_IsTrue(pb_json_get(pb_json_get(p, "counters"), "available"));
+            profiles++;
             if (cJSON_IsNumber(lost)) dropped += lost->valuedouble;
             const pb_json *memory = pb_json_get(p, "device_memory");
             if (!memory || !(number_of(memory, "device_used") > used)) continue;
@@ -182,7 +189,14 @@ static void say_how(const rp_chapter *m, rp_doc *doc) {
            "A few more steps after the timed ones, traced by \"%s\"; times are per step, mean over seeds. What loads a batch "
            "is left out.",
            tracer);
-    if (*reason) rp_add(doc, RP_TEXT, "No hardware counters: %s. Rates are of the work counted from shapes.", reason);
+    if (counted > 0)
+        rp_add(doc, RP_TEXT,
+               "Hardware counters were read in %d of %d runs: where all runs of a row have them, bytes are what its GPU's memory "
+               "moved. Work is always counted from shapes.",
+               counted, profiles);
+    if (*reason)
+        rp_add(doc, RP_TEXT, "No hardware counters: %s. Rates are of the work counted from shapes%s.", reason,
+               counted > 0 ? " there" : "");
     if (used > 0)
         rp_add(doc, RP_TEXT, "Device memory in use at the end of the trace: %s as the driver says, %s in the arenas; the rest is the driver's and the libraries' own. While tracing %s were allocated.",
                rp_bytes(a, used), rp_bytes(b, arenas), rp_bytes(c, traced));

@@ -24,6 +24,7 @@ static int merge(pb_profile_sum *list, int n, const pb_profile_sum *more, int n_
         list[k].flops += more[i].flops;
         list[k].flops_else += more[i].flops_else;
         list[k].bytes += more[i].bytes;
+        for (int c = 0; c < PB_COUNT_COUNT; c++) list[k].counted[c] += more[i].counted[c];
     }
     return n;
 }
@@ -34,6 +35,7 @@ static void divide(pb_profile_sum *s, int runs) {
     s->flops /= runs;
     s->flops_else /= runs;
     s->bytes /= runs;
+    for (int c = 0; c < PB_COUNT_COUNT; c++) s->counted[c] /= runs;
 }
 
 pb_status pb_profile_row_sums(const pb_row *row, pb_profile_group by, pb_profile_mean *out) {
@@ -54,6 +56,7 @@ pb_status pb_profile_row_sums(const pb_row *row, pb_profile_group by, pb_profile
         out->sums = bigger;
         out->n = merge(out->sums, out->n, one, n);
         out->step_s += t.step_s;
+        out->counted = t.counted && (out->counted || out->n_runs == 0);
         out->n_runs++;
     }
     for (int i = 0; i < out->n; i++) divide(&out->sums[i], out->n_runs);

@@ -12,6 +12,16 @@ const char *pb_profile_key_name(pb_profile_key key) {
     return names[key];
 }
 
+const char *pb_count_name(pb_count count) {
+    static const char *const names[PB_COUNT_COUNT] = {
+        "ns", "dram_read", "dram_written", "l2", "tensor", "tensor_cycles", "cycles"};
+    return names[count];
+}
+
+double pb_profile_traffic(const pb_profile_sum *s, bool counted) {
+    return counted ? s->counted[PB_COUNT_DRAM_READ] + s->counted[PB_COUNT_DRAM_WRITTEN] : s->bytes;
+}
+
 void pb_profile_table_free(pb_profile_table *t) {
     free(t->lines);
     *t = (pb_profile_table){0};
@@ -80,6 +90,26 @@ static pb_status read_numbers(const pb_record *r, pb_profile_table *t) {
     return PB_OK;
 }
 
+/* The record's profile says whether they are there. */
+static pb_status read_counters(const pb_record *r, pb_profile_table *t) {
+    const pb_json *counters = pb_json_get(r->profile, "counters");
+    t->counted = cJSON_IsTrue(pb_json_get(counters, "available"));
+    for (int c = 0; t->counted && c < PB_COUNT_COUNT; c++) {
+        char name[48];
+        const double *v = NULL;
+        int64_t rows = 0;
+        snprintf(name, sizeof name, "counted_%s", pb_count_name((pb_count)c));
+        PB_RETURN(column(r, name, t->n, &v, &rows));
+        for (int64_t k = 0; k < t->n; k++) {
+            if (!isfinite(v[k]) || v[k] < 0)
+                return PB_ERROR(PB_E_INPUT, "profile/table/%s[%lld]: %g, expected a number from 0", name,
+                                (long long)k, v[k]);
+            t->lines[k].counted[c] = v[k];
+        }
+    }
+    return PB_OK;
+}
+
 pb_status pb_profile_table_read(const pb_record *r, pb_profile_table *out) {
     pb_status status = PB_OK;
     const double *first = NULL;
@@ -100,6 +130,7 @@ pb_status pb_profile_table_read(const pb_record *r, pb_profile_table *out) {
     for (int key = 0; key < PB_KEY_COUNT; key++)
         PB_TRY(read_names(r, (pb_profile_key)key, out));
     PB_TRY(read_numbers(r, out));
+    PB_TRY(read_counters(r, out));
 done:
     if (status != PB_OK) pb_profile_table_free(out);
     return status;
@@ -152,6 +183,7 @@ pb_status pb_profile_sums(const pb_profile_table *t, pb_profile_group by, pb_pro
         sums[k].flops += l->flops / t->steps;
         sums[k].flops_else += l->flops_else / t->steps;
         sums[k].bytes += l->bytes / t->steps;
+        for (int c = 0; c < PB_COUNT_COUNT; c++) sums[k].counted[c] += l->counted[c] / t->steps;
     }
     qsort(sums, (size_t)n, sizeof *sums, slowest_first);
     *out = sums;

@@ -15,10 +15,25 @@ typedef enum pb_profile_key {
 } pb_profile_key;
 const char *pb_profile_key_name(pb_profile_key key); /* "kernel", "op", ... */
 
+/* What hardware counters count where they were read (columns profile/table/counted_*): the one-pass set of CUPTI's range
+ * profiler. */
+typedef enum pb_count {
+    PB_COUNT_NS,            /* time under the profiler */
+    PB_COUNT_DRAM_READ,     /* bytes from and to the GPU's memory */
+    PB_COUNT_DRAM_WRITTEN,
+    PB_COUNT_L2,            /* bytes that the L2 cache moved */
+    PB_COUNT_TENSOR,        /* instructions of the tensor pipe */
+    PB_COUNT_TENSOR_CYCLES, /* that the pipe was busy, added over the multiprocessors */
+    PB_COUNT_CYCLES,        /* that passed on a multiprocessor */
+    PB_COUNT_COUNT
+} pb_count;
+const char *pb_count_name(pb_count count); /* "dram_read", ... */
+
 /* One row: everything with the same five names, over all traced steps. */
 typedef struct pb_profile_line {
     const char *name[PB_KEY_COUNT]; /* point into the record */
     double calls, seconds, flops, flops_else, bytes;
+    double counted[PB_COUNT_COUNT]; /* zero when the table has no counters */
 } pb_profile_line;
 
 typedef struct pb_profile_table {
@@ -26,6 +41,7 @@ typedef struct pb_profile_table {
     int64_t n;
     int steps;
     double step_s; /* mean of the traced steps */
+    bool counted;  /* there are hardware counters */
 } pb_profile_table;
 
 /* PB_OK with n = 0 when the record holds no profile. Needs the samples' values. PB_E_INPUT names the column, line and what
@@ -42,7 +58,10 @@ void pb_profile_layer(const char *site, char *out, size_t cap);
 typedef struct pb_profile_sum {
     char name[96]; /* "other" for lines without this name */
     double calls, seconds, flops, flops_else, bytes; /* per step */
+    double counted[PB_COUNT_COUNT];                  /* the same */
 } pb_profile_sum;
+/* Bytes from and to the GPU's memory: counted, or the least traffic where no counters were read. */
+double pb_profile_traffic(const pb_profile_sum *s, bool counted);
 typedef enum pb_profile_group {
     PB_GROUP_KERNEL,
     PB_GROUP_OP,
@@ -59,6 +78,7 @@ typedef struct pb_profile_mean {
     pb_profile_sum *sums; /* per step, the largest time first */
     int n, n_runs;
     double step_s;
+    bool counted; /* every one of the runs has counters */
 } pb_profile_mean;
 pb_status pb_profile_row_sums(const pb_row *row, pb_profile_group by, pb_profile_mean *out);
 void pb_profile_mean_free(pb_profile_mean *m);

@@ -168,10 +168,18 @@ END_TEST
 
 /* --- adding up --- */
 
+/* Ops of the step that is being made. */
+static int64_t ops_of(const pb_profile *p) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < p->n_spans; i++) n += p->spans[i].step == p->steps;
+    return n;
+}
+
 static void add(pb_profile *p, const char *kernel, const char *part, const char *phase,
                 double start_ns, double ns, double flops) {
     const char *const names[PB_BY_COUNT] = {kernel, kernel, "layers.1.attn.q", part, phase};
-    pb_span s = {.start_ns = start_ns, .ns = ns, .step = p->steps, .work = {.flops = flops}};
+    pb_span s = {.start_ns = start_ns, .ns = ns, .step = p->steps, .op = ops_of(p), .work = {.flops = flops}};
+    if (s.op >= p->ops_in_step) p->ops_in_step = s.op + 1;
     for (int by = 0; by < PB_BY_COUNT; by++)
         s.name[by] = pb_profile_name(p, (pb_by)by, names[by]);
     pb_assert_ok(pb_profile_span(p, &s));
@@ -213,7 +221,15 @@ END_TEST
 
 /* --- the record --- */
 
-static void make_record_of(pb_record *r, const char *method, const char *label) {
+/* Every op moves its number, from 1, times the counter's, from 1. */
+static void give_counters(pb_profile *p) {
+    p->counters = (pb_counters){.available = true, .ranges = 4, .passes = 1};
+    for (int64_t i = 0; i < p->n_spans; i++)
+        for (int c = 0; c < PB_COUNT_COUNT; c++)
+            p->spans[i].counted[c] = (double)(p->spans[i].op + 1) * (c + 1);
+}
+
+static void make_record_of(pb_record *r, const char *method, const char *label, bool counters) {
     pb_profile p = {0};
     pb_roofs roofs = {.bytes_per_s = {1e9}, .flops_per_s = {1e10}, .n = 1};
     strcpy(r->suite, "s");
@@ -231,12 +247,13 @@ static void make_record_of(pb_record *r, const char *method, const char *label) 
     make_profile(&p);
     if (strcmp(method, "dora") == 0) add(&p, "dora_norm", "weight_norm", "forward", 3350, 50, 4);
     for (int64_t i = 0; i < p.n_spans; i++) p.spans[i].work.bytes = 2;
+    if (counters) give_counters(&p);
     pb_assert_ok(pb_profile_record(&p, true, r));
     pb_assert_ok(pb_roofs_record(&roofs, r));
     pb_profile_free(&p);
 }
 
-static void make_record(pb_record *r) { make_record_of(r, "lora", "LoRA"); }
+static void make_record(pb_record *r) { make_record_of(r, "lora", "LoRA", false); }
 
 static pb_status write_and_verify(const pb_record *r, char *message, size_t cap) {
     char *dir = pb_test_dir(), *text = NULL;
@@ -323,6 +340,50 @@ START_TEST(verify_derives_a_profile_again) {
 }
 END_TEST
 
+/* --- counters --- */
+
+START_TEST(counters_come_back_from_their_record) {
+    pb_record r = {0}, back = {0};
+    pb_profile_table t;
+    pb_profile_sum *sums = NULL;
+    int n = 0;
+    char *dir = pb_test_dir(), path[1200], message[4096];
+    make_record_of(&r, "lora", "LoRA", true);
+    pb_assert_ok(pb_record_write(&r, dir));
+    snprintf(path, sizeof path, "%s/%s/%s/record.json", dir, r.suite, r.run_id);
+    pb_assert_ok(pb_record_read(path, true, &back));
+    pb_assert_ok(pb_profile_table_read(&back, &t));
+    ck_assert(t.counted && t.n == 4);
+    ck_assert(t.lines[1].counted[PB_COUNT_DRAM_READ] == 2 * 2 + 1 * 2); /* linear: op 1 of step 0, op 0 of step 1 */
+    pb_assert_ok(pb_profile_sums(&t, PB_GROUP_OP, &sums, &n));
+    ck_assert(n == 3 && strcmp(sums[0].name, "linear") == 0); /* a step of two: half of it */
+    ck_assert(sums[0].counted[PB_COUNT_L2] == 6 && sums[0].counted[PB_COUNT_CYCLES] == 10.5);
+    ck_assert(pb_profile_traffic(&sums[0], true) == 3 + 4.5 && pb_profile_traffic(&sums[0], false) == 2);
+    free(sums);
+    pb_profile_table_free(&t);
+    /* Said to be there, a column must be; and what it holds must be counts. */
+    sample(&r, "profile/table/counted_l2")->values[1] = -1;
+    ck_assert_int_eq(write_and_verify(&r, message, sizeof message), PB_E_CHECK);
+    ck_assert_msg(strstr(message, "profile/table/counted_l2[1]: -1") != NULL, "%s", message);
+    strcpy(sample(&r, "profile/table/counted_l2")->file, "profile-table-counted_l3.f64");
+    strcpy(sample(&r, "profile/table/counted_l2")->tag, "profile/table/counted_l3");
+    ck_assert_int_eq(write_and_verify(&r, message, sizeof message), PB_E_CHECK);
+    ck_assert_msg(strstr(message, "profile/table/counted_l2 is missing") != NULL, "%s", message);
+    pb_record_free(&r);
+    pb_record_free(&back);
+    free(dir);
+}
+END_TEST
+
+START_TEST(a_device_without_counters_says_so) {
+    pb_device *dev = NULL;
+    const pb_counter_reader *reader = NULL;
+    pb_assert_ok(pb_device_open("cpu", NULL, &dev));
+    pb_assert_fails(pb_counter_reader_find(dev, &reader), PB_E_ENV, "on a GPU only, this is cpu");
+    pb_device_close(dev);
+}
+END_TEST
+
 /* --- what is told of it --- */
 
 static bool listed(const pb_figure *list, int n, const char *name) {
@@ -339,14 +400,19 @@ START_TEST(report_and_figures_show_it) {
     pb_figure *figures = NULL;
     int n = 0;
     pb_report_options options = {.command = NULL};
-    make_record_of(&r[0], "lora", "LoRA");
-    make_record_of(&r[1], "dora", "DoRA");
+    make_record_of(&r[0], "lora", "LoRA", _i > 0);
+    make_record_of(&r[1], "dora", "DoRA", false);
     for (int i = 0; i < 2; i++) pb_assert_ok(pb_record_write(&r[i], dir));
     if (pb_plots_available() == PB_OK) {
         char *plots = pb_path_join(dir, "plots");
         pb_assert_ok(pb_plots_draw(r, 2, NULL, plots, &figures, &n));
         ck_assert(listed(figures, n, "time_by_part") && listed(figures, n, "waterfall_1"));
         ck_assert(listed(figures, n, "roofline") && !listed(figures, n, "waterfall_2"));
+        for (int i = 0; i < n; i++) {
+            if (strcmp(figures[i].name, "roofline") != 0) continue;
+            ck_assert((strstr(figures[i].caption, "by the GPU's counters") != NULL) == (_i > 0));
+            ck_assert((strstr(figures[i].caption, "of its least traffic") != NULL) == (_i == 0));
+        }
         free(figures);
         free(plots);
     }
@@ -358,6 +424,7 @@ START_TEST(report_and_figures_show_it) {
     ck_assert(strstr(text, "| weight norm | – |") != NULL); /* LoRA has none */
     ck_assert(strstr(text, "3.00 MiB as the driver says, 2.00 MiB in the arenas") != NULL);
     ck_assert(strstr(text, "layers.1") != NULL && strstr(text, "No hardware counters: none here") != NULL);
+    ck_assert((strstr(text, "Hardware counters were read in 1 of 2 runs") != NULL) == (_i > 0));
     for (int i = 0; i < 2; i++) pb_record_free(&r[i]);
     free(text);
     free(path);
@@ -452,7 +519,9 @@ int main(void) {
     t = pb_test_case(s, "record");
     tcase_add_test(t, a_profile_comes_back_from_its_record);
     tcase_add_loop_test(t, verify_derives_a_profile_again, 0, 7);
-    tcase_add_test(t, report_and_figures_show_it);
+    tcase_add_test(t, counters_come_back_from_their_record);
+    tcase_add_test(t, a_device_without_counters_says_so);
+    tcase_add_loop_test(t, report_and_figures_show_it, 0, 2);
     tcase_add_test(t, the_trace_is_chrome_json);
     tcase_add_test(t, a_machine_has_roofs);
     t = pb_test_case(s, "MFU");

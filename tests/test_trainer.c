@@ -624,8 +624,10 @@ END_TEST
 START_TEST(a_profiled_run_holds_table_roofs_and_trace) {
     pb_run_config run = pb_lab_run(&world, PB_LAB_BERT, "dora");
     char *dir = pb_test_dir(), *path = pb_path_join(dir, "trace.json");
-    for (int profile = 0; profile < 2; profile++) {
-        pb_run_options options = {.threads = 2, .out_dir = dir, .profile = profile == 1};
+    for (int asked = 0; asked < 3; asked++) { /* nothing, the profile, counters too */
+        int profile = asked > 0;
+        pb_run_options options = {
+            .threads = 2, .out_dir = dir, .profile = asked == 1, .counters = asked == 2};
         pb_record r = {0};
         pb_assert_ok(pb_run_execute(&run, &world.assets[PB_LAB_BERT], &options, &r));
         ck_assert_msg(r.status == PB_RUN_OK, "%s", r.reason);
@@ -635,6 +637,10 @@ START_TEST(a_profiled_run_holds_table_roofs_and_trace) {
         if (profile == 1) {
             ck_assert(metric(&r, "profile/part/weight_norm") > 0.0);
             ck_assert(cJSON_IsNull(pb_json_get(pb_json_get(r.profile, "mfu"), "value")));
+            const pb_json *counters = pb_json_get(r.profile, "counters");
+            ck_assert(cJSON_IsFalse(pb_json_get(counters, "available")));
+            ck_assert(strstr(pb_json_get(counters, "reason")->valuestring,
+                             asked == 1 ? "--counters" : "on a GPU only") != NULL);
             ck_assert(pb_record_find(&r, "work/mfu") == NULL); /* no known peak */
         }
         assert_verifies(&r);

@@ -91,6 +91,7 @@ static void add(pb_profile_row *row, const pb_span *s) {
     row->work.flops_else += s->work.flops_else;
     row->work.bytes += s->work.bytes;
     row->work.ops += s->work.ops;
+    for (int c = 0; c < PB_COUNT_COUNT; c++) row->counted[c] += s->counted[c];
 }
 
 /* Groups by sorting, then restores the order of first appearance. */

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "kernels/core/device.h"
+#include "results/profile_table.h"
 #include "results/record.h"
 
 /* What a span can be asked for. Order and names as in the record's table (results/SCHEMA.md). */
@@ -33,14 +34,18 @@ typedef struct pb_names {
 typedef struct pb_span {
     int name[PB_BY_COUNT]; /* indices into the profile's names */
     int step;              /* which traced step, from 0 */
+    int64_t op;            /* which op of the step, from 0; -1 = launched outside every op */
     double start_ns, ns;   /* from the start of the trace */
     pb_work work;          /* analytic; of an op with several kernels each has its share by time */
+    double counted[PB_COUNT_COUNT]; /* of the op in the counted step, shared in the same way */
 } pb_span;
 
-/* Hardware counters of the traced steps; most machines refuse them: then the reason says why. */
+/* Hardware counters of a step like the traced ones; most machines refuse them: then the reason says why. */
 typedef struct pb_counters {
     bool available;
     char reason[256];
+    int64_t ranges;  /* operations counted */
+    int passes;      /* how often the step ran for them */
 } pb_counters;
 
 /* What the device's own records say about memory (CUPTI); zero elsewhere. */
@@ -56,6 +61,7 @@ typedef struct pb_profile {
     pb_names names[PB_BY_COUNT];
     pb_span *spans;
     int64_t n_spans, cap_spans;
+    int64_t ops_in_step;                    /* the most that a traced step had */
     int steps;                              /* traced so far */
     double *step_s;                         /* [steps] */
     uint64_t records, dropped, no_time;     /* of the tracer; host: one record per span */
@@ -79,6 +85,7 @@ typedef struct pb_profile_row {
     int64_t calls;
     double seconds;
     pb_work work;
+    double counted[PB_COUNT_COUNT];
 } pb_profile_row;
 /* In the order of first appearance; malloc'ed. */
 pb_status pb_profile_rows(const pb_profile *p, pb_profile_row **rows, int64_t *n);
@@ -101,6 +108,36 @@ extern const pb_tracer pb_tracer_none, pb_tracer_host, pb_tracer_cupti;
 
 /* CUPTI on "cuda" where it works, else host. *why_not (may be NULL): why not CUPTI, "" when it is. */
 pb_status pb_trace_begin(pb_device *dev, pb_profile *profile, const pb_tracer **tracer, void **trace, char why_not[256]);
+
+/* --- counters ------------------------------------------------------------------------------------------------------ */
+
+/* An op of the counted step, in the order in which they were enqueued. */
+typedef struct pb_counted {
+    const char *op, *scope[PB_SCOPE_COUNT]; /* as the device gave them */
+    double value[PB_COUNT_COUNT];
+} pb_counted;
+/* Gives every traced op what its counterpart counted. PB_E_ENV when the steps are not made of the same ops: nothing is
+ * attributed then. */
+pb_status pb_profile_count(pb_profile *p, const pb_counted *list, int64_t n);
+
+/* Reads counters while a step runs, once per pass. Every function but free may fail with PB_E_ENV and the reason. */
+typedef struct pb_counter_reader {
+    const char *name;
+    pb_status (*open)(pb_device *dev, int64_t ops_in_step, void **reader);
+    pb_status (*pass_begin)(void *reader);
+    /* *again: the counters need the same step once more. */
+    pb_status (*pass_end)(void *reader, bool *again);
+    /* What was counted, `n` ops; belongs to the reader. */
+    pb_status (*read)(void *reader, const pb_counted **list, int64_t *n);
+    void (*free)(void *reader); /* NULL is fine */
+} pb_counter_reader;
+/* CUPTI's, of the plug-in; PB_E_ENV and why when there is none or the device is no GPU. */
+pb_status pb_counter_reader_find(pb_device *dev, const pb_counter_reader **out);
+
+/* One more step under the reader, as often as it asks; `step` enqueues it. Counters that cannot be had are no error: the
+ * profile then holds the reason. Only `step`'s own failure is returned. */
+pb_status pb_profile_count_step(pb_profile *p, pb_device *dev, const pb_counter_reader *reader,
+                                pb_status (*step)(void *user), void *user);
 
 /* --- what becomes of it -------------------------------------------------------------------------------------------- */
 

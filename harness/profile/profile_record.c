@@ -58,7 +58,7 @@ static pb_status record_shares(const pb_profile *p, const pb_profile_row *rows, 
 
 /* --- the table --- */
 
-static pb_status record_columns(const pb_profile_row *rows, int64_t n, pb_record *r) {
+static pb_status record_columns(const pb_profile_row *rows, int64_t n, bool counted, pb_record *r) {
     static const char *const numbers[] = {"calls", "seconds", "flops", "flops_else", "bytes"};
     pb_status status = PB_OK;
     double *column = calloc((size_t)n + 1, sizeof *column);
@@ -77,6 +77,11 @@ static pb_status record_columns(const pb_profile_row *rows, int64_t n, pb_record
             column[i] = values[c];
         }
         snprintf(tag, sizeof tag, "profile/table/%s", numbers[c]);
+        PB_TRY(pb_record_sample(r, tag, column, n));
+    }
+    for (int c = 0; counted && c < PB_COUNT_COUNT; c++) {
+        for (int64_t i = 0; i < n; i++) column[i] = rows[i].counted[c];
+        snprintf(tag, sizeof tag, "profile/table/counted_%s", pb_count_name((pb_count)c));
         PB_TRY(pb_record_sample(r, tag, column, n));
     }
 done:
@@ -99,7 +104,8 @@ static bool add_names(const pb_profile *p, pb_json *o) {
 static bool add_counters(const pb_counters *c, pb_json *o) {
     pb_json *e = pb_json_add_object(o, "counters");
     if (!pb_json_add_bool(e, "available", c->available)) return false;
-    return c->available || pb_json_add_str(e, "reason", c->reason);
+    if (!c->available) return pb_json_add_str(e, "reason", c->reason);
+    return pb_json_add_i64(e, "ranges", c->ranges) && pb_json_add_i64(e, "passes", c->passes);
 }
 
 static bool add_memory(const pb_device_memory *m, pb_json *o) {
@@ -138,7 +144,7 @@ pb_status pb_profile_record(const pb_profile *p, bool table, pb_record *r) {
     if (!table) goto done;
     PB_TRY(record_by(p, rows, n, PB_BY_PART, r));
     PB_TRY(record_by(p, rows, n, PB_BY_PHASE, r));
-    PB_TRY(record_columns(rows, n, r));
+    PB_TRY(record_columns(rows, n, p->counters.available, r));
     PB_TRY(record_object(p, r));
     if (p->dropped > 0)
         PB_TRY(pb_record_warn(r, "the trace is incomplete: %llu records were dropped",

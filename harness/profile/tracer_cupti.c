@@ -1,4 +1,4 @@
-/* CUPTI's tracer lives in a shared object of its own, opened at run time: the program starts without CUPTI, a driver or a
+/* CUPTI's tracer and counters live in a shared object of their own, opened at run time: the program starts without CUPTI, a driver or a
  * GPU. This file finds it and says why it cannot be used. PB_CUPTI_PLUGIN names another object. */
 #include <dlfcn.h>
 #include <limits.h>
@@ -26,7 +26,7 @@ static pb_status plugin_path(char path[PATH_MAX]) {
     return PB_OK;
 }
 
-static pb_status find_tracer(const pb_tracer **out) {
+static pb_status find_plugin(const pb_cupti_plugin_info **out) {
     char path[PATH_MAX];
     PB_RETURN(plugin_path(path));
     if (access(path, R_OK) != 0)
@@ -43,7 +43,7 @@ static pb_status find_tracer(const pb_tracer **out) {
         (void)dlclose(object);
         return PB_ERROR(PB_E_ENV, "%s belongs to another build of this program: build again", path);
     }
-    *out = info->tracer;
+    *out = info;
     return PB_OK;
 }
 
@@ -55,10 +55,12 @@ typedef struct loaded {
 
 static pb_status cupti_begin(pb_device *dev, pb_profile *profile, void **trace) {
     pb_status status = PB_OK;
+    const pb_cupti_plugin_info *plugin = NULL;
     loaded *l = calloc(1, sizeof *l);
     *trace = NULL;
     if (l == NULL) return PB_ERROR(PB_E_OOM, "no host memory for a trace");
-    PB_TRY(find_tracer(&l->tracer));
+    PB_TRY(find_plugin(&plugin));
+    l->tracer = plugin->tracer;
     PB_TRY(l->tracer->begin(dev, profile, &l->trace));
     *trace = l;
     l = NULL;
@@ -75,3 +77,12 @@ static pb_status cupti_end(void *trace) {
 }
 
 const pb_tracer pb_tracer_cupti = {.name = "cupti", .begin = cupti_begin, .end = cupti_end};
+
+pb_status pb_counter_reader_find(pb_device *dev, const pb_counter_reader **out) {
+    const pb_cupti_plugin_info *plugin = NULL;
+    if (strncmp(pb_device_name(dev), "cuda", 4) != 0)
+        return PB_ERROR(PB_E_ENV, "hardware counters are read on a GPU only, this is %s", pb_device_name(dev));
+    PB_RETURN(find_plugin(&plugin));
+    *out = plugin->counters;
+    return PB_OK;
+}

@@ -112,10 +112,10 @@ static void kernel_name(const host_trace *t, const char *op, char *out, size_t c
     else snprintf(out, cap, "%s", op);
 }
 
-static pb_status to_span(host_trace *t, const seen *s) {
+static pb_status to_span(host_trace *t, const seen *s, int64_t op) {
     char kernel[96];
     pb_profile *p = t->profile;
-    pb_span span = {.step = s->step, .work = s->work};
+    pb_span span = {.step = s->step, .op = op, .work = s->work};
     const char *const names[PB_BY_COUNT] = {kernel, s->op, s->name[PB_SCOPE_SITE],
                                             s->name[PB_SCOPE_PART], s->name[PB_SCOPE_PHASE]};
     kernel_name(t, s->op, kernel, sizeof kernel);
@@ -133,11 +133,18 @@ static pb_status to_span(host_trace *t, const seen *s) {
 static pb_status host_end(void *trace) {
     pb_status status = PB_OK;
     host_trace *t = trace;
+    int64_t op = 0;
+    int step = -1;
     pb_device_observe(t->dev, NULL, NULL);
     if (t->failed != PB_OK) PB_FAIL(t->failed, "tracing failed: %s", t->message);
     PB_TRY(pb_device_sync(t->dev));
     for (const block *b = t->first; b != NULL; b = b->next) {
-        for (int i = 0; i < b->n; i++) PB_TRY(to_span(t, &b->list[i]));
+        for (int i = 0; i < b->n; i++) {
+            if (b->list[i].step != step) op = 0;
+            step = b->list[i].step;
+            PB_TRY(to_span(t, &b->list[i], op++));
+            if (op > t->profile->ops_in_step) t->profile->ops_in_step = op;
+        }
     }
 done:
     free_trace(t);

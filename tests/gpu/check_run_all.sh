@@ -11,7 +11,7 @@ rc=0
 PB_GPU_DRY=1 "$here/run_all.sh" "$out" >/dev/null || rc=$?
 [ "$rc" = 3 ] || die "exit status $rc, expected 3: nothing was run"
 for name in build op-cases parity-ten-steps goldens bench-ops step-llama-3.2-1b peer-peft refuses-7b-full qlora-65b \
-    traced-run memcheck racecheck initcheck synccheck; do
+    traced-run counted-run memcheck racecheck initcheck synccheck; do
     grep -q "^$name  *not run: no GPU" "$out/summary.txt" || die "$name does not say that it was not run"
 done
 grep -q "^0 passed, 0 failed" "$out/summary.txt" || die "something was counted"

@@ -109,6 +109,10 @@ traced_run() {
     [ -d "$root/.cache/models/all-MiniLM-L6-v2" ] || { echo "no model under .cache/models" && return 77; }
     "$bench" run gpu-quick --device cuda --seeds 1 --steps 60 --profile --out "$out/records" && "$bench" verify "$out/records"
 }
+counted_run() { # in a record of its own: what goes wrong here costs nothing else
+    [ -d "$root/.cache/models/all-MiniLM-L6-v2" ] || { echo "no model under .cache/models" && return 77; }
+    "$bench" run gpu-quick --device cuda --seeds 1 --steps 20 --counters --out "$out/counted" && "$bench" verify "$out/counted"
+}
 fits_48() {
     "$bench" bench step --device cuda --shape llama-65b --methods qlora --params '{"rank": 64}' --checkpoint --optimizer adamw8 \
         --batch 1 --max-len 512 --steps 2 --warmup 1 --memory-budget 48Gi --format json >"$out/llama-65b-qlora.json"
@@ -117,7 +121,7 @@ refuses_48() { # a refusal with numbers is what must come
     "$bench" bench step --device cuda --shape llama-7b --methods full --batch 1 --max-len 512 --steps 1 --memory-budget 48Gi 2>&1 | tee /dev/stderr |
         grep -q 'would need .* bytes'
 }
-export -f make_build on_device check step peer traced_run fits_48 refuses_48
+export -f make_build on_device check step peer traced_run counted_run fits_48 refuses_48
 export root out build bench nvcc sanitizer python arch
 in_shell() { part "$1" "$2" bash -c '"$@"' bash "${@:3}"; } # a function of this script, in a process that can be ended
 
@@ -138,6 +142,7 @@ in_shell step-full-1b 30 step llama-3.2-1b full --batch 4 --max-len 512 --steps 
 in_shell peer-peft 90 peer --shape llama-3.2-1b --methods lora,dora,qlora
 in_shell refuses-7b-full 20 refuses_48
 in_shell traced-run 60 traced_run
+in_shell counted-run 40 counted_run
 in_shell qlora-65b 90 fits_48
 for tool in memcheck racecheck initcheck synccheck; do in_shell "$tool" 60 check "$tool"; done
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "harness/profile/cupti/counters.h"
+#include "harness/profile/cupti/names.h"
 
 static void *grown(void *array, int64_t n, int64_t *cap, size_t size) {
     if (n < *cap) return array;
@@ -138,7 +138,10 @@ static pb_status add_span(pb_profile *p, const pb_cupti_run *run, const pb_cupti
     const char *const names[PB_BY_COUNT] = {
         run->name, op != NULL ? op->op : "", op != NULL ? op->scope[PB_SCOPE_SITE] : "",
         op != NULL ? op->scope[PB_SCOPE_PART] : "", op != NULL ? op->scope[PB_SCOPE_PHASE] : ""};
-    pb_span span = {.step = step, .start_ns = start_ns, .ns = (double)(run->end_ns - run->start_ns)};
+    pb_span span = {.step = step,
+                    .op = op != NULL ? op->at : -1,
+                    .start_ns = start_ns,
+                    .ns = (double)(run->end_ns - run->start_ns)};
     for (int by = 0; by < PB_BY_COUNT; by++) {
         span.name[by] = pb_profile_name(p, (pb_by)by, names[by]);
         if (span.name[by] < 0) return PB_ERROR(PB_E_OOM, "no host memory for a name");
@@ -176,6 +179,8 @@ pb_status pb_cupti_spans(pb_cupti_log *log, const pb_cupti_op *ops, int64_t n_op
         PB_TRY(add_span(p, run, op >= 0 ? &ops[op] : NULL, share,
                         (double)(run->start_ns - log->runs[0].start_ns), step));
     }
+    for (int64_t i = 0; i < n_ops; i++)
+        if (ops[i].at >= p->ops_in_step) p->ops_in_step = ops[i].at + 1;
     p->records = log->records;
     p->no_time = log->no_time;
     p->overhead_s = (double)log->overhead_ns * 1e-9;

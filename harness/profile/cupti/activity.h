@@ -12,6 +12,7 @@ typedef struct pb_cupti_op {
     const char *op, *scope[PB_SCOPE_COUNT];
     pb_work work;
     int step;
+    int64_t at; /* in its step, from 0 */
 } pb_cupti_op;
 
 /* Something that ran on the device. */

@@ -5,13 +5,14 @@
 
 #include "harness/profile/profile.h"
 
-#define PB_CUPTI_PLUGIN_ABI 2u
+#define PB_CUPTI_PLUGIN_ABI 3u
 #define PB_CUPTI_PLUGIN_SYMBOL "pb_cupti_plugin"
 #define PB_CUPTI_PLUGIN_FILE "libpeftbench_cupti.so"
 
 typedef struct pb_cupti_plugin_info {
     uint32_t abi, profile_bytes; /* sizeof(pb_profile): another profile.h is seen here */
     const pb_tracer *tracer;
+    const pb_counter_reader *counters;
 } pb_cupti_plugin_info;
 const pb_cupti_plugin_info *pb_cupti_plugin(void);
 

@@ -4,7 +4,6 @@
  * lock of ours is held while CUPTI is called. Records are parsed once the device is idle and CUPTI has flushed: the
  * flush does not wait for the device. */
 #include <cupti.h>
-#include <dlfcn.h>
 #include <nvtx3/nvToolsExt.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -12,7 +11,7 @@
 
 #include "base/text.h"
 #include "harness/profile/cupti/activity.h"
-#include "harness/profile/cupti/counters.h"
+#include "harness/profile/cupti/common.h"
 #include "harness/profile/cupti/plugin.h"
 
 enum { BUFFER_BYTES = 8 << 20 };
@@ -102,22 +101,6 @@ typedef struct cupti_trace {
     bool failed;
 } cupti_trace;
 
-static pb_status check(CUptiResult rc, const char *call) {
-    const char *name = "unknown error";
-    if (rc == CUPTI_SUCCESS) return PB_OK;
-    (void)cuptiGetResultString(rc, &name);
-    return PB_ERROR(PB_E_ENV, "CUPTI: %s: %s (%d)", call, name, (int)rc);
-}
-
-/* Record structs grow with the version: another one would be read wrongly. */
-static pb_status check_version(void) {
-    uint32_t version = 0;
-    PB_RETURN(check(cuptiGetVersion(&version), "cuptiGetVersion"));
-    if (version / 100 == CUPTI_API_VERSION / 100) return PB_OK; /* 130001: 13.0, first update */
-    return PB_ERROR(PB_E_ENV, "CUPTI %u is loaded, but this was built for %u: build again with that toolkit",
-                    (unsigned)version, (unsigned)CUPTI_API_VERSION);
-}
-
 static bool note_op(cupti_trace *t, const char *op, const pb_work *work) {
     if (t->n == t->cap) {
         int64_t cap = t->cap > 0 ? 2 * t->cap : 4096;
@@ -126,8 +109,11 @@ static bool note_op(cupti_trace *t, const char *op, const pb_work *work) {
         t->ops = bigger;
         t->cap = cap;
     }
+    const pb_cupti_op *last = t->n > 0 ? &t->ops[t->n - 1] : NULL;
+    bool same_step = last != NULL && last->step == t->profile->steps;
     pb_cupti_op *o = &t->ops[t->n++];
-    *o = (pb_cupti_op){.op = op, .work = *work, .step = t->profile->steps};
+    *o = (pb_cupti_op){
+        .op = op, .work = *work, .step = t->profile->steps, .at = same_step ? last->at + 1 : 0};
     for (int i = 0; i < PB_SCOPE_COUNT; i++) o->scope[i] = pb_device_scope_name(t->dev, (pb_scope)i);
     return true;
 }
@@ -171,38 +157,17 @@ static pb_status cupti_begin(pb_device *dev, pb_profile *profile, void **trace) 
     if (t == NULL) return PB_ERROR(PB_E_OOM, "no host memory for a trace");
     t->dev = dev;
     t->profile = profile;
-    PB_TRY(check_version());
+    PB_TRY(pb_cupti_check_version());
     PB_TRY(pb_device_sync(dev));
-    PB_TRY(check(cuptiActivityRegisterCallbacks(requested, completed), "cuptiActivityRegisterCallbacks"));
+    PB_TRY(pb_cupti_check(cuptiActivityRegisterCallbacks(requested, completed), "cuptiActivityRegisterCallbacks"));
     for (; t->enabled < N_KINDS; t->enabled++)
-        PB_TRY(check(cuptiActivityEnable(kinds[t->enabled]), "cuptiActivityEnable"));
+        PB_TRY(pb_cupti_check(cuptiActivityEnable(kinds[t->enabled]), "cuptiActivityEnable"));
     pb_device_observe(dev, observe, t);
     *trace = t;
     t = NULL;
 done:
     if (t != NULL) free_trace(t);
     return status;
-}
-
-/* cuMemGetInfo through the driver that is loaded already. */
-static void device_memory(pb_profile *p, const pb_cupti_log *log) {
-    void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
-    int (*info)(size_t *, size_t *) = NULL;
-    size_t unused = 0, total = 0;
-    if (driver == NULL) return;
-    *(void **)&info = dlsym(driver, "cuMemGetInfo_v2");
-    if (info != NULL && info(&unused, &total) == 0)
-        p->memory = (pb_device_memory){.known = true,
-                                       .peak = (uint64_t)log->peak_bytes,
-                                       .used = total - unused,
-                                       .capacity = total};
-    dlclose(driver);
-}
-
-/* Reading the counters of a range is not done: whether they could be read is said, once nothing is traced any more. */
-static void ask_for_counters(pb_counters *c) {
-    if (pb_cupti_counters_allowed(c->reason, sizeof c->reason) == 0)
-        pb_copy(c->reason, sizeof c->reason, "this version of peftbench reads none, the device would allow it");
 }
 
 static pb_status cupti_end(void *trace) {
@@ -213,9 +178,9 @@ static pb_status cupti_end(void *trace) {
     size_t dropped = 0;
     pb_device_observe(t->dev, NULL, NULL);
     PB_TRY(pb_device_sync(t->dev));
-    PB_TRY(check(cuptiActivityFlushAll(0), "cuptiActivityFlushAll"));
+    PB_TRY(pb_cupti_check(cuptiActivityFlushAll(0), "cuptiActivityFlushAll"));
     switch_off(t);
-    PB_TRY(check(cuptiActivityFlushAll(1), "cuptiActivityFlushAll"));
+    PB_TRY(pb_cupti_check(cuptiActivityFlushAll(1), "cuptiActivityFlushAll"));
     /* Reading resets the count: this is the one place that does. */
     if (cuptiActivityGetNumDroppedRecords(NULL, 0, &dropped) == CUPTI_SUCCESS) t->profile->dropped += dropped;
     pthread_mutex_lock(&pool.lock);
@@ -226,8 +191,8 @@ static pb_status cupti_end(void *trace) {
     for (buffer *b = list; b != NULL; b = b->next) PB_TRY(pb_cupti_parse(&log, b->data, b->valid));
     if (t->failed) PB_FAIL(PB_E_OOM, "no host memory for a list of %lld ops", (long long)t->n);
     PB_TRY(pb_cupti_spans(&log, t->ops, t->n, t->profile));
-    device_memory(t->profile, &log);
-    ask_for_counters(&t->profile->counters);
+    t->profile->memory.peak = (uint64_t)log.peak_bytes;
+    t->profile->memory.known = pb_cupti_device_memory(&t->profile->memory.used, &t->profile->memory.capacity);
 done:
     free_list(list);
     pb_cupti_log_free(&log);
@@ -238,6 +203,7 @@ done:
 static const pb_tracer tracer = {.name = "cupti", .begin = cupti_begin, .end = cupti_end};
 
 __attribute__((visibility("default"))) const pb_cupti_plugin_info *pb_cupti_plugin(void) {
-    static const pb_cupti_plugin_info info = {PB_CUPTI_PLUGIN_ABI, sizeof(pb_profile), &tracer};
+    static const pb_cupti_plugin_info info = {PB_CUPTI_PLUGIN_ABI, sizeof(pb_profile), &tracer,
+                                              &pb_cupti_counter_reader};
     return &info;
 }
