@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 . setup/common.sh
 
 # shellcheck disable=SC2086
-need_packages $PB_PACKAGES g++ check clang 'libclang-rt-dev?' shellcheck
+need_packages $PB_PACKAGES g++ check clang 'libclang-rt-dev?' shellcheck valgrind
 need_model || exit 3
 
 need_build build all

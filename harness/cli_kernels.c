@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "harness/cli_kernels.h"
 #include "harness/cli_table.h"
+#include "harness/kernel_counter.h"
 #include "reports/gate.h"
 
 /* What is measured when no model is named. Fewer rows where a layer is wide: the reference computes
@@ -108,16 +109,29 @@ static pb_status compare(pb_cli *cli, const pb_kernels_request *q, const pb_comm
     return pb_kernels_compare(cli, q, a, b);
 }
 
+/* Counted as a CI machine of any kind can. */
+static pb_status write_baseline(pb_cli *cli, pb_kernels_request q, const pb_command_line *line) {
+    if (line->n_args != 2) return PB_ERROR(PB_E_INPUT, "usage: peftbench kernels baseline FILE");
+    if (q.filter || q.baseline || q.save)
+        return PB_ERROR(PB_E_INPUT, "kernels baseline FILE takes no --filter, --baseline or --save: "
+                                    "it writes all counts");
+    q.save = line->args[1];
+    if (q.gauge == PB_GAUGE_AUTO) q.gauge = PB_GAUGE_CALLGRIND;
+    return pb_kernels_count(cli, &q);
+}
+
 static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
     static const char *const dtypes[] = {"f32", "bf16", NULL};
-    pb_kernels_request q = {.processes = 1};
+    static const char *const gauges[] = {"auto", "perf", "callgrind", NULL};
+    pb_kernels_request q = {.processes = 1, .dtype = -1};
     const pb_option options[] = {
         PB_OPTION_TEXT("model", &q.model, "NAME",
                        "shape or folder whose layer gives the sizes (default: shape:minilm, "
                        "shape:gpt2-124m and shape:llama-3.2-1b)"),
         PB_OPTION_INT("rows", &q.rows, "N", 64, 1048576,
-                      "token rows (default: 2048, 512 and 128 for these)"),
-        PB_OPTION_CHOICE("dtype", &q.dtype, "f32|bf16", dtypes, "of the tensors (default f32)"),
+                      "token rows (default: 2048, 512 and 128 for these; count: 64 of shape:minilm)"),
+        PB_OPTION_CHOICE("dtype", &q.dtype, "f32|bf16", dtypes,
+                         "of the tensors (default f32; count: both)"),
         PB_OPTION_TEXT("filter", &q.filter, "TEXT",
                        "only cases with this, or one of A|B|C, in their names"),
         PB_OPTION_INT("threads", &q.threads, "N", 1, 1024, "run: CPU threads (default: all cores)"),
@@ -130,13 +144,20 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
                        "run: only outputs' hashes, no reference and no roofs: as compare runs all "
                        "but the first process"),
         PB_OPTION_FLAG("anchors", &q.anchors, "run: measures the roofs, --unchecked or not"),
-        PB_OPTION_TEXT("save", &q.save, "FILE", "run: writes all with the raw samples as JSON"),
+        PB_OPTION_TEXT("save", &q.save, "FILE",
+                       "run: writes all with the raw samples as JSON; count: the counts"),
         PB_OPTION_FLAG("stored", &q.stored,
                        "compare: A and B are saved runs (without B: a run made now); suspicions, no "
                        "more"),
         PB_OPTION_TEXT("revisions", &q.revisions, "DIR",
                        "compare: where builds of git revisions are kept (default: revisions/ beside "
                        "this program)"),
+        PB_OPTION_CHOICE("gauge", &q.gauge, "auto|perf|callgrind", gauges,
+                         "count: who counts (default auto: as the baseline was counted; else the "
+                         "processor's counter\nwhere it may be read, or callgrind; baseline: "
+                         "callgrind)"),
+        PB_OPTION_TEXT("baseline", &q.baseline, "FILE",
+                       "count: compares with what kernels baseline FILE wrote"),
         PB_OPTION_FLAG("allow-unclear", &q.allow_unclear,
                        "compare: what could not be decided does not fail"),
         PB_OPTION_TEXT("junit", &q.junit, "FILE", "compare: verdicts as JUnit XML"),
@@ -144,7 +165,8 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
         PB_OPTION_FORMAT(&q.format),
     };
     pb_command_line line;
-    if (argc > 0 && strcmp(argv[0], "compare") == 0) cli->error_code = 1; /* 2 is REGRESSED */
+    if (argc > 0 && (strcmp(argv[0], "compare") == 0 || strcmp(argv[0], "count") == 0))
+        cli->error_code = 1; /* 2 is REGRESSED or MORE_WORK */
     enum { N = sizeof options / sizeof options[0] };
     PB_RETURN(pb_cli_parse(cli, options, N, argc, argv, &line));
     if (line.help) return PB_OK;
@@ -153,15 +175,18 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
         return PB_ERROR(PB_E_INPUT, "--budget: '%s', expected a time above 0 as 5min or 30s",
                         q.budget);
     if (strcmp(what, "compare") == 0) return compare(cli, &q, &line);
+    if (strcmp(what, "baseline") == 0) return write_baseline(cli, q, &line);
     if (line.n_args > 1) return PB_ERROR(PB_E_INPUT, "too many arguments after kernels %s", what);
     if (strcmp(what, "list") == 0) return list_cases(&q);
     if (strcmp(what, "run") == 0) return pb_kernels_run(cli, &q);
-    return PB_ERROR(PB_E_INPUT, "kernels has no '%s'; expected list, run or compare", what);
+    if (strcmp(what, "count") == 0) return pb_kernels_count(cli, &q);
+    return PB_ERROR(PB_E_INPUT,
+                    "kernels has no '%s'; expected list, run, compare, count or baseline", what);
 }
 
 const pb_command pb_command_kernels = {
     .name = "kernels",
-    .args = "list|run|compare [A B]",
+    .args = "list|run|compare|count|baseline [A B|FILE]",
     .summary = "check, time, compare single kernels",
     .details =
         "list: the cases and their analytic work.\n"
@@ -181,7 +206,14 @@ const pb_command pb_command_kernels = {
         "run, 2 REGRESSED, 3 UNCLEAR, UNSTABLE or SUSPECT, 4 INCOMPARABLE, 5 WRONG.\n"
         "compare --stored: A and B are files of run --save, made with --processes 10. The copy and "
         "the library's\n"
-        "product must be within 2 % of each other in both; it never says REGRESSED.\n",
+        "product must be within 2 % of each other in both; it never says REGRESSED.\n"
+        "count: instructions that one call of each kernel executes, with one thread: they repeat "
+        "where time cannot decide.\n"
+        "With --baseline, over 1 % more is MORE_WORK. Exit status: 0 all SAME or LESS_WORK, 1 "
+        "usage or a baseline of other\n"
+        "cases, 2 MORE_WORK, 4 INCOMPARABLE: another compiler, gauge or instruction set than the "
+        "baseline's.\n"
+        "baseline FILE: writes the counts for that.\n",
     .min_args = 1,
     .max_args = 3,
     .run = run_kernels,

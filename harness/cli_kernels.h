@@ -8,11 +8,12 @@
 /* What the command line asks for. */
 typedef struct pb_kernels_request {
     const char *model, *filter, *save, *budget;
-    int dtype, format; /* dtype: 0 f32, 1 bf16 */
+    int dtype, format; /* dtype: 0 f32, 1 bf16, -1 not given */
+    int gauge;         /* pb_gauge */
     int64_t rows, threads, processes;
     double budget_s; /* 0 = none */
     bool unchecked, anchors, allow_unclear, stored;
-    const char *junit, *markdown, *revisions;
+    const char *junit, *markdown, *revisions, *baseline;
 } pb_kernels_request;
 
 /* The table's cases that the request names. */
@@ -37,5 +38,8 @@ pb_status pb_kernels_compare(pb_cli *cli, const pb_kernels_request *q, const cha
 /* Saved runs; b NULL = a run made now by this program. */
 pb_status pb_kernels_compare_stored(pb_cli *cli, const pb_kernels_request *q, const char *a,
                                     const char *b);
+
+/* Sets the exit code where there is a baseline. */
+pb_status pb_kernels_count(pb_cli *cli, const pb_kernels_request *q);
 
 #endif

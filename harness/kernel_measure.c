@@ -24,9 +24,9 @@ typedef struct listing {
     int group, index;
 } listing;
 
-/* Is a part of `filter` between '|' in the name? */
-static bool holds(const char *name, const char *filter) {
+bool pb_kernel_case_holds(const char *name, const char *filter) {
     char part[sizeof ((pb_kernel_case *)0)->name];
+    if (!filter) return true;
     for (const char *p = filter; p;) {
         size_t len = strcspn(p, "|");
         if (len > 0 && len < sizeof part) {
@@ -45,7 +45,7 @@ static pb_status list_case(pb_layer *layer, pb_op op, const void *args, const ch
     pb_copy(c.shape, sizeof c.shape, shape);
     snprintf(c.name, sizeof c.name, "%s/%s/%s/%s", l->model, pb_op_name(op), shape,
              pb_dtype_name(layer->dtype));
-    if (l->filter && !holds(c.name, l->filter)) return PB_OK;
+    if (!pb_kernel_case_holds(c.name, l->filter)) return PB_OK;
     c.layer = *layer;
     c.layer.dev = NULL;
     c.layer.user = NULL;

@@ -39,6 +39,9 @@ pb_status pb_kernel_cases_add(pb_kernel_cases *cases, const char *model, int64_t
                               pb_dtype dtype, const char *filter);
 void pb_kernel_cases_free(pb_kernel_cases *cases);
 
+/* Is `filter`, or one of its parts between '|', in the name? NULL holds all. */
+bool pb_kernel_case_holds(const char *name, const char *filter);
+
 typedef struct pb_kernel_result {
     double *samples; /* seconds, [n]; free with pb_kernel_result_free */
     int64_t n;

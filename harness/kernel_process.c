@@ -30,9 +30,16 @@ pb_status pb_kernel_folder_open(pb_kernel_folder *f) {
 }
 
 void pb_kernel_folder_close(pb_kernel_folder *f) {
+    char **names = NULL;
+    size_t n = 0;
     if (!*f->path) return;
-    unlink(f->samples);
-    unlink(f->log);
+    if (pb_list_dir(f->path, &names, &n) != PB_OK) pb_error_clear();
+    for (size_t i = 0; i < n; i++) {
+        char *path = pb_path_join(f->path, names[i]);
+        if (path) unlink(path);
+        free(path);
+    }
+    pb_names_free(names, n);
     rmdir(f->path);
     *f->path = 0;
 }

@@ -257,6 +257,8 @@ static pb_gate_verdict decide(const pb_gate_input *in, pb_gate_result *r) {
         say(r, PB_GATE_SAME, "%+.2f %% instructions; time was not measured", more);
     if (r->work > PB_GATE_WORK && v != PB_GATE_FASTER && v != PB_GATE_REGRESSED)
         v = say(r, PB_GATE_MORE_WORK, "%+.2f %% instructions", more);
+    if (in->stages == 0 && r->work < 1 / PB_GATE_WORK)
+        v = say(r, PB_GATE_LESS_WORK, "%+.2f %% instructions", more);
     return v;
 }
 
@@ -290,13 +292,13 @@ pb_status pb_gate_decide(const pb_gate_input *in, pb_gate_result *out) {
 
 const char *pb_gate_name(pb_gate_verdict v) {
     static const char *const names[PB_GATE_VERDICTS] = {
-        "SAME",    "FASTER",   "REGRESSED", "MORE_WORK",    "CLOCK",
+        "SAME",    "FASTER",   "REGRESSED", "MORE_WORK",    "LESS_WORK", "CLOCK",
         "UNCLEAR", "UNSTABLE", "SUSPECT",   "INCOMPARABLE", "WRONG"};
     return (unsigned)v < PB_GATE_VERDICTS ? names[v] : "invalid verdict";
 }
 
 int pb_gate_exit(const pb_gate_verdict *verdicts, int n, bool allow_unclear) {
-    static const int code[PB_GATE_VERDICTS] = {0, 0, 2, 2, 3, 3, 3, 3, 4, 5};
+    static const int code[PB_GATE_VERDICTS] = {0, 0, 2, 2, 0, 3, 3, 3, 3, 4, 5};
     static const int worse[] = {0, 0, 3, 1, 2, 4}; /* by exit status: 0 < 3 < 4 < 2 < 5 */
     int worst = 0;
     if (n < 1) return 1;

@@ -53,6 +53,7 @@ typedef enum pb_gate_verdict {
     PB_GATE_FASTER,       /* 1 and 2 hold with the sides exchanged (one stage: nobody is accused) */
     PB_GATE_REGRESSED,    /* 1 and 2, twice */
     PB_GATE_MORE_WORK,    /* over 1 % more instructions, and time does not say FASTER */
+    PB_GATE_LESS_WORK,    /* over 1 % fewer, where instructions alone are compared */
     PB_GATE_CLOCK,        /* time changed and cycles did not */
     PB_GATE_UNCLEAR,      /* none of them: more processes could tell */
     PB_GATE_UNSTABLE,     /* the interval is so wide that a quieter machine is needed first */
@@ -111,8 +112,8 @@ typedef struct pb_gate_result {
 pb_status pb_gate_decide(const pb_gate_input *in, pb_gate_result *out);
 
 /* The exit status of a comparison, by its worst news: 5 a WRONG, 2 a REGRESSED or MORE_WORK, 4 an
- * INCOMPARABLE, 3 anything else that is not SAME or FASTER (0 with allow_unclear), 1 when there is
- * no verdict at all: nothing compared is not a pass. */
+ * INCOMPARABLE, 3 anything else that is not SAME, FASTER or LESS_WORK (0 with allow_unclear), 1 when
+ * there is no verdict at all: nothing compared is not a pass. */
 int pb_gate_exit(const pb_gate_verdict *verdicts, int n, bool allow_unclear);
 
 #endif

@@ -250,6 +250,12 @@ START_TEST(instructions_are_a_gauge_of_their_own) {
     only.instructions_b = 1.009e6;
     pb_assert_ok(pb_gate_decide(&only, &r));
     ck_assert(r.verdict == PB_GATE_SAME);
+    only.instructions_b = 0.991e6;
+    pb_assert_ok(pb_gate_decide(&only, &r));
+    ck_assert(r.verdict == PB_GATE_SAME);
+    only.instructions_b = 0.989e6;
+    pb_assert_ok(pb_gate_decide(&only, &r));
+    ck_assert(r.verdict == PB_GATE_LESS_WORK);
     const double ratios[] = {1, 0.9, 1.1}, spreads[] = {0.005, 0.005, 0.005};
     const pb_gate_verdict want[] = {PB_GATE_MORE_WORK, PB_GATE_FASTER, PB_GATE_REGRESSED};
     for (int i = 0; i < 3; i++) {
@@ -316,6 +322,7 @@ START_TEST(exit_status_is_the_worst_news) {
         {{PB_GATE_UNCLEAR, PB_GATE_INCOMPARABLE, PB_GATE_SAME}, 3, 4, 4},
         {{PB_GATE_REGRESSED, PB_GATE_INCOMPARABLE, PB_GATE_UNCLEAR}, 3, 2, 2},
         {{PB_GATE_MORE_WORK, PB_GATE_SAME, PB_GATE_SAME}, 3, 2, 2},
+        {{PB_GATE_LESS_WORK, PB_GATE_SAME, PB_GATE_FASTER}, 3, 0, 0},
         {{PB_GATE_REGRESSED, PB_GATE_WRONG, PB_GATE_INCOMPARABLE}, 3, 5, 5},
         {{PB_GATE_SAME}, 0, 1, 1},
     };

@@ -6,4 +6,10 @@
  * Static storage. */
 const char *pb_kernels_library(void);
 
+/* The instruction sets that run-time dispatch takes in this process: of the cpu backend's own
+ * kernels, "avx512", "avx2" or "base"; of the library, its own number for it, "0x7f". Static
+ * storage. */
+const char *pb_kernels_isa(void);
+const char *pb_kernels_library_isa(void);
+
 #endif

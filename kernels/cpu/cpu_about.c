@@ -1,4 +1,4 @@
-/* The matrix library's own word on its version. */
+/* The matrix library's own word on its version, and what the CPU makes the kernels choose. */
 #include "kernels/core/about.h"
 
 #include <dnnl.h>
@@ -8,5 +8,22 @@ const char *pb_kernels_library(void) {
     static _Thread_local char text[64];
     const dnnl_version_t *v = dnnl_version();
     snprintf(text, sizeof text, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
+    return text;
+}
+
+/* As PB_CLONES (cpu_math.h) and CALL (cpu_lanes.c) choose. */
+const char *pb_kernels_isa(void) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512bw"))
+        return "avx512";
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "avx2";
+#endif
+    return "base";
+}
+
+const char *pb_kernels_library_isa(void) {
+    static _Thread_local char text[32];
+    snprintf(text, sizeof text, "0x%x", (unsigned)dnnl_get_effective_cpu_isa());
     return text;
 }

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# The gate on instructions: every CPU kernel, counted under callgrind, against the committed counts. Then the gate
+# itself: against doctored counts of one kernel it must fail at 2 % and pass at 0.5 %. Exit status 77, never 0, where the
+# committed counts are of another compiler, library or instruction set. Usage: tests/kernel_instructions.sh PEFTBENCH
+set -euo pipefail
+program=$1
+baseline=$(cd "$(dirname "$0")/.." && pwd)/results/reference/kernel-instructions.json
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+command -v valgrind >/dev/null || { echo "skipped: valgrind is not installed" && exit 77; }
+
+# against BASELINE [OPTION...]: prints verdicts; the exit status is in $code.
+against() {
+    local file=$1
+    shift
+    code=0
+    "$program" kernels count --gauge callgrind --baseline "$file" "$@" || code=$?
+}
+
+against "$baseline" >"$work/verdicts" 2>"$work/log"
+grep -v '^SAME' "$work/verdicts" || true
+cat "$work/log"
+if [ "$code" = 4 ]; then
+    echo "skipped: baseline is of another compiler or machine: no kernel was judged"
+    exit 77
+fi
+if [ "$code" != 0 ]; then
+    echo "exit status $code. Where more work is meant: peftbench kernels baseline results/reference/kernel-instructions.json"
+    exit 1
+fi
+echo "$(grep -c . "$work/verdicts") kernels"
+
+# doctored PERCENT: the committed counts with so much less in each.
+doctored() {
+    awk -v keep="$(awk "BEGIN { print 1 - $1 / 100 }")" '
+        /^      ".*": [0-9]+,?$/ {
+            comma = sub(/,$/, "") ? "," : ""
+            n = $NF
+            sub(/[0-9]+$/, "")
+            printf "%s%.0f%s\n", $0, n * keep, comma
+            changed++
+            next
+        }
+        { print }
+        END { exit !changed }' "$baseline"
+}
+for try in "2 2 MORE_WORK" "0.5 0 SAME"; do
+    read -r percent want verdict <<<"$try"
+    doctored "$percent" >"$work/doctored.json"
+    against "$work/doctored.json" --filter /axpby/ >"$work/verdicts" 2>"$work/log"
+    if [ "$code" != "$want" ] || ! grep -q "^$verdict " "$work/verdicts"; then
+        cat "$work/verdicts" "$work/log"
+        echo "against $percent % fewer instructions: exit status $code, expected $want and $verdict"
+        exit 1
+    fi
+done
