@@ -103,6 +103,9 @@ static pb_status compare(pb_cli *cli, const pb_kernels_request *q, const pb_comm
     const char *a = line->args[1], *b = line->args[2];
     if (q->stored && (line->n_args == 2 || line->n_args == 3))
         return pb_kernels_compare_stored(cli, q, a, line->n_args == 3 ? b : NULL);
+    if (q->aa && line->n_args == 2) return pb_kernels_compare(cli, q, a, a);
+    if (q->aa)
+        return PB_ERROR(PB_E_INPUT, "usage: peftbench kernels compare --aa A: one build");
     if (line->n_args != 3)
         return PB_ERROR(PB_E_INPUT, "usage: peftbench kernels compare A B: build folders, programs or "
                                     "git revisions");
@@ -149,6 +152,9 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
         PB_OPTION_FLAG("stored", &q.stored,
                        "compare: A and B are saved runs (without B: a run made now); suspicions, no "
                        "more"),
+        PB_OPTION_FLAG("aa", &q.aa,
+                       "compare: A against itself: what this machine can tell apart, before B is "
+                       "asked about"),
         PB_OPTION_TEXT("revisions", &q.revisions, "DIR",
                        "compare: where builds of git revisions are kept (default: revisions/ beside "
                        "this program)"),

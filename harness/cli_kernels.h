@@ -4,6 +4,7 @@
 
 #include "harness/cli.h"
 #include "harness/kernel_measure.h"
+#include "harness/machine_state.h"
 
 /* What the command line asks for. */
 typedef struct pb_kernels_request {
@@ -12,7 +13,7 @@ typedef struct pb_kernels_request {
     int gauge;         /* pb_gauge */
     int64_t rows, threads, processes;
     double budget_s; /* 0 = none */
-    bool unchecked, anchors, allow_unclear, stored;
+    bool unchecked, anchors, allow_unclear, stored, aa;
     const char *junit, *markdown, *revisions, *baseline;
 } pb_kernels_request;
 
@@ -31,6 +32,9 @@ pb_status pb_kernels_run(pb_cli *cli, const pb_kernels_request *q);
 /* What processes of `program` measure, first one checked, in one tree. */
 pb_status pb_kernels_measure_processes(const pb_kernels_request *q, const char *program,
                                        int processes, struct cJSON **out);
+
+/* How the process was placed, and a line for everything that makes times differ. */
+pb_status pb_kernels_print_machine(const pb_machine_report *machine);
 
 /* Set the exit code by the worst verdict. Builds, programs, revisions: */
 pb_status pb_kernels_compare(pb_cli *cli, const pb_kernels_request *q, const char *a,

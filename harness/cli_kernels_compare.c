@@ -29,7 +29,8 @@ static bool add_kernel(pb_json *o, const pb_compared *k) {
               pb_json_add_str(o, "why", r->why) && pb_json_add_f64(o, "ratio", r->ratio) &&
               pb_json_add_f64(o, "low", r->interval.low) &&
               pb_json_add_f64(o, "high", r->interval.high) &&
-              pb_json_add_f64(o, "detectable", r->detectable);
+              pb_json_add_f64(o, "detectable", r->detectable) &&
+              pb_json_add_f64(o, "spread", r->spread);
     for (int side = 0; side < 2; side++) {
         pb_json *stages = pb_json_add_array(o, side ? "b_medians_s" : "a_medians_s");
         for (int s = 0; s < PB_GATE_STAGES; s++) {
@@ -46,6 +47,7 @@ static bool add_kernel(pb_json *o, const pb_compared *k) {
 typedef struct told {
     uint64_t key;                  /* of the order of processes */
     const pb_stored_notes *stored; /* or NULL */
+    const pb_machine_report *machine; /* or NULL: nothing was measured now */
 } told;
 
 static bool add_stored(pb_json *root, const pb_stored_notes *notes) {
@@ -65,6 +67,8 @@ static pb_status print_json(const pb_comparison_of_builds *c, const told *t, int
               pb_json_add_bool(root, "stored", t->stored != NULL) &&
               pb_json_add_i64(root, "order_key", (int64_t)t->key) &&
               pb_json_add_i64(root, "exit", code) && (!t->stored || add_stored(root, t->stored));
+    if (ok && t->machine)
+        ok = pb_machine_json(t->machine, pb_json_add_object(root, "machine_state")) == PB_OK;
     pb_json *list = pb_json_add_array(root, "kernels");
     for (int i = 0; i < c->n; i++)
         ok = ok && add_kernel(pb_json_add_object(list, NULL), &c->kernels[i]);
@@ -84,11 +88,44 @@ static void print_stored(const pb_comparison_of_builds *c, const pb_stored_notes
     printf("\n");
 }
 
-static void print_text(const pb_comparison_of_builds *c, const told *t) {
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* What this comparison could see: A's own spread and the slowdowns that it would have found. */
+static void print_power(const pb_comparison_of_builds *c) {
+    double *spread = calloc((size_t)c->n + 1, sizeof *spread);
+    double *found = calloc((size_t)c->n + 1, sizeof *found);
+    int n = 0;
+    for (int i = 0; spread && found && i < c->n; i++) {
+        if (isnan(c->kernels[i].result.spread) || isnan(c->kernels[i].result.detectable)) continue;
+        spread[n] = 100 * c->kernels[i].result.spread;
+        found[n++] = 100 * (c->kernels[i].result.detectable - 1);
+    }
+    if (n > 0) {
+        qsort(spread, (size_t)n, sizeof *spread, by_value);
+        qsort(found, (size_t)n, sizeof *found, by_value);
+        printf("A against itself: processes spread by %.1f %% (median of %d kernels, %.1f to %.1f)\n"
+               "found with probability 0.8: a slowdown of %.1f %% (median, %.1f to %.1f)\n",
+               spread[n / 2], n, spread[0], spread[n - 1], found[n / 2], found[0], found[n - 1]);
+    }
+    free(spread);
+    free(found);
+}
+
+static pb_status print_text(const pb_comparison_of_builds *c, const told *t) {
     if (t->stored) print_stored(c, t->stored);
-    for (int i = 0; i < c->n; i++)
-        printf("%-13s %s: %s\n", pb_gate_name(c->kernels[i].result.verdict), c->kernels[i].name,
-               c->kernels[i].result.why);
+    for (int i = 0; i < c->n; i++) {
+        const pb_gate_result *r = &c->kernels[i].result;
+        printf("%-13s %s: %s", pb_gate_name(r->verdict), c->kernels[i].name, r->why);
+        if (!isnan(r->spread) && !isnan(r->detectable))
+            printf(" [A's spread %.1f %%, finds %.1f %%]", 100 * r->spread,
+                   100 * (r->detectable - 1));
+        printf("\n");
+    }
+    print_power(c);
+    return t->machine ? pb_kernels_print_machine(t->machine) : PB_OK;
 }
 
 static int exit_code(const pb_comparison_of_builds *c, bool allow_unclear) {
@@ -116,7 +153,7 @@ static pb_status tell(pb_cli *cli, const pb_kernels_request *q, const pb_compari
     if (q->format != 0)
         PB_TRY(print_json(c, t, cli->exit_code));
     else
-        print_text(c, t);
+        PB_TRY(print_text(c, t));
 done:
     pb_text_free(&text);
     return status;
@@ -141,17 +178,31 @@ static pb_status find_side(const pb_kernels_request *q, const char *name, char p
 
 pb_status pb_kernels_compare(pb_cli *cli, const pb_kernels_request *q, const char *a,
                              const char *b) {
-    char program[2][1024];
+    pb_status status = PB_OK;
+    char program[2][1024], pinning[160];
     pb_comparison_of_builds c = {0};
     pb_kernels_options options;
+    pb_machine_watch *watch = NULL;
+    pb_machine_report machine;
     uint64_t key = ((uint64_t)pb_now_ns() ^ (uint64_t)getpid()) & UINT64_C(0xffffffffffff);
     pb_kernels_child_options(q, &options);
-    PB_RETURN(find_side(q, a, program[0]));
-    PB_RETURN(find_side(q, b, program[1]));
-    pb_compare_request request = {
-        .a = program[0], .b = program[1], .options = options.argv, .filter = q->filter, .key = key};
-    PB_RETURN(pb_compare_builds(&request, &c));
-    pb_status status = tell(cli, q, &c, &(told){.key = key});
+    PB_TRY(find_side(q, a, program[0]));
+    PB_TRY(find_side(q, b, program[1]));
+    pb_compare_request request = {.a = program[0],
+                                  .b = program[1],
+                                  .options = options.argv,
+                                  .filter = q->filter,
+                                  .key = key};
+    pb_machine_pin("", (int)q->threads, pinning); /* here, so that both builds inherit the same */
+    PB_TRY(pb_machine_begin("", (int)q->threads, &watch));
+    PB_TRY(pb_compare_builds(&request, &c));
+    status = pb_machine_end(watch, &machine);
+    watch = NULL;
+    if (status != PB_OK) goto done;
+    memcpy(machine.pinning, pinning, sizeof pinning);
+    PB_TRY(tell(cli, q, &c, &(told){.key = key, .machine = &machine}));
+done:
+    pb_machine_drop(watch);
     pb_comparison_of_builds_free(&c);
     return status;
 }

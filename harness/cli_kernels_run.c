@@ -12,6 +12,7 @@
 #include "harness/kernel_process.h"
 #include "harness/kernel_saved.h"
 #include "harness/cpu_roofs.h"
+#include "harness/machine_state.h"
 #include "results/record.h"
 
 /* ---- one process ---- */
@@ -158,7 +159,7 @@ static void add_row(pb_table *table, const pb_saved_kernel *k) {
     pb_table_cell(table, 8, "%s", pb_roof_name(k));
 }
 
-static pb_status print_table(const pb_saved_run *run) {
+static pb_status print_table(const pb_saved_run *run, const pb_machine_report *machine) {
     static const char *const head[] = {"CASE",    "KERNEL", "MEDIAN US", "P10",  "P90",
                                        "GFLOP/S", "GB/S",   "OF ROOF",   "ROOF", NULL};
     pb_table table = {0};
@@ -168,7 +169,7 @@ static pb_status print_table(const pb_saved_run *run) {
     if (run->bytes_per_s > 0)
         printf("roofs: copy %.1f GB/s, product %.1f GFLOP/s in f32, %.1f in bf16\n",
                run->bytes_per_s / 1e9, run->flops_per_s[0] / 1e9, run->flops_per_s[1] / 1e9);
-    return PB_OK;
+    return pb_kernels_print_machine(machine);
 }
 
 /* What follows from the samples, for readers of the file; nothing here reads it back. */
@@ -198,25 +199,44 @@ static pb_status save(const char *path, const pb_json *root) {
     return status;
 }
 
+/* In this process or in several. */
+static pb_status measure(const pb_kernels_request *q, pb_json **root, pb_machine_report *machine) {
+    pb_status status = PB_OK;
+    pb_machine_watch *watch = NULL;
+    char self[1024], pinning[160];
+    pb_machine_pin("", (int)q->threads, pinning);
+    PB_TRY(pb_machine_begin("", (int)q->threads, &watch));
+    if (q->processes > 1) {
+        PB_TRY(pb_kernel_own_program(self));
+        PB_TRY(pb_kernels_measure_processes(q, self, (int)q->processes, root));
+        cJSON_DeleteItemFromObjectCaseSensitive(*root, "machine_state"); /* of the first alone */
+    } else {
+        *root = cJSON_CreateObject();
+        PB_TRY(measure_here(q, *root));
+    }
+    status = pb_machine_end(watch, machine);
+    watch = NULL;
+    if (status != PB_OK) goto done;
+    memcpy(machine->pinning, pinning, sizeof pinning);
+    PB_TRY(pb_machine_json(machine, pb_json_add_object(*root, "machine_state")));
+done:
+    pb_machine_drop(watch);
+    return status;
+}
+
 pb_status pb_kernels_run(pb_cli *cli, const pb_kernels_request *q) {
     pb_status status = PB_OK;
     pb_saved_run run = {.n = 0};
+    pb_machine_report machine;
     pb_json *root = NULL;
-    char self[1024];
-    if (q->processes > 1) {
-        PB_TRY(pb_kernel_own_program(self));
-        PB_TRY(pb_kernels_measure_processes(q, self, (int)q->processes, &root));
-    } else {
-        root = cJSON_CreateObject();
-        PB_TRY(measure_here(q, root));
-    }
+    PB_TRY(measure(q, &root, &machine));
     PB_TRY(pb_saved_run_read(root, "this run", &run));
     PB_TRY(add_derived(root, &run));
     if (q->save) PB_TRY(save(q->save, root));
     for (int i = 0; i < run.n; i++)
         if (run.kernels[i].wrong) cli->exit_code = 5;
     if (q->format == 0) {
-        PB_TRY(print_table(&run));
+        PB_TRY(print_table(&run, &machine));
         goto done;
     }
     status = pb_cli_print_json(root);
@@ -224,5 +244,16 @@ pb_status pb_kernels_run(pb_cli *cli, const pb_kernels_request *q) {
 done:
     pb_saved_run_free(&run);
     pb_json_free(root);
+    return status;
+}
+
+pb_status pb_kernels_print_machine(const pb_machine_report *machine) {
+    pb_text advice = {0};
+    printf("machine: %s; load %.2f\n", machine->pinning, machine->load);
+    pb_machine_advice(machine, &advice);
+    for (const char *p = advice.data; p && *p; p += strcspn(p, "\n") + 1)
+        printf("noise: %.*s\n", (int)strcspn(p, "\n"), p);
+    pb_status status = pb_text_status(&advice);
+    pb_text_free(&advice);
     return status;
 }

@@ -171,6 +171,19 @@ static double detectable(const logs *a, const logs *b) {
     return exp(fmax(by_test, log(PB_GATE_SLOWER) + power * se));
 }
 
+/* A's run-to-run spread. The stages are minutes apart, so each has its own mean. */
+static double spread_of(const pb_gate_input *in) {
+    double squares = 0, n = 0;
+    for (int i = 0; i < in->stages; i++) {
+        logs a = {.n = 0};
+        if (in->stage[i].a.n < 2 || take_logs(in->stage[i].a.time, in->stage[i].a.n, "", &a) != PB_OK)
+            continue;
+        squares += (a.n - 1) * gsl_stats_variance(a.v, 1, (size_t)a.n);
+        n += a.n - 1;
+    }
+    return n > 0 ? sqrt(squares / n) : NAN;
+}
+
 /* Ratio, interval and spread over the processes of all stages. Within a stage the sides are run in
  * pairs, so stages that differ as a whole widen the interval and do not move it. */
 static pb_status join_stages(const pb_gate_input *in, pb_gate_result *r) {
@@ -181,6 +194,7 @@ static pb_status join_stages(const pb_gate_input *in, pb_gate_result *r) {
         PB_RETURN(take_logs(in->stage[i].b.time, in->stage[i].b.n, "the time on side B", &b));
     }
     r->detectable = detectable(&a, &b);
+    r->spread = spread_of(in);
     r->ratio = r->stage[0].ratio;
     r->interval = r->stage[0].interval;
     if (in->stages == 1) return PB_OK;
@@ -272,6 +286,7 @@ pb_status pb_gate_decide(const pb_gate_input *in, pb_gate_result *out) {
                             .ratio = NAN,
                             .interval = unknown,
                             .detectable = NAN,
+                            .spread = NAN,
                             .work = NAN};
     int most = in->stored ? 1 : PB_GATE_STAGES;
     if (in->stages < 0 || in->stages > most)

@@ -103,6 +103,8 @@ typedef struct pb_gate_result {
     pb_interval interval;
     double detectable; /* the slowdown (> 1) that these processes' spread lets both stages find with
                           probability 0.8; NaN with fewer than 2 processes a side */
+    double spread;     /* A against A: standard deviation of its processes' log times, stage by stage;
+                          NaN with one process */
     double work;       /* ratio of instructions, NaN when not counted */
     char why[192];     /* the verdict in words */
 } pb_gate_result;

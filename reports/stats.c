@@ -8,31 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "reports/random.h"
+
 #define LEAST_P 1e-12 /* below it a p-value says nothing more */
 #define EXACT_FLIPS 20
 
 /* ---- random numbers ---- */
 
 enum { STREAM_EXAMPLES = 1, STREAM_SEEDS, STREAM_FLIPS };
-
-/* 64 bits, a function of key, stream and counter alone (the finaliser of SplitMix64, Steele et al.
- * 2014). */
-static uint64_t mixed(uint64_t x) {
-    x += 0x9E3779B97F4A7C15u;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return x ^ (x >> 31);
-}
-
-static uint64_t stream_base(uint64_t key, uint64_t stream, uint64_t draw) {
-    return mixed(mixed(mixed(key) ^ stream) ^ draw);
-}
-
-/* Item `k` of draw `base`: a number in 0..n-1. */
-static int below(uint64_t base, int k, int n) {
-    uint64_t bits = mixed(base + (uint64_t)k) >> 32;
-    return (int)((bits * (uint64_t)n) >> 32);
-}
 
 /* ---- one sample ---- */
 
@@ -141,7 +124,7 @@ static pb_status make_margins(const double *x, const double *w, int n_seeds, int
 /* Mean of n values drawn with replacement. */
 static double resampled_mean(const double *v, int n, uint64_t base) {
     double sum = 0;
-    for (int k = 0; k < n; k++) sum += v[below(base, k, n)];
+    for (int k = 0; k < n; k++) sum += v[pb_draw_below(base, k, n)];
     return sum / n;
 }
 
@@ -164,7 +147,7 @@ static pb_status bca(const double *v, int n, double mean, double level, int resa
     double *means = malloc((size_t)resamples * sizeof *means);
     if (!means) return PB_ERROR(PB_E_OOM, "no memory for %d resamples", resamples);
     for (int b = 0; b < resamples; b++) {
-        means[b] = resampled_mean(v, n, stream_base(key, STREAM_EXAMPLES, (uint64_t)b));
+        means[b] = resampled_mean(v, n, pb_draw_base(key, STREAM_EXAMPLES, (uint64_t)b));
         less += means[b] < mean ? 1 : means[b] == mean ? 0.5 : 0;
     }
     gsl_sort(means, 1, (size_t)resamples);
@@ -193,10 +176,10 @@ double pb_sign_flip(const double *d, int n, int flips, uint64_t key) {
     double seen = fabs(sum) - 1e-12 * scale; /* flips that only differ in rounding count */
     uint64_t hits = 0, all = n <= EXACT_FLIPS ? UINT64_C(1) << n : (uint64_t)flips;
     for (uint64_t f = 0; f < all; f++) {
-        uint64_t base = stream_base(key, STREAM_FLIPS, f), bits = f;
+        uint64_t base = pb_draw_base(key, STREAM_FLIPS, f), bits = f;
         double s = 0;
         for (int i = 0; i < n; i++) {
-            if (n > EXACT_FLIPS && i % 64 == 0) bits = mixed(base + (uint64_t)i);
+            if (n > EXACT_FLIPS && i % 64 == 0) bits = pb_draw_mixed(base + (uint64_t)i);
             s += bits & 1 ? -d[i] : d[i];
             bits >>= 1;
         }
@@ -349,11 +332,11 @@ pb_status pb_bootstrap_means(const pb_sampled *in, int draws, uint64_t key, doub
     int ns = in->n_seeds, ne = in->n_examples;
     double widen = ns > 1 ? sqrt(ns / (ns - 1.0)) : 0;
     for (int b = 0; b < draws; b++) {
-        double seeds = resampled_mean(m.seeds, ns, stream_base(key, STREAM_SEEDS, (uint64_t)b));
+        double seeds = resampled_mean(m.seeds, ns, pb_draw_base(key, STREAM_SEEDS, (uint64_t)b));
         out[b] = m.mean + widen * (seeds - m.mean);
         if (ne < 2) continue;
         double examples =
-            resampled_mean(m.examples, ne, stream_base(key, STREAM_EXAMPLES, (uint64_t)b));
+            resampled_mean(m.examples, ne, pb_draw_base(key, STREAM_EXAMPLES, (uint64_t)b));
         out[b] += m.keep * (examples - m.mean);
     }
 done:

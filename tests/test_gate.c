@@ -216,6 +216,22 @@ START_TEST(noise_is_named_and_not_guessed) {
 }
 END_TEST
 
+START_TEST(spread_is_of_a_against_itself) {
+    made m;
+    make(&m, 1.5, 0, 0.02, 1);
+    double sum = 0, squares = 0;
+    for (int i = 0; i < N; i++) sum += log(m.a[0][i]) / N;
+    for (int i = 0; i < N; i++) squares += pow(log(m.a[0][i]) - sum, 2);
+    assert_near(decided(&m).spread, sqrt(squares / (N - 1)), 1e-12, "spread of a stage");
+    make(&m, 1.5, 0, 0.02, 2);
+    for (int i = 0; i < N; i++) m.a[1][i] *= 3; /* another minute: no spread */
+    assert_near(decided(&m).spread, sqrt(squares / (N - 1)), 1e-12, "spread of two stages");
+    m.in.stages = 1;
+    m.in.stage[0].a.n = 1;
+    ck_assert(isnan(decided(&m).spread));
+}
+END_TEST
+
 START_TEST(stored_numbers_never_accuse) {
     const double anchors[] = {1.01, 0.995}, moved[] = {1, 1.021};
     made m;
@@ -479,6 +495,7 @@ int main(void) {
     tcase_add_test(t, three_per_cent_is_the_least_slowdown);
     tcase_add_test(t, time_without_cycles_is_the_clock);
     tcase_add_test(t, noise_is_named_and_not_guessed);
+    tcase_add_test(t, spread_is_of_a_against_itself);
     tcase_add_test(t, stored_numbers_never_accuse);
     tcase_add_test(t, instructions_are_a_gauge_of_their_own);
     tcase_add_test(t, wrong_results_have_no_speed);
