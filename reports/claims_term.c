@@ -304,11 +304,11 @@ static const char *read_name(const pb_json *term) {
     return "";
 }
 
-/* The same run in two folders counts once. */
-static bool seen_before(const cl_context *x, int at) {
+/* The same run in two folders of a suite counts once; another suite may hold it too. */
+static bool seen_before(const cl_context *x, const pb_json *term, int at) {
     for (int i = 0; i < at; i++)
         if (strcmp(x->records[i].run_id, x->records[at].run_id) == 0 &&
-            strcmp(x->records[i].label, x->records[at].label) == 0)
+            cl_row_matches(x, term, &x->records[i]))
             return true;
     return false;
 }
@@ -318,7 +318,7 @@ static pb_status rows(cl_context *x, const pb_json *term, bool raw, cl_values *o
     bool any = false;
     for (int i = 0; i < x->n_records; i++) {
         const pb_record *r = &x->records[i];
-        if (!cl_row_matches(x, term, r) || seen_before(x, i)) continue;
+        if (!cl_row_matches(x, term, r) || seen_before(x, term, i)) continue;
         any = true;
         if (strcmp(r->suite, text(term, "suite")) != 0) {
             snprintf(x->overridden, sizeof x->overridden, "%s", r->suite);
@@ -374,7 +374,7 @@ const pb_record *cl_term_run(const cl_context *x, const pb_json *term, uint64_t 
     for (int i = 0; i < x->n_records; i++) {
         const pb_record *r = &x->records[i];
         if (r->seed != seed || r->status != PB_RUN_OK || !cl_row_matches(x, term, r) ||
-            seen_before(x, i))
+            seen_before(x, term, i))
             continue;
         if (found) return NULL;
         found = r;

@@ -325,6 +325,25 @@ START_TEST(verdicts_say_no_more_than_is_there) {
 }
 END_TEST
 
+/* A run that two suites ask for lies in both folders under one id: each suite has it. Two copies in one suite are one. */
+START_TEST(suites_may_share_runs) {
+    static const double a[6] = {1, 1.1, 1.2}, b[6] = {2, 2.2, 2.3};
+    pb_record records[24];
+    int n = add_runs(records, 0, "a", a);
+    for (int i = 0; i < n; i++) pb_copy(records[i].suite, sizeof records[i].suite, "r");
+    n = add_runs(records, add_runs(records, n, "a", a), "b", b);
+    pb_json *results = checked(HEAD "\"scale\":\"full\",\"assertions\":[" LESS "]}", records, n);
+    ck_assert_str_eq(text_at(results, "verdict", NULL), "supported");
+    pb_json_free(results);
+    n = add_runs(records + n, 0, "b", b) + n;
+    results = checked(HEAD "\"scale\":\"full\",\"assertions\":[{\"says\":\"x\",\"seeds\":4,\"op\":\"less\"," LEFT
+                           "," RIGHT "}]}", records, n);
+    ck_assert_str_eq(text_at(results, "why", NULL), "too few seeds: 3 there, 4 needed");
+    pb_json_free(results);
+    for (int i = 0; i < n; i++) pb_record_free(&records[i]);
+}
+END_TEST
+
 /* Records of the real shape: differences pair the examples. */
 START_TEST(qualities_pair_their_examples) {
     char *root = pb_test_dir();
@@ -548,6 +567,7 @@ int main(void) {
     tcase_add_test(files, a_claim_is_called_as_its_file);
     tcase_add_loop_test(verdicts, operators_decide_as_said, 0, (int)COUNT(truths));
     tcase_add_test(verdicts, verdicts_say_no_more_than_is_there);
+    tcase_add_test(verdicts, suites_may_share_runs);
     tcase_add_test(verdicts, qualities_pair_their_examples);
     tcase_add_test(verdicts, rehearsals_are_named);
     tcase_add_test(facts, recipes_are_checked);
