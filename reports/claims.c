@@ -212,12 +212,13 @@ pb_status pb_claim_rows(const pb_claim_file *claim, pb_claim_visit visit, void *
 
 /* ---- evaluating ---- */
 
-/* "difference -0.012 [-0.020, -0.004]" */
+/* "difference -0.012 [-0.020, -0.004]"; counts in full. */
 static void seen_text(const cl_outcome *o, char out[256]) {
     if (!isfinite(o->value)) {
         snprintf(out, 256, "nothing");
     } else if (o->n == 0 || o->low == o->high || isnan(o->low)) {
-        snprintf(out, 256, "%s %.*g", o->what, o->n == 0 ? 10 : 4, o->value);
+        bool count = fabs(o->value) < 1e15 && fmod(o->value, 1) == 0;
+        snprintf(out, 256, count ? "%s %.0f" : "%s %.5g", o->what, o->value);
     } else {
         snprintf(out, 256, "%s %.4g [%.4g, %.4g]", o->what, o->value, o->low, o->high);
     }
