@@ -116,8 +116,9 @@ static pb_status compare(pb_cli *cli, const pb_kernels_request *q, const pb_comm
 static pb_status write_baseline(pb_cli *cli, pb_kernels_request q, const pb_command_line *line) {
     if (line->n_args != 2) return PB_ERROR(PB_E_INPUT, "usage: peftbench kernels baseline FILE");
     if (q.filter || q.baseline || q.save)
-        return PB_ERROR(PB_E_INPUT, "kernels baseline FILE takes no --filter, --baseline or --save: "
-                                    "it writes all counts");
+        return PB_ERROR(PB_E_INPUT,
+                        "kernels baseline FILE takes no --filter, --baseline or --save: it writes all "
+                        "counts");
     q.save = line->args[1];
     if (q.gauge == PB_GAUGE_AUTO) q.gauge = PB_GAUGE_CALLGRIND;
     return pb_kernels_count(cli, &q);
@@ -132,7 +133,8 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
                        "shape or folder whose layer gives the sizes (default: shape:minilm, "
                        "shape:gpt2-124m and shape:llama-3.2-1b)"),
         PB_OPTION_INT("rows", &q.rows, "N", 64, 1048576,
-                      "token rows (default: 2048, 512 and 128 for these; count: 64 of shape:minilm)"),
+                      "token rows (default: 2048, 512 and 128 for these; count: 64 of "
+                      "shape:minilm)"),
         PB_OPTION_CHOICE("dtype", &q.dtype, "f32|bf16", dtypes,
                          "of the tensors (default f32; count: both)"),
         PB_OPTION_TEXT("filter", &q.filter, "TEXT",

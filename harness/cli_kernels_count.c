@@ -67,7 +67,8 @@ static bool add_change(pb_json *o, const pb_count_change *c) {
            pb_json_add_str(o, "verdict", pb_gate_name(c->result.verdict)) &&
            pb_json_add_str(o, "why", c->result.why) && pb_json_add_bool(o, "decides", c->decides) &&
            pb_json_add_i64(o, "then", (int64_t)c->then) &&
-           pb_json_add_i64(o, "now", (int64_t)c->now) && pb_json_add_f64(o, "ratio", c->result.work);
+           pb_json_add_i64(o, "now", (int64_t)c->now) &&
+           pb_json_add_f64(o, "ratio", c->result.work);
 }
 
 static pb_status print_json(const pb_counts *now, const pb_count_changes *changes, int code) {
@@ -121,8 +122,9 @@ static void print_changes(const pb_count_changes *c, const char *baseline) {
     if (*c->incomparable)
         fprintf(stderr, "not comparable with %s: %s\n", baseline, c->incomparable);
     else if (less || c->missing || c->added)
-        fprintf(stderr, "%d kernels do less, %d are new, %d are gone: peftbench kernels baseline %s "
-                        "writes the new counts\n",
+        fprintf(stderr,
+                "%d kernels do less, %d are new, %d are gone: peftbench kernels baseline %s writes "
+                "the new counts\n",
                 less, c->added, c->missing, baseline);
 }
 

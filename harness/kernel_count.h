@@ -65,8 +65,8 @@ pb_status pb_counts_read(const char *path, pb_counts *out);
 
 /* ---- against a baseline ---- */
 
-/* Instructions between equal calls that are no work of the kernel: how libgomp enters a region
- * depends on what ran before. Only the smallest kernels, of some 1000, come near. */
+/* Differences that are no work of a kernel: a check of an argument more on the way to it. Matters
+ * for the smallest kernels only, which execute some 1000. */
 #define PB_COUNT_SLACK 64
 
 typedef struct pb_count_change {

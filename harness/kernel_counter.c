@@ -42,10 +42,11 @@ static int open_event(uint32_t type, uint64_t config) {
 
 bool pb_counter_has_perf(char why[160]) {
     int fd = open_event(PERF_TYPE_HARDWARE, PERF_COUNT_HW_INSTRUCTIONS);
-    const char *means = errno == ENOENT                     ? ": no such counter on this machine"
-                        : errno == EACCES || errno == EPERM ? ": /proc/sys/kernel/perf_event_paranoid "
-                                                              "must be at most 2"
-                                                            : "";
+    bool refused = errno == EACCES || errno == EPERM;
+    const char *means = errno == ENOENT ? ": no such counter on this machine"
+                        : refused ? ": see /proc/sys/kernel/perf_event_paranoid (at most 2) and the "
+                                    "container's rules"
+                                  : "";
     snprintf(why, 160, "perf_event: %s%s", fd < 0 ? strerror(errno) : "ready", fd < 0 ? means : "");
     if (fd >= 0) close(fd);
     return fd >= 0;

@@ -114,8 +114,8 @@ typedef struct pb_gate_result {
 pb_status pb_gate_decide(const pb_gate_input *in, pb_gate_result *out);
 
 /* The exit status of a comparison, by its worst news: 5 a WRONG, 2 a REGRESSED or MORE_WORK, 4 an
- * INCOMPARABLE, 3 anything else that is not SAME, FASTER or LESS_WORK (0 with allow_unclear), 1 when
- * there is no verdict at all: nothing compared is not a pass. */
+ * INCOMPARABLE, 3 anything else that is not SAME, FASTER or LESS_WORK (0 with allow_unclear), 1
+ * when there is no verdict at all: nothing compared is not a pass. */
 int pb_gate_exit(const pb_gate_verdict *verdicts, int n, bool allow_unclear);
 
 #endif
