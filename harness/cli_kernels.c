@@ -151,6 +151,18 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
         PB_OPTION_FLAG("anchors", &q.anchors, "run: measures the roofs, --unchecked or not"),
         PB_OPTION_TEXT("save", &q.save, "FILE",
                        "run: writes all with the raw samples as JSON; count: the counts"),
+        PB_OPTION_TEXT("history", &q.history, "FILE",
+                       "run: appends the medians as one line, for trend"),
+        PB_OPTION_TEXT("plots", &q.plots, "DIR",
+                       "run: roofline and share of the roof, trend: every series that changed; as SVG "
+                       "and PNG"),
+        {.name = "below",
+         .kind = PB_OPT_NUMBER,
+         .value = &q.below,
+         .arg = "PERCENT",
+         .lo = 0,
+         .hi = 1000,
+         .help = "run, show: only what is below this share of its roof, worst first"},
         PB_OPTION_FLAG("stored", &q.stored,
                        "compare: A and B are saved runs (without B: a run made now); suspicions, no "
                        "more"),
@@ -184,17 +196,23 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
                         q.budget);
     if (strcmp(what, "compare") == 0) return compare(cli, &q, &line);
     if (strcmp(what, "baseline") == 0) return write_baseline(cli, q, &line);
+    if (strcmp(what, "trend") == 0 && line.n_args == 2) return pb_kernels_trend(&q, line.args[1]);
+    if (strcmp(what, "show") == 0 && line.n_args == 2) return pb_kernels_show(&q, line.args[1]);
+    if (strcmp(what, "plot") == 0 && line.n_args == 3)
+        return pb_kernels_plot(line.args[1], line.args[2]);
     if (line.n_args > 1) return PB_ERROR(PB_E_INPUT, "too many arguments after kernels %s", what);
     if (strcmp(what, "list") == 0) return list_cases(&q);
     if (strcmp(what, "run") == 0) return pb_kernels_run(cli, &q);
     if (strcmp(what, "count") == 0) return pb_kernels_count(cli, &q);
     return PB_ERROR(PB_E_INPUT,
-                    "kernels has no '%s'; expected list, run, compare, count or baseline", what);
+                    "kernels has no '%s' with as many arguments; expected list, run, show FILE, plot FILE "
+                    "DIR, trend FILE, compare A B, count or baseline FILE",
+                    what);
 }
 
 const pb_command pb_command_kernels = {
     .name = "kernels",
-    .args = "list|run|compare|count|baseline [A B|FILE]",
+    .args = "list|run|show|plot|trend|compare|count|baseline [A B|FILE]",
     .summary = "check, time, compare single kernels",
     .details =
         "list: the cases and their analytic work.\n"
@@ -205,6 +223,9 @@ const pb_command pb_command_kernels = {
         "outputs put back. OF ROOF is the least time that the analytic work takes at the machine's "
         "measured rates,\n"
         "over the median. CPU only. Exit status 5 when a result is wrong.\n"
+        "show, plot: a saved run as a table, or as figures in a folder. trend: where the times of a "
+        "history changed, by\n"
+        "energy statistics with p below 0.001. docs/kernels.md derives every number.\n"
         "compare: is B slower than A? Build folders, programs or git revisions, which are built "
         "apart, once. 10 fresh\n"
         "processes of each, in random order within each pair; what looks slower is measured again "

@@ -4,6 +4,7 @@
 
 #include "harness/cli.h"
 #include "harness/kernel_measure.h"
+#include "harness/kernel_saved.h"
 #include "harness/machine_state.h"
 
 /* What the command line asks for. */
@@ -14,7 +15,8 @@ typedef struct pb_kernels_request {
     int64_t rows, threads, processes;
     double budget_s; /* 0 = none */
     bool unchecked, anchors, allow_unclear, stored, aa;
-    const char *junit, *markdown, *revisions, *baseline;
+    const char *junit, *markdown, *revisions, *baseline, *history, *plots;
+    double below; /* per cent of the roof; 0 = all */
 } pb_kernels_request;
 
 /* The table's cases that the request names. */
@@ -35,6 +37,15 @@ pb_status pb_kernels_measure_processes(const pb_kernels_request *q, const char *
 
 /* How the process was placed, and a line for everything that makes times differ. */
 pb_status pb_kernels_print_machine(const pb_machine_report *machine);
+
+/* The table of a run; with q->below only what falls short of that share of its roof, worst first, with
+ * what is known of the reason. */
+pb_status pb_kernels_print(const pb_kernels_request *q, const pb_saved_run *run);
+/* kernels show FILE, plot FILE DIR: of a saved run; trend FILE: of a history. */
+pb_status pb_kernels_show(const pb_kernels_request *q, const char *path);
+pb_status pb_kernels_plot(const char *path, const char *dir);
+pb_status pb_kernels_draw(const pb_saved_run *run, const char *dir);
+pb_status pb_kernels_trend(const pb_kernels_request *q, const char *path);
 
 /* Set the exit code by the worst verdict. Builds, programs, revisions: */
 pb_status pb_kernels_compare(pb_cli *cli, const pb_kernels_request *q, const char *a,

@@ -9,6 +9,7 @@
 #include "harness/cli_kernels.h"
 #include "harness/cli_table.h"
 #include "harness/environment.h"
+#include "harness/kernel_history.h"
 #include "harness/kernel_process.h"
 #include "harness/kernel_saved.h"
 #include "harness/cpu_roofs.h"
@@ -159,17 +160,55 @@ static void add_row(pb_table *table, const pb_saved_kernel *k) {
     pb_table_cell(table, 8, "%s", pb_roof_name(k));
 }
 
-static pb_status print_table(const pb_saved_run *run, const pb_machine_report *machine) {
-    static const char *const head[] = {"CASE",    "KERNEL", "MEDIAN US", "P10",  "P90",
-                                       "GFLOP/S", "GB/S",   "OF ROOF",   "ROOF", NULL};
+#define SHORT_S 20e-6 /* a time at the roof that starting threads and the first misses can double */
+
+/* What is known of why a kernel is below its roof. */
+static void add_reason(pb_table *table, const pb_saved_run *run, const pb_saved_kernel *k) {
+    char text[PB_TABLE_CELL] = "";
+    int n = 0;
+    if (k->least < SHORT_S)
+        n = snprintf(text, sizeof text, "%.1f us at the roof: starting counts", k->least * 1e6);
+    else if (k->flops_else > k->bytes)
+        n = snprintf(text, sizeof text, "%.2g FLOP a byte beside products",
+                     k->flops_else / k->bytes);
+    if (run->cache_bytes > 0 && k->bytes < run->cache_bytes)
+        snprintf(text + n, sizeof text - (size_t)n, "%s%.3g MB fit the caches", n ? "; " : "",
+                 k->bytes / 1e6);
+    pb_table_cell(table, 9, "%s", text);
+}
+
+static int by_share(const void *a, const void *b) {
+    const pb_saved_kernel *x = *(const pb_saved_kernel *const *)a;
+    const pb_saved_kernel *y = *(const pb_saved_kernel *const *)b;
+    return (x->share > y->share) - (x->share < y->share);
+}
+
+pb_status pb_kernels_print(const pb_kernels_request *q, const pb_saved_run *run) {
+    static const char *const head[] = {"CASE", "KERNEL",  "MEDIAN US", "P10",    "P90", "GFLOP/S",
+                                       "GB/S", "OF ROOF", "ROOF",      NULL, NULL};
+    const char *names[11];
     pb_table table = {0};
-    pb_table_start(&table, head, 3);
-    for (int i = 0; i < run->n; i++) add_row(&table, &run->kernels[i]);
+    int n = 0;
+    memcpy(names, head, sizeof names);
+    if (q->below > 0) names[9] = "KNOWN";
+    const pb_saved_kernel **list = calloc((size_t)run->n + 1, sizeof *list);
+    if (!list) return PB_ERROR(PB_E_OOM, "no memory for a table of %d kernels", run->n);
+    for (int i = 0; i < run->n; i++)
+        if (!(q->below > 0) || 100 * run->kernels[i].share < q->below)
+            list[n++] = &run->kernels[i];
+    if (q->below > 0) qsort(list, (size_t)n, sizeof *list, by_share);
+    pb_table_start(&table, names, 3);
+    for (int i = 0; i < n; i++) {
+        add_row(&table, list[i]);
+        if (q->below > 0) add_reason(&table, run, list[i]);
+    }
+    free(list);
     PB_RETURN(pb_table_end(&table, stdout));
+    if (q->below > 0) printf("%d of %d kernels below %g %% of their roof\n", n, run->n, q->below);
     if (run->bytes_per_s > 0)
         printf("roofs: copy %.1f GB/s, product %.1f GFLOP/s in f32, %.1f in bf16\n",
                run->bytes_per_s / 1e9, run->flops_per_s[0] / 1e9, run->flops_per_s[1] / 1e9);
-    return pb_kernels_print_machine(machine);
+    return PB_OK;
 }
 
 /* What follows from the samples, for readers of the file; nothing here reads it back. */
@@ -233,10 +272,13 @@ pb_status pb_kernels_run(pb_cli *cli, const pb_kernels_request *q) {
     PB_TRY(pb_saved_run_read(root, "this run", &run));
     PB_TRY(add_derived(root, &run));
     if (q->save) PB_TRY(save(q->save, root));
+    if (q->history) PB_TRY(pb_history_append(q->history, &run));
+    if (q->plots) PB_TRY(pb_kernels_draw(&run, q->plots));
     for (int i = 0; i < run.n; i++)
         if (run.kernels[i].wrong) cli->exit_code = 5;
     if (q->format == 0) {
-        PB_TRY(print_table(&run, &machine));
+        PB_TRY(pb_kernels_print(q, &run));
+        PB_TRY(pb_kernels_print_machine(&machine));
         goto done;
     }
     status = pb_cli_print_json(root);

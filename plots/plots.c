@@ -15,6 +15,7 @@
 
 #include "base/file.h"
 #include "plots/figure.h"
+#include "plots/kernels.h"
 
 #ifndef PB_PLOTS_DIR
 #define PB_PLOTS_DIR "plots"
@@ -348,6 +349,64 @@ done:
     close_workshop(&w);
     pb_text_free(&f.vars);
     pb_text_free(&f.data);
+    return status;
+}
+
+/* Draws what a builder has made, when it made something. */
+static pb_status finish(const workshop *w, figure *f, pb_figure *figures, int *n) {
+    pb_status status = f->made ? draw(w, f) : PB_OK;
+    if (status == PB_OK && f->made) figures[(*n)++] = f->out;
+    pb_text_free(&f->vars);
+    pb_text_free(&f->data);
+    return status;
+}
+
+/* The next model's name among the points: the first one that no earlier point has. */
+static bool next_chart(const pb_kernel_point *points, int n, int *at, char chart[48]) {
+    for (; *at < n; (*at)++) {
+        size_t len = strcspn(points[*at].name, "/");
+        bool seen = len == 0 || len >= 48;
+        for (int k = 0; k < *at && !seen; k++)
+            seen = strncmp(points[k].name, points[*at].name, len + 1) == 0;
+        if (seen) continue;
+        snprintf(chart, 48, "%.*s", (int)len, points[(*at)++].name);
+        return true;
+    }
+    return false;
+}
+
+pb_status pb_plots_draw_kernels(const pb_kernel_point *points, int n, double bytes_per_s,
+                                double flops_per_s, const char *out_dir, pb_figure *figures,
+                                int *n_figures) {
+    pb_status status = PB_OK;
+    workshop w = {0};
+    char chart[48];
+    int at = 0;
+    *n_figures = 0;
+    PB_TRY(open_workshop(&w, out_dir));
+    for (int i = 0; i < PB_KERNEL_CHARTS && next_chart(points, n, &at, chart); i++) {
+        figure roofline = {.width = 610}, share = {0};
+        PB_TRY(pb_build_kernel_roofline(points, n, chart, bytes_per_s, flops_per_s, &roofline));
+        PB_TRY(finish(&w, &roofline, figures, n_figures));
+        PB_TRY(pb_build_roof_share(points, n, chart, &share));
+        PB_TRY(finish(&w, &share, figures, n_figures));
+    }
+done:
+    close_workshop(&w);
+    return status;
+}
+
+pb_status pb_plots_draw_trend(const pb_trend_line *line, int number, const char *out_dir,
+                              pb_figure *out) {
+    pb_status status = PB_OK;
+    workshop w = {0};
+    figure f = {.height = 400};
+    int n = 0;
+    PB_TRY(open_workshop(&w, out_dir));
+    PB_TRY(pb_build_trend(line, number, &f));
+    PB_TRY(finish(&w, &f, out, &n));
+done:
+    close_workshop(&w);
     return status;
 }
 
