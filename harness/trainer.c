@@ -90,20 +90,25 @@ static pb_status take_series(pb_trainer *t) {
     return PB_OK;
 }
 
-static pb_status set_up(pb_trainer *t) {
+pb_status pb_trainer_open(pb_trainer *t) {
     pb_session_spec spec;
-    PB_RETURN(pb_trainer_record_identity(t));
-    pb_trainer_progress(t, "load", 0, 1, 0.0, true);
-    PB_RETURN(verify_ops(t));
     PB_RETURN(predict(t));
     PB_RETURN(pb_run_spec(t->run, t->assets, t->options->threads, &spec, &t->loader));
     spec.reserve = t->prediction.bytes;
     spec.device_options.memory_budget = t->options->memory_budget;
     spec.device_options.fail_alloc = t->options->fail_alloc;
     t->steps = spec.optim.steps;
+    return pb_session_open(&t->session, &spec);
+}
+
+static pb_status set_up(pb_trainer *t) {
+    PB_RETURN(pb_trainer_record_identity(t));
+    PB_RETURN(pb_trainer_memory(t));
+    pb_trainer_progress(t, "load", 0, 1, 0.0, true);
+    PB_RETURN(verify_ops(t));
+    PB_RETURN(pb_trainer_open(t));
     PB_RETURN(pb_trainer_record_order(t));
     PB_RETURN(take_series(t));
-    PB_RETURN(pb_session_open(&t->session, &spec));
     return pb_trainer_record_identity(t);
 }
 

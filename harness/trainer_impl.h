@@ -3,6 +3,7 @@
 #define PB_HARNESS_TRAINER_IMPL_H
 
 #include "harness/evaluate.h"
+#include "harness/profile/profile.h"
 #include "harness/trainer.h"
 #include "harness/trainer_session.h"
 
@@ -64,9 +65,18 @@ typedef struct pb_trainer {
     uint64_t growths; /* of the arenas during training steps */
     int64_t last_progress_ns;
     int best_variant; /* -1 = the method has none */
+    pb_memory_seen memory_seen; /* of the memory pass */
     double general_nll, *general_embeddings; /* before training; an encoder's [n_general, C] */
     int64_t n_general;
 } pb_trainer;
+
+/* Prediction, budget, session and loader: what holds the run's memory. */
+pb_status pb_trainer_open(pb_trainer *t);
+/* Allocations by purpose, of a profiled run on a GPU; before the run's own device is opened. Fails only with PB_E_INTERRUPTED
+ * and when there is no process to be had. trainer_memory.c */
+pb_status pb_trainer_memory(pb_trainer *t);
+/* The pass itself, in this process. */
+pb_status pb_trainer_memory_steps(const pb_trainer *t, const pb_memory_recorder *recorder, pb_memory_seen *out);
 
 /* A pb_batch_source: the run's training batches. user = pb_trainer. */
 pb_status pb_trainer_batch(void *user, int64_t i, const pb_host_batch **out);

@@ -283,6 +283,7 @@ pb_status pb_trainer_profile(pb_trainer *t) {
         PB_TRY(record_roofs(t));
         PB_TRY(count_step(t, &profile));
     }
+    profile.memory_seen = t->memory_seen;
     PB_TRY(pb_profile_record(&profile, table, t->record));
     if (table) PB_TRY(record_mfu(t));
 done:

@@ -204,6 +204,44 @@ static void say_how(const rp_chapter *m, rp_doc *doc) {
         rp_add(doc, RP_NOTE, "The traces are incomplete: %.0f records were dropped.", dropped);
 }
 
+/* CUPTI's records of allocations against the arenas and the driver, of the first run that has them. */
+static void memory_pass(const rp_chapter *m, rp_doc *doc) {
+    const pb_json *pass = NULL;
+    rp_word w;
+    for (int i = 0; i < m->n_rows && !pass; i++)
+        for (int k = 0; k < m->rows[i].row->n_runs && !pass; k++)
+            pass = pb_json_get(m->rows[i].row->runs[k]->profile, "memory_pass");
+    if (!pass) return;
+    if (!cJSON_IsTrue(pb_json_get(pass, "available"))) {
+        rp_add(doc, RP_TEXT, "Device memory was not recorded: %s.", text_of(pass, "reason"));
+        return;
+    }
+    rp_add(doc, RP_SUBHEADING, "Device memory, as recorded");
+    rp_add_table(doc);
+    rp_column_add(doc, "Purpose", false, NULL);
+    rp_column_add(doc, "Recorded", true, "CUPTI's records of allocations, in a process of its own");
+    rp_column_add(doc, "Arena's blocks", true, "What the arena says of the same blocks");
+    rp_column_add(doc, "Handed out", true, "The arena's peak inside its blocks");
+    const pb_json *by = pb_json_get(pass, "by_purpose");
+    for (const pb_json *e = by ? by->child : NULL; e; e = e->next) {
+        static const char *const columns[] = {"recorded", "blocks", "arena"};
+        rp_row_add(doc, 0);
+        rp_cell_add(doc, 0, "%s", e->string);
+        for (int c = 0; c < 3; c++)
+            rp_cell_add(doc, number_of(e, columns[c]), "%s", rp_bytes(w, number_of(e, columns[c])));
+    }
+    rp_row_add(doc, 0);
+    rp_cell_add(doc, 0, "libraries");
+    rp_cell_add(doc, number_of(pass, "other"), "%s", rp_bytes(w, number_of(pass, "other")));
+    rp_cell_add(doc, 0, "–");
+    rp_cell_add(doc, 0, "–");
+    rp_word a, b;
+    rp_add(doc, RP_TEXT, "At most %s of device memory were allocated at once; the driver says %s in use, its own and other processes' included.",
+           rp_bytes(a, number_of(pass, "peak")), rp_bytes(b, number_of(pass, "device_used")));
+    if (number_of(pass, "dropped") > 0)
+        rp_add(doc, RP_NOTE, "Incomplete: %.0f records were dropped.", number_of(pass, "dropped"));
+}
+
 pb_status rp_compose_profile(const rp_chapter *m, rp_doc *doc) {
     pb_status status = PB_OK;
     rp_profiles parts = {0}, layers = {0}, kernel = {0};
@@ -224,6 +262,7 @@ pb_status rp_compose_profile(const rp_chapter *m, rp_doc *doc) {
     }
     rp_add(doc, RP_SUBHEADING, "By layer (ms)");
     PB_TRY(by_name(&layers, "Layer", true, 256, doc));
+    memory_pass(m, doc);
 done:
     free_profiles(&parts);
     free_profiles(&layers);

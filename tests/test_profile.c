@@ -1,8 +1,10 @@
 /* Where the time goes: what a tracer sees of a step, how it is added up, what reaches the record and the trace file. */
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "harness/profile/mfu.h"
@@ -248,6 +250,10 @@ static void make_record_of(pb_record *r, const char *method, const char *label, 
     if (strcmp(method, "dora") == 0) add(&p, "dora_norm", "weight_norm", "forward", 3350, 50, 4);
     for (int64_t i = 0; i < p.n_spans; i++) p.spans[i].work.bytes = 2;
     if (counters) give_counters(&p);
+    if (counters) p.memory_seen = (pb_memory_seen){.known = true, .records = 9, .peak = 7 << 20, .other = 3 << 20, .used = 9 << 20};
+    else strcpy(p.memory_seen.reason, "nobody recorded");
+    p.memory_seen.seen[PB_MEM_ACT] = p.memory_seen.blocks[PB_MEM_ACT] = 5 << 20;
+    p.memory_seen.taken[PB_MEM_ACT] = 4 << 20;
     pb_assert_ok(pb_profile_record(&p, true, r));
     pb_assert_ok(pb_roofs_record(&roofs, r));
     pb_profile_free(&p);
@@ -384,6 +390,55 @@ START_TEST(a_device_without_counters_says_so) {
 }
 END_TEST
 
+/* --- the memory pass --- */
+
+typedef struct pass_case {
+    pb_status (*pass)(void *user, pb_memory_seen *out);
+    const char *reason; /* NULL = it answers */
+} pass_case;
+
+static pb_status answers(void *user, pb_memory_seen *out) {
+    *out = (pb_memory_seen){.known = true, .peak = 7, .seen = {[PB_MEM_ACT] = 5}};
+    *(int *)user = 1; /* in its own process: nobody sees it */
+    return PB_OK;
+}
+static pb_status refuses(void *user, pb_memory_seen *out) {
+    (void)user;
+    out->known = true;
+    return PB_ERROR(PB_E_ENV, "no records here");
+}
+static pb_status crashes(void *user, pb_memory_seen *out) {
+    (void)user;
+    (void)out;
+    signal(SIGTERM, SIG_DFL);
+    raise(SIGTERM);
+    return PB_OK;
+}
+static pb_status hangs(void *user, pb_memory_seen *out) {
+    (void)user;
+    (void)out;
+    while (pause() != 0) {}
+    return PB_OK;
+}
+
+START_TEST(a_memory_pass_ends_however_it_ends) {
+    static const pass_case cases[] = {{answers, NULL},
+                                      {refuses, "no records here"},
+                                      {crashes, "without an answer (signal 15; 1 s were allowed)"},
+                                      {hangs, "without an answer (signal 9; 1 s were allowed)"}};
+    int touched = 0;
+    volatile int stop = 0;
+    pb_memory_seen seen;
+    pb_assert_ok(pb_memory_pass(cases[_i].pass, &touched, 1, &stop, &seen));
+    ck_assert_int_eq(touched, 0);
+    ck_assert(seen.known == (cases[_i].reason == NULL));
+    if (seen.known) ck_assert(seen.peak == 7 && seen.seen[PB_MEM_ACT] == 5);
+    else ck_assert_msg(strstr(seen.reason, cases[_i].reason) != NULL, "%s", seen.reason);
+    stop = 2;
+    if (cases[_i].pass == hangs) pb_assert_fails(pb_memory_pass(hangs, &touched, 60, &stop, &seen), PB_E_INTERRUPTED, "signal 2");
+}
+END_TEST
+
 /* --- what is told of it --- */
 
 static bool listed(const pb_figure *list, int n, const char *name) {
@@ -425,6 +480,9 @@ START_TEST(report_and_figures_show_it) {
     ck_assert(strstr(text, "3.00 MiB as the driver says, 2.00 MiB in the arenas") != NULL);
     ck_assert(strstr(text, "layers.1") != NULL && strstr(text, "No hardware counters: none here") != NULL);
     ck_assert((strstr(text, "Hardware counters were read in 1 of 2 runs") != NULL) == (_i > 0));
+    ck_assert((strstr(text, "| activation | 5.00 MiB | 5.00 MiB | 4.00 MiB |") != NULL) == (_i > 0));
+    ck_assert((strstr(text, "| libraries | 3.00 MiB | – | – |") != NULL) == (_i > 0));
+    ck_assert((strstr(text, "Device memory was not recorded: nobody recorded.") != NULL) == (_i == 0));
     for (int i = 0; i < 2; i++) pb_record_free(&r[i]);
     free(text);
     free(path);
@@ -521,6 +579,7 @@ int main(void) {
     tcase_add_loop_test(t, verify_derives_a_profile_again, 0, 7);
     tcase_add_test(t, counters_come_back_from_their_record);
     tcase_add_test(t, a_device_without_counters_says_so);
+    tcase_add_loop_test(t, a_memory_pass_ends_however_it_ends, 0, 4);
     tcase_add_loop_test(t, report_and_figures_show_it, 0, 2);
     tcase_add_test(t, the_trace_is_chrome_json);
     tcase_add_test(t, a_machine_has_roofs);

@@ -651,6 +651,58 @@ START_TEST(a_profiled_run_holds_table_roofs_and_trace) {
 }
 END_TEST
 
+/* A recorder that only watches the order of things. */
+static struct {
+    int begun, ended;
+    bool device_open;
+} watched;
+
+static pb_status watch_begin(void **recorder) {
+    *recorder = &watched;
+    watched.begun++;
+    return PB_OK;
+}
+
+static pb_status watch_end(void *recorder, pb_device *dev, pb_memory_seen *out) {
+    const void *data = NULL;
+    uint64_t bytes = 0;
+    ck_assert(recorder == &watched);
+    watched.ended++;
+    watched.device_open = dev != NULL;
+    for (int m = 0; dev != NULL && m < PB_MEM_COUNT; m++)
+        for (int i = 0; pb_device_block(dev, (pb_mem)m, i, &data, &bytes); i++) out->blocks[m] += bytes;
+    return PB_OK;
+}
+
+/* The pass takes what the run was predicted to take, every purpose inside its blocks; a failing step ends the recorder too. On a
+ * CPU a profiled run makes no such pass. */
+START_TEST(a_memory_pass_takes_the_memory_of_the_run) {
+    static const pb_memory_recorder recorder = {"watch", watch_begin, watch_end};
+    pb_run_config run = pb_lab_run(&world, PB_LAB_BERT, "lora");
+    pb_run_options options = {.threads = 2, .profile = true};
+    pb_trainer t = {.run = &run, .assets = &world.assets[PB_LAB_BERT], .options = &options};
+    pb_prediction predicted;
+    pb_memory_seen seen = {0};
+    pb_assert_ok(pb_run_predict(&run, t.assets, 2, 0.0, 0.0, &predicted));
+    watched.begun = watched.ended = 0;
+    pb_assert_ok(pb_trainer_memory_steps(&t, &recorder, &seen));
+    ck_assert(watched.begun == 1 && watched.ended == 1 && watched.device_open);
+    for (int m = 0; m < PB_MEM_COUNT; m++) {
+        bool by_batch = m == PB_MEM_ACT || m == PB_MEM_WORK || m == PB_MEM_DATA; /* the first batch is not the largest */
+        ck_assert_msg(by_batch ? seen.taken[m] <= predicted.bytes[m] : seen.taken[m] == predicted.bytes[m],
+                      "%s: %llu taken, %llu predicted", pb_mem_name((pb_mem)m), (unsigned long long)seen.taken[m],
+                      (unsigned long long)predicted.bytes[m]);
+        ck_assert(seen.blocks[m] >= seen.taken[m]);
+    }
+    options.fail_alloc = 3;
+    pb_assert_fails(pb_trainer_memory_steps(&t, &recorder, &seen), PB_E_OOM, "fails on request");
+    ck_assert(watched.begun == 2 && watched.ended == 2 && !watched.device_open);
+    t.memory_seen = (pb_memory_seen){0};
+    pb_assert_ok(pb_trainer_memory(&t));
+    ck_assert(!t.memory_seen.known && t.memory_seen.reason[0] == 0);
+}
+END_TEST
+
 /* --- around runs --- */
 
 START_TEST(ops_are_verified_on_the_shapes_of_the_run) {
@@ -813,6 +865,7 @@ int main(void) {
     tcase_add_test(runs, accumulated_micro_batches_repeat_the_larger_batch);
     tcase_add_test(runs, the_adapter_file_is_measured_and_kept_on_request);
     tcase_add_test(runs, a_profiled_run_holds_table_roofs_and_trace);
+    tcase_add_test(runs, a_memory_pass_takes_the_memory_of_the_run);
     tcase_add_checked_fixture(around, make_world, free_world);
     tcase_add_test(around, ops_are_verified_on_the_shapes_of_the_run);
     tcase_add_test(around, a_shape_is_predicted_without_data);

@@ -56,6 +56,20 @@ typedef struct pb_device_memory {
     uint64_t arenas;         /* what the arenas held then, for comparison */
 } pb_device_memory;
 
+/* Every allocation of a process that takes the run's memory and a few steps, from CUPTI's records since before the device was
+ * opened; beside it what the arenas and the driver say. Bytes. */
+typedef struct pb_memory_seen {
+    bool known;
+    char reason[256]; /* why not */
+    uint64_t records, dropped;
+    uint64_t seen[PB_MEM_COUNT];   /* recorded allocations that are blocks of this arena */
+    uint64_t blocks[PB_MEM_COUNT]; /* the same blocks as the arena knows them: must be equal */
+    uint64_t taken[PB_MEM_COUNT];  /* the arena's peak: what of its blocks was handed out */
+    uint64_t other;                /* device memory of no arena: the libraries' workspaces */
+    uint64_t peak;                 /* highest sum of all device memory */
+    uint64_t used, capacity;       /* the whole device's, as the driver says; 0 = unknown */
+} pb_memory_seen;
+
 typedef struct pb_profile {
     char tracer[16]; /* "none", "host", "cupti" */
     pb_names names[PB_BY_COUNT];
@@ -68,6 +82,7 @@ typedef struct pb_profile {
     double overhead_s;                      /* that the tracer says it cost */
     pb_counters counters;
     pb_device_memory memory;
+    pb_memory_seen memory_seen; /* of the memory pass, filled by whoever ran it */
 } pb_profile;
 
 void pb_profile_free(pb_profile *p);
@@ -138,6 +153,25 @@ pb_status pb_counter_reader_find(pb_device *dev, const pb_counter_reader **out);
  * profile then holds the reason. Only `step`'s own failure is returned. */
 pb_status pb_profile_count_step(pb_profile *p, pb_device *dev, const pb_counter_reader *reader,
                                 pb_status (*step)(void *user), void *user);
+
+/* --- memory -------------------------------------------------------------------------------------------------------- */
+
+typedef struct pb_memory_recorder {
+    const char *name;
+    /* Before the device is opened. PB_E_ENV, with the reason, when it cannot run here. */
+    pb_status (*begin)(void **recorder);
+    /* While the device is still open; fills all of `out` but taken[]. Frees the recorder also when it fails; dev NULL: only
+     * that. */
+    pb_status (*end)(void *recorder, pb_device *dev, pb_memory_seen *out);
+} pb_memory_recorder;
+/* CUPTI's, of the plug-in; PB_E_ENV and why when there is none. */
+pb_status pb_memory_recorder_find(const pb_memory_recorder **out);
+
+/* Runs `pass` in a process of its own (what a profiler does to a process stays with it), which must not have opened a GPU yet.
+ * Whatever happens there, a crash or `limit_s` seconds without an end included, is a reason in `out`; PB_E_INTERRUPTED when
+ * *stop became non-zero (NULL = never). */
+pb_status pb_memory_pass(pb_status (*pass)(void *user, pb_memory_seen *out), void *user, int limit_s,
+                         const volatile int *stop, pb_memory_seen *out);
 
 /* --- what becomes of it -------------------------------------------------------------------------------------------- */
 

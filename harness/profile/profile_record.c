@@ -117,6 +117,24 @@ static bool add_memory(const pb_device_memory *m, pb_json *o) {
            pb_json_add_i64(e, "device_capacity", (int64_t)m->capacity);
 }
 
+static bool add_memory_seen(const pb_memory_seen *m, pb_json *o) {
+    if (!m->known && m->reason[0] == 0) return true; /* no pass */
+    pb_json *e = pb_json_add_object(o, "memory_pass"), *by = NULL;
+    bool ok = e != NULL && pb_json_add_bool(e, "available", m->known);
+    if (ok && !m->known) return pb_json_add_str(e, "reason", m->reason);
+    ok = ok && pb_json_add_i64(e, "records", (int64_t)m->records) && pb_json_add_i64(e, "dropped", (int64_t)m->dropped) &&
+         pb_json_add_i64(e, "peak", (int64_t)m->peak) && pb_json_add_i64(e, "other", (int64_t)m->other) &&
+         pb_json_add_i64(e, "device_used", (int64_t)m->used) && pb_json_add_i64(e, "device_capacity", (int64_t)m->capacity);
+    if (ok) ok = (by = pb_json_add_object(e, "by_purpose")) != NULL;
+    for (int k = 0; ok && k < PB_MEM_COUNT; k++) {
+        if (m->seen[k] == 0 && m->blocks[k] == 0) continue;
+        pb_json *row = pb_json_add_object(by, pb_mem_name((pb_mem)k));
+        ok = row != NULL && pb_json_add_i64(row, "recorded", (int64_t)m->seen[k]) &&
+             pb_json_add_i64(row, "blocks", (int64_t)m->blocks[k]) && pb_json_add_i64(row, "arena", (int64_t)m->taken[k]);
+    }
+    return ok;
+}
+
 static pb_status record_object(const pb_profile *p, pb_record *r) {
     r->profile = cJSON_CreateObject();
     bool ok = r->profile != NULL && pb_json_add_str(r->profile, "tracer", p->tracer) &&
@@ -127,7 +145,8 @@ static pb_status record_object(const pb_profile *p, pb_record *r) {
          pb_json_add_i64(trace, "no_time", (int64_t)p->no_time) &&
          pb_json_add_f64(trace, "overhead_s", p->overhead_s) &&
          pb_json_add_bool(trace, "complete", p->dropped == 0) &&
-         add_counters(&p->counters, r->profile) && add_memory(&p->memory, r->profile);
+         add_counters(&p->counters, r->profile) && add_memory(&p->memory, r->profile) &&
+         add_memory_seen(&p->memory_seen, r->profile);
     return ok ? PB_OK : PB_ERROR(PB_E_OOM, "no host memory for the record's profile");
 }
 

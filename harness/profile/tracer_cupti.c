@@ -86,3 +86,10 @@ pb_status pb_counter_reader_find(pb_device *dev, const pb_counter_reader **out) 
     *out = plugin->counters;
     return PB_OK;
 }
+
+pb_status pb_memory_recorder_find(const pb_memory_recorder **out) {
+    const pb_cupti_plugin_info *plugin = NULL;
+    PB_RETURN(find_plugin(&plugin));
+    *out = plugin->memory;
+    return PB_OK;
+}

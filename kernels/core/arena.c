@@ -221,6 +221,14 @@ uint64_t pb_device_mem_peak(const pb_device *dev, pb_mem mem) { return dev->aren
 uint64_t pb_device_mem_peak_total(const pb_device *dev) { return dev->peak_total; }
 uint64_t pb_device_growths(const pb_device *dev) { return dev->growths; }
 
+bool pb_device_block(const pb_device *dev, pb_mem mem, int i, const void **data, uint64_t *bytes) {
+    const pb_arena *a = &dev->arena[mem];
+    if (i < 0 || i >= a->n) return false;
+    *data = a->blocks[i].data;
+    *bytes = a->blocks[i].size;
+    return true;
+}
+
 void pb_device_mem_reset_peaks(pb_device *dev) {
     for (int m = 0; m < PB_MEM_COUNT; m++) dev->arena[m].peak = dev->arena[m].now;
     dev->peak_total = dev->now_total;

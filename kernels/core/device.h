@@ -91,6 +91,9 @@ uint64_t pb_device_mem_now(const pb_device *dev, pb_mem mem);
 uint64_t pb_device_mem_peak(const pb_device *dev, pb_mem mem);
 uint64_t pb_device_mem_peak_total(const pb_device *dev); /* highest sum over all arenas at one instant */
 void pb_device_mem_reset_peaks(pb_device *dev);          /* peaks := now */
+/* Block i of an arena, from 0, as the backend gave it (in the device's memory, or the host's when paged); false behind the
+ * last. Blocks stay until the device is closed. */
+bool pb_device_block(const pb_device *dev, pb_mem mem, int i, const void **data, uint64_t *bytes);
 /* How often an arena had to ask the system for memory: must not move in a steady training step. */
 uint64_t pb_device_growths(const pb_device *dev);
 

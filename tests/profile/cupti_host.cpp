@@ -73,6 +73,12 @@ void pb_cupti_host_fail_at(uint64_t n, int code) {
     now.failed = false;
 }
 bool pb_cupti_host_failed(void) { return now.failed; }
+int pb_cupti_host_call(void) {
+    now.calls++;
+    if (now.fail_at == 0 || --now.fail_at > 0) return 0;
+    now.failed = true;
+    return now.fail_code;
+}
 int64_t pb_cupti_host_live(void) { return now.objects + now.initialized + now.started; }
 const char *pb_cupti_host_misuse(void) { return now.misuse.c_str(); }
 void pb_cupti_host_passes(int n) { now.passes = n; }
@@ -106,10 +112,7 @@ bool pb_cupti_device_memory(uint64_t *used, uint64_t *capacity) {
 
 CUptiResult cuptiGetVersion(uint32_t *version) {
     *version = CUPTI_API_VERSION;
-    now.calls++;
-    if (now.fail_at == 0 || --now.fail_at > 0) return CUPTI_SUCCESS;
-    now.failed = true;
-    return (CUptiResult)now.fail_code;
+    return (CUptiResult)pb_cupti_host_call();
 }
 CUptiResult cuptiGetResultString(CUptiResult result, const char **str) {
     static char text[64];

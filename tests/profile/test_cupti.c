@@ -41,12 +41,15 @@ static void put_link(canned *c, uint64_t external, uint32_t id, CUpti_ExternalCo
     put(c, &e, sizeof e);
 }
 
-static void put_memory(canned *c, bool take, uint64_t bytes) {
+static void put_memory(canned *c, bool take, CUpti_ActivityMemoryKind kind, uint64_t address, uint64_t bytes,
+                       uint64_t at_ns) {
     CUpti_ActivityMemory4 m = {
         .kind = CUPTI_ACTIVITY_KIND_MEMORY2,
         .memoryOperationType = take ? CUPTI_ACTIVITY_MEMORY_OPERATION_TYPE_ALLOCATION
                                     : CUPTI_ACTIVITY_MEMORY_OPERATION_TYPE_RELEASE,
-        .memoryKind = CUPTI_ACTIVITY_MEMORY_KIND_DEVICE,
+        .memoryKind = kind,
+        .address = address,
+        .timestamp = at_ns,
         .bytes = bytes};
     put(c, &m, sizeof m);
 }
@@ -82,10 +85,6 @@ static void fill_buffer(canned *c) {
     put_link(c, 1, 10, CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0);
     put_link(c, 1, 11, CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0);
     put_link(c, 7, 99, CUPTI_EXTERNAL_CORRELATION_KIND_UNKNOWN); /* somebody else's numbers */
-    put_memory(c, true, 1000);
-    put_memory(c, true, 500);
-    put_memory(c, false, 1000);
-    put_memory(c, true, 200);
 }
 
 static const char *name_of(const pb_profile *p, int64_t i, pb_by by) {
@@ -98,7 +97,7 @@ START_TEST(records_find_their_op) {
     pb_profile p = {0};
     fill_buffer(&c);
     pb_assert_ok(pb_cupti_parse(&log, c.data, c.bytes));
-    ck_assert(log.records == 16 && log.no_time == 1 && log.unknown == 0 && log.peak_bytes == 1500);
+    ck_assert(log.records == 12 && log.no_time == 1 && log.unknown == 0);
     pb_assert_ok(pb_cupti_spans(&log, ops, 2, &p));
     ck_assert_int_eq((int)p.n_spans, 5);
     ck_assert_str_eq(name_of(&p, 0, PB_BY_KERNEL), "down_kernel");
@@ -114,7 +113,7 @@ START_TEST(records_find_their_op) {
     ck_assert_str_eq(name_of(&p, 3, PB_BY_PART), "bottleneck");
     ck_assert(p.spans[3].step == 1);
     ck_assert_str_eq(name_of(&p, 4, PB_BY_OP), "");
-    ck_assert(p.spans[4].work.flops == 0 && p.records == 16 && p.no_time == 1);
+    ck_assert(p.spans[4].work.flops == 0 && p.records == 12 && p.no_time == 1);
     ck_assert(fabs(p.overhead_s - 1e-6) < 1e-15);
     pb_profile_free(&p);
     pb_cupti_log_free(&log);
@@ -136,6 +135,53 @@ START_TEST(an_external_number_out_of_range_is_nobody) {
     pb_assert_ok(pb_cupti_spans(&log, ops, 2, &p)); /* nothing at all */
     ck_assert(p.n_spans == 0);
     pb_profile_free(&p);
+    pb_cupti_log_free(&log);
+}
+END_TEST
+
+/* --- memory --- */
+
+static const CUpti_ActivityMemoryKind DEVICE = CUPTI_ACTIVITY_MEMORY_KIND_DEVICE,
+                                      PINNED = CUPTI_ACTIVITY_MEMORY_KIND_PINNED;
+
+/* Two blocks of the activations, one of the weights, the optimizer's in the host's memory, a library's workspace; something
+ * taken and given back in between, whose place another block takes; records of two threads' buffers, not in order of time. */
+START_TEST(memory_is_told_apart_by_address) {
+    canned c = {.bytes = 0};
+    pb_cupti_log log = {0};
+    pb_memory_seen seen = {0};
+    const pb_cupti_block blocks[] = {{0x1000, 100, PB_MEM_ACT},  {0x2000, 50, PB_MEM_ACT}, {0x3000, 1000, PB_MEM_BASE},
+                                     {0x9000, 70, PB_MEM_OPTIM}, {0x4000, 5, PB_MEM_GRAD}}; /* the last was never recorded */
+    put_memory(&c, true, DEVICE, 0x3000, 1000, 50); /* delivered first, taken last */
+    put_memory(&c, true, DEVICE, 0x1000, 400, 10);
+    put_memory(&c, false, DEVICE, 0x1000, 400, 20);
+    put_memory(&c, true, DEVICE, 0x1000, 100, 30);
+    put_memory(&c, true, DEVICE, 0x2000, 50, 30);
+    put_memory(&c, true, DEVICE, 0x7000, 32, 40);
+    put_memory(&c, true, PINNED, 0x9000, 70, 40);
+    put_memory(&c, true, PINNED, 0xA000, 9, 40);
+    put_memory(&c, false, DEVICE, 0x8000, 8, 45); /* taken before the records began */
+    pb_assert_ok(pb_cupti_parse(&log, c.data, c.bytes));
+    ck_assert(log.records == 9 && log.n_memory == 9);
+    pb_assert_ok(pb_cupti_memory_totals(&log, blocks, 5, &seen));
+    ck_assert(seen.seen[PB_MEM_ACT] == 150 && seen.seen[PB_MEM_BASE] == 1000 && seen.seen[PB_MEM_OPTIM] == 70);
+    ck_assert(seen.seen[PB_MEM_GRAD] == 0 && seen.other == 32);
+    ck_assert(seen.peak == 1000 + 150 + 32); /* the 400 were gone when the rest came; the host's is not the device's */
+    pb_cupti_log_free(&log);
+}
+END_TEST
+
+START_TEST(a_peak_may_lie_before_the_end) {
+    canned c = {.bytes = 0};
+    pb_cupti_log log = {0};
+    pb_memory_seen seen = {0};
+    put_memory(&c, true, DEVICE, 0x1000, 1000, 1);
+    put_memory(&c, true, DEVICE, 0x2000, 500, 2);
+    put_memory(&c, false, DEVICE, 0x1000, 1000, 3);
+    put_memory(&c, true, DEVICE, 0x1000, 200, 4);
+    pb_assert_ok(pb_cupti_parse(&log, c.data, c.bytes));
+    pb_assert_ok(pb_cupti_memory_totals(&log, NULL, 0, &seen));
+    ck_assert(seen.peak == 1500 && seen.other == 700);
     pb_cupti_log_free(&log);
 }
 END_TEST
@@ -181,6 +227,9 @@ START_TEST(without_a_gpu_the_reason_is_said) {
     pb_status status = pb_cupti_plugin()->tracer->begin(dev, &p, &trace);
     if (status == PB_OK) pb_assert_ok(pb_cupti_plugin()->tracer->end(trace)); /* a machine with a driver */
     else ck_assert(status == PB_E_ENV && strstr(pb_error_message(), "CUPTI: cuptiActivity") != NULL);
+    status = pb_cupti_plugin()->memory->begin(&reader);
+    if (status == PB_OK) pb_assert_ok(pb_cupti_plugin()->memory->end(reader, dev, &p.memory_seen));
+    else ck_assert(status == PB_E_ENV && strstr(pb_error_message(), "CUPTI: cuptiActivity") != NULL);
     /* No context: this program has made none, with a driver or without. */
     pb_assert_fails(pb_cupti_plugin()->counters->open(dev, 4, &reader), PB_E_ENV, "CUDA");
     ck_assert(reader == NULL);
@@ -195,6 +244,9 @@ int main(void) {
     TCase *t = pb_test_case(s, "records");
     tcase_add_test(t, records_find_their_op);
     tcase_add_test(t, an_external_number_out_of_range_is_nobody);
+    t = pb_test_case(s, "memory");
+    tcase_add_test(t, memory_is_told_apart_by_address);
+    tcase_add_test(t, a_peak_may_lie_before_the_end);
     t = pb_test_case(s, "host API");
     tcase_add_test(t, the_roofline_set_is_one_pass);
     tcase_add_test(t, cupti_knows_the_chips);

@@ -1,4 +1,5 @@
-/* Hardware counters through CUPTI's range profiler, against a stand-in: what is read of every op, and every call failing. */
+/* The CUPTI plug-in against a stand-in: counters of every op through the range profiler, kernels tied to their ops, and every
+ * call failing. */
 #include <cupti_result.h>
 #include <math.h>
 #include <stdio.h>
@@ -6,6 +7,7 @@
 #include <string.h>
 
 #include "harness/profile/cupti/common.h"
+#include "harness/profile/cupti/plugin.h"
 #include "kernels/ops.h"
 #include "tests/profile/cupti_host.h"
 #include "tests/support.h"
@@ -247,6 +249,72 @@ START_TEST(a_failing_step_stays_a_failure) {
 }
 END_TEST
 
+/* --- the tracer --- */
+
+static pb_status traced(tiny *t, pb_profile *p) {
+    const pb_tracer *tracer = pb_cupti_plugin()->tracer;
+    void *running = NULL;
+    PB_RETURN(tracer->begin(t->dev, p, &running));
+    for (int i = 0; i < 2; i++) {
+        pb_assert_ok(step(t));
+        pb_assert_ok(pb_profile_step(p, 1e-3));
+    }
+    return tracer->end(running);
+}
+
+START_TEST(kernels_find_the_op_that_launched_them) {
+    static const char *const ops[] = {"fill_uniform", "axpby", "axpby", "zero"};
+    tiny t;
+    pb_profile p = {0};
+    pb_cupti_host_reset();
+    pb_cupti_activity_reset();
+    open_tiny(&t);
+    pb_assert_ok(traced(&t, &p));
+    ck_assert(p.n_spans == 8 && p.ops_in_step == 4 && p.dropped == 0);
+    for (int64_t i = 0; i < p.n_spans; i++) {
+        const pb_span *s = &p.spans[i];
+        ck_assert_str_eq(p.names[PB_BY_OP].name[s->name[PB_BY_OP]], ops[i % 4]);
+        ck_assert(s->step == i / 4 && s->op == i % 4 && s->ns == 100);
+    }
+    ck_assert_int_eq(pb_cupti_activity_on(), 0);
+    ck_assert(!pb_device_observed(t.dev));
+    pb_profile_free(&p);
+    pb_device_close(t.dev);
+}
+END_TEST
+
+/* Not one kind stays on, whichever call fails; a failing Disable alone cannot be helped. */
+START_TEST(a_tracer_that_fails_leaves_nothing_on) {
+    tiny t;
+    pb_profile p = {0};
+    pb_cupti_host_reset();
+    pb_cupti_activity_reset();
+    open_tiny(&t);
+    pb_assert_ok(traced(&t, &p));
+    uint64_t calls = pb_cupti_host_calls();
+    int unheard = 0;
+    for (uint64_t n = 1; n <= calls; n++) {
+        pb_profile_free(&p);
+        pb_cupti_host_reset();
+        pb_cupti_activity_reset();
+        pb_cupti_host_fail_at(n, CUPTI_ERROR_UNKNOWN);
+        pb_status status = traced(&t, &p);
+        ck_assert_msg(pb_cupti_host_failed(), "call %d never came", (int)n);
+        ck_assert(!pb_device_observed(t.dev));
+        if (status == PB_OK) {
+            unheard++;
+            ck_assert_int_le(pb_cupti_activity_on(), 1);
+            continue;
+        }
+        ck_assert(status == PB_E_ENV && strstr(pb_error_message(), "999") != NULL);
+        ck_assert_int_eq(pb_cupti_activity_on(), 0);
+    }
+    ck_assert_int_eq(unheard, 8 + 1); /* Disable of every kind, and the number of dropped records */
+    pb_profile_free(&p);
+    pb_device_close(t.dev);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("cupti counters");
     TCase *t = pb_test_case(s, "read");
@@ -257,5 +325,8 @@ int main(void) {
     tcase_add_test(t, a_refusal_says_what_to_do);
     tcase_add_test(t, what_does_not_fit_is_not_attributed);
     tcase_add_test(t, a_failing_step_stays_a_failure);
+    t = pb_test_case(s, "tracer");
+    tcase_add_test(t, kernels_find_the_op_that_launched_them);
+    tcase_add_test(t, a_tracer_that_fails_leaves_nothing_on);
     return pb_run_suite(s);
 }

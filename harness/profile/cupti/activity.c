@@ -19,6 +19,7 @@ void pb_cupti_log_free(pb_cupti_log *log) {
     for (int64_t i = 0; i < log->n_runs; i++) free(log->runs[i].name);
     free(log->runs);
     free(log->links);
+    free(log->memory);
     *log = (pb_cupti_log){0};
 }
 
@@ -55,13 +56,20 @@ static pb_status add_link(pb_cupti_log *log, const CUpti_ActivityExternalCorrela
     return PB_OK;
 }
 
-static void add_memory(pb_cupti_log *log, const CUpti_ActivityMemory4 *m) {
-    if (m->memoryKind != CUPTI_ACTIVITY_MEMORY_KIND_DEVICE) return;
-    if (m->memoryOperationType == CUPTI_ACTIVITY_MEMORY_OPERATION_TYPE_ALLOCATION)
-        log->live_bytes += (int64_t)m->bytes;
-    if (m->memoryOperationType == CUPTI_ACTIVITY_MEMORY_OPERATION_TYPE_RELEASE)
-        log->live_bytes -= (int64_t)m->bytes;
-    if (log->live_bytes > log->peak_bytes) log->peak_bytes = log->live_bytes;
+static pb_status add_memory(pb_cupti_log *log, const CUpti_ActivityMemory4 *m) {
+    bool taken = m->memoryOperationType == CUPTI_ACTIVITY_MEMORY_OPERATION_TYPE_ALLOCATION;
+    if (!taken && m->memoryOperationType != CUPTI_ACTIVITY_MEMORY_OPERATION_TYPE_RELEASE) return PB_OK;
+    pb_cupti_memory *bigger = grown(log->memory, log->n_memory, &log->cap_memory, sizeof *bigger);
+    if (bigger == NULL) return PB_ERROR(PB_E_OOM, "no host memory for the trace");
+    log->memory = bigger;
+    log->memory[log->n_memory] = (pb_cupti_memory){.address = m->address,
+                                                   .bytes = taken ? m->bytes : 0,
+                                                   .at_ns = m->timestamp,
+                                                   .order = log->n_memory,
+                                                   .taken = taken,
+                                                   .device = m->memoryKind == CUPTI_ACTIVITY_MEMORY_KIND_DEVICE};
+    log->n_memory++;
+    return PB_OK;
 }
 
 static pb_status add_record(pb_cupti_log *log, CUpti_Activity *record) {
@@ -84,8 +92,9 @@ static pb_status add_record(pb_cupti_log *log, CUpti_Activity *record) {
     case CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION:
         return add_link(log, (const void *)record);
     case CUPTI_ACTIVITY_KIND_MEMORY2:
-        add_memory(log, (const void *)record);
-        return PB_OK;
+        return add_memory(log, (const void *)record);
+    case CUPTI_ACTIVITY_KIND_RUNTIME: /* asked for because of the links in front of them */
+    case CUPTI_ACTIVITY_KIND_DRIVER: return PB_OK;
     case CUPTI_ACTIVITY_KIND_OVERHEAD: {
         const CUpti_ActivityOverhead3 *o = (const void *)record;
         if (o->end > o->start) log->overhead_ns += o->end - o->start;

@@ -16,5 +16,7 @@ bool pb_cupti_device_memory(uint64_t *used, uint64_t *capacity);
 
 /* Hardware counters (counters.c). */
 extern const pb_counter_reader pb_cupti_counter_reader;
+/* Records of every allocation (memory.c). */
+extern const pb_memory_recorder pb_cupti_memory_recorder;
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "harness/profile/profile.h"
 
-#define PB_CUPTI_PLUGIN_ABI 3u
+#define PB_CUPTI_PLUGIN_ABI 4u
 #define PB_CUPTI_PLUGIN_SYMBOL "pb_cupti_plugin"
 #define PB_CUPTI_PLUGIN_FILE "libpeftbench_cupti.so"
 
@@ -13,6 +13,7 @@ typedef struct pb_cupti_plugin_info {
     uint32_t abi, profile_bytes; /* sizeof(pb_profile): another profile.h is seen here */
     const pb_tracer *tracer;
     const pb_counter_reader *counters;
+    const pb_memory_recorder *memory;
 } pb_cupti_plugin_info;
 const pb_cupti_plugin_info *pb_cupti_plugin(void);
 

@@ -1,94 +1,25 @@
-/* The CUPTI tracer: switches activity records on, numbers the ops, and turns what comes back into spans.
- *
- * Buffers come from a pool and go back to a list: the callbacks do nothing else, for they run on CUPTI's own thread. No
- * lock of ours is held while CUPTI is called. Records are parsed once the device is idle and CUPTI has flushed: the
- * flush does not wait for the device. */
+/* The CUPTI tracer: switches activity records on, numbers the ops, and turns what comes back into spans. Records are parsed
+ * once the device is idle and CUPTI has flushed: the flush does not wait for the device. */
 #include <cupti.h>
 #include <nvtx3/nvToolsExt.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/text.h"
 #include "harness/profile/cupti/activity.h"
+#include "harness/profile/cupti/buffers.h"
 #include "harness/profile/cupti/common.h"
 #include "harness/profile/cupti/plugin.h"
 
-enum { BUFFER_BYTES = 8 << 20 };
-
+/* The API kinds are here for their external correlation records alone: CUPTI writes none without them. Libraries launch
+ * through the driver's API too. */
 static const CUpti_ActivityKind kinds[] = {
+    CUPTI_ACTIVITY_KIND_RUNTIME,               CUPTI_ACTIVITY_KIND_DRIVER,
     CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL,     CUPTI_ACTIVITY_KIND_MEMCPY,
     CUPTI_ACTIVITY_KIND_MEMSET,                CUPTI_ACTIVITY_KIND_MEMORY2,
     CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION, CUPTI_ACTIVITY_KIND_OVERHEAD,
 };
 enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
-
-typedef struct buffer {
-    struct buffer *next;
-    uint8_t *data;
-    size_t valid;
-} buffer;
-
-/* CUPTI's callbacks carry no user pointer: the one state that they share. */
-static struct {
-    pthread_mutex_t lock;
-    buffer *full, *last, *out; /* out: given to CUPTI and not yet back */
-    uint64_t refused; /* requests without memory */
-} pool = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static void CUPTIAPI requested(uint8_t **data, size_t *size, size_t *max_records) {
-    buffer *b = calloc(1, sizeof *b);
-    *size = 0;
-    *data = NULL;
-    *max_records = 0;
-    if (b != NULL) b->data = aligned_alloc(8, BUFFER_BYTES);
-    pthread_mutex_lock(&pool.lock);
-    if (b == NULL || b->data == NULL) {
-        pool.refused++;
-        free(b);
-    } else {
-        b->next = pool.out;
-        pool.out = b;
-        *data = b->data;
-        *size = BUFFER_BYTES;
-    }
-    pthread_mutex_unlock(&pool.lock);
-}
-
-static void CUPTIAPI completed(CUcontext context, uint32_t stream, uint8_t *data, size_t size, size_t valid) {
-    (void)context;
-    (void)stream;
-    (void)size;
-    pthread_mutex_lock(&pool.lock);
-    for (buffer **p = &pool.out; *p != NULL; p = &(*p)->next) {
-        buffer *b = *p;
-        if (b->data != data) continue;
-        *p = b->next;
-        b->next = NULL;
-        b->valid = valid;
-        if (pool.last != NULL) pool.last->next = b;
-        else pool.full = b;
-        pool.last = b;
-        break;
-    }
-    pthread_mutex_unlock(&pool.lock);
-}
-
-static buffer *take_full(void) {
-    pthread_mutex_lock(&pool.lock);
-    buffer *list = pool.full;
-    pool.full = pool.last = NULL;
-    pthread_mutex_unlock(&pool.lock);
-    return list;
-}
-
-static void free_list(buffer *b) {
-    for (buffer *next = NULL; b != NULL; b = next) {
-        next = b->next;
-        free(b->data);
-        free(b);
-    }
-}
 
 /* --- the trace --- */
 
@@ -145,7 +76,7 @@ static void switch_off(cupti_trace *t) {
 
 static void free_trace(cupti_trace *t) {
     switch_off(t);
-    free_list(take_full());
+    pb_cupti_buffers_free(pb_cupti_buffers_take());
     free(t->ops);
     free(t);
 }
@@ -159,7 +90,7 @@ static pb_status cupti_begin(pb_device *dev, pb_profile *profile, void **trace) 
     t->profile = profile;
     PB_TRY(pb_cupti_check_version());
     PB_TRY(pb_device_sync(dev));
-    PB_TRY(pb_cupti_check(cuptiActivityRegisterCallbacks(requested, completed), "cuptiActivityRegisterCallbacks"));
+    PB_TRY(pb_cupti_buffers_register());
     for (; t->enabled < N_KINDS; t->enabled++)
         PB_TRY(pb_cupti_check(cuptiActivityEnable(kinds[t->enabled]), "cuptiActivityEnable"));
     pb_device_observe(dev, observe, t);
@@ -174,27 +105,23 @@ static pb_status cupti_end(void *trace) {
     pb_status status = PB_OK;
     cupti_trace *t = trace;
     pb_cupti_log log = {0};
-    buffer *list = NULL;
-    size_t dropped = 0;
+    pb_memory_seen seen = {0};
+    pb_cupti_buffer *list = NULL;
     pb_device_observe(t->dev, NULL, NULL);
     PB_TRY(pb_device_sync(t->dev));
     PB_TRY(pb_cupti_check(cuptiActivityFlushAll(0), "cuptiActivityFlushAll"));
     switch_off(t);
     PB_TRY(pb_cupti_check(cuptiActivityFlushAll(1), "cuptiActivityFlushAll"));
-    /* Reading resets the count: this is the one place that does. */
-    if (cuptiActivityGetNumDroppedRecords(NULL, 0, &dropped) == CUPTI_SUCCESS) t->profile->dropped += dropped;
-    pthread_mutex_lock(&pool.lock);
-    t->profile->dropped += pool.refused;
-    pool.refused = 0;
-    pthread_mutex_unlock(&pool.lock);
-    list = take_full();
-    for (buffer *b = list; b != NULL; b = b->next) PB_TRY(pb_cupti_parse(&log, b->data, b->valid));
+    t->profile->dropped += pb_cupti_buffers_dropped();
+    list = pb_cupti_buffers_take();
+    for (pb_cupti_buffer *b = list; b != NULL; b = b->next) PB_TRY(pb_cupti_parse(&log, b->data, b->valid));
     if (t->failed) PB_FAIL(PB_E_OOM, "no host memory for a list of %lld ops", (long long)t->n);
     PB_TRY(pb_cupti_spans(&log, t->ops, t->n, t->profile));
-    t->profile->memory.peak = (uint64_t)log.peak_bytes;
+    PB_TRY(pb_cupti_memory_totals(&log, NULL, 0, &seen));
+    t->profile->memory.peak = seen.peak;
     t->profile->memory.known = pb_cupti_device_memory(&t->profile->memory.used, &t->profile->memory.capacity);
 done:
-    free_list(list);
+    pb_cupti_buffers_free(list);
     pb_cupti_log_free(&log);
     free_trace(t);
     return status;
@@ -204,6 +131,6 @@ static const pb_tracer tracer = {.name = "cupti", .begin = cupti_begin, .end = c
 
 __attribute__((visibility("default"))) const pb_cupti_plugin_info *pb_cupti_plugin(void) {
     static const pb_cupti_plugin_info info = {PB_CUPTI_PLUGIN_ABI, sizeof(pb_profile), &tracer,
-                                              &pb_cupti_counter_reader};
+                                              &pb_cupti_counter_reader, &pb_cupti_memory_recorder};
     return &info;
 }
