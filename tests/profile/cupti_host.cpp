@@ -164,10 +164,10 @@ CUptiResult cuptiProfilerHostInitialize(CUpti_Profiler_Host_Initialize_Params *p
     return CUPTI_SUCCESS;
 }
 CUptiResult cuptiProfilerHostDeinitialize(CUpti_Profiler_Host_Deinitialize_Params *p) {
-    BEGIN(CUpti_Profiler_Host_Deinitialize);
-    delete p->pHostObject;
+    CUptiResult rc = begin(p, CUpti_Profiler_Host_Deinitialize_Params_STRUCT_SIZE, "HostDeinitialize");
+    delete p->pHostObject; /* gone also when it fails */
     now.objects--;
-    return CUPTI_SUCCESS;
+    return rc;
 }
 CUptiResult cuptiProfilerHostConfigAddMetrics(CUpti_Profiler_Host_ConfigAddMetrics_Params *p) {
     BEGIN(CUpti_Profiler_Host_ConfigAddMetrics);
@@ -220,11 +220,11 @@ CUptiResult cuptiRangeProfilerEnable(CUpti_RangeProfiler_Enable_Params *p) {
     return CUPTI_SUCCESS;
 }
 CUptiResult cuptiRangeProfilerDisable(CUpti_RangeProfiler_Disable_Params *p) {
-    BEGIN(CUpti_RangeProfiler_Disable);
     NEED(!now.started, "Disable while started");
-    delete p->pRangeProfilerObject;
+    CUptiResult rc = begin(p, CUpti_RangeProfiler_Disable_Params_STRUCT_SIZE, "Disable");
+    delete p->pRangeProfilerObject; /* gone also when it fails */
     now.objects--;
-    return CUPTI_SUCCESS;
+    return rc;
 }
 CUptiResult cuptiRangeProfilerGetCounterDataSize(CUpti_RangeProfiler_GetCounterDataSize_Params *p) {
     BEGIN(CUpti_RangeProfiler_GetCounterDataSize);
