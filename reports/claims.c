@@ -102,7 +102,7 @@ static pb_status read_claim(pb_claim_file *c) {
     static const char *const keys[] = {"id",       "method",     "statement",  "source",
                                        "reported", "conditions", "full_scale", "small_scale",
                                        "scale",    "why",        "seeds",      "facts",
-                                       "assertions"};
+                                       "waive",    "assertions"};
     const char *id = NULL, *text = NULL;
     int scale = -1;
     PB_RETURN(pb_json_only_keys(c->json, c->file, keys, COUNT(keys)));
@@ -126,6 +126,9 @@ static pb_status read_claim(pb_claim_file *c) {
     else PB_RETURN(pb_json_read_str(c->json, c->file, "why", &c->why));
     c->seeds = c->scale == PB_SCALE_SMALL || c->scale == PB_SCALE_FULL ? 5 : 1;
     PB_RETURN(pb_json_read_i64(c->json, c->file, "seeds", 1, 1000, &c->seeds));
+    const char *names[CL_WAIVERS];
+    pb_waivers waivers;
+    PB_RETURN(cl_waivers(c, names, &waivers));
     c->facts = pb_json_get(c->json, "facts");
     if (c->facts && !cJSON_IsObject(c->facts))
         return PB_ERROR(PB_E_INPUT, "%s: facts: expected an object", c->file);
@@ -225,12 +228,13 @@ static void seen_text(const cl_outcome *o, char out[256]) {
 }
 
 static pb_status add_assertion(pb_json *list, const pb_json *a, const cl_outcome *o, int64_t need,
-                               const char *missing) {
-    char seen[256], note[320] = "";
+                               const char *missing, const char *stop, const char *waived) {
+    char seen[256], note[400] = "";
     seen_text(o, seen);
     if (o->finding == CL_MISSING) snprintf(note, sizeof note, "missing: %s", missing);
     if (o->finding == CL_TOO_FEW)
         snprintf(note, sizeof note, "%d of %d seeds", o->n, (int)need);
+    if (o->finding == CL_INCOMPARABLE) snprintf(note, sizeof note, "%s", stop);
     pb_json *r = pb_json_add_object(list, NULL);
     bool ok = pb_json_add_str(r, "says", pb_json_get(a, "says")->valuestring) &&
               pb_json_add_str(r, "op", pb_json_get(a, "op")->valuestring) &&
@@ -240,25 +244,29 @@ static pb_status add_assertion(pb_json *list, const pb_json *a, const cl_outcome
               pb_json_add_f64(r, "high", o->high) && pb_json_add_str(r, "what", o->what) &&
               pb_json_add_str(r, "seen", seen) && pb_json_add_str(r, "wanted", o->wanted) &&
               pb_json_add_i64(r, "n", o->n) && pb_json_add_i64(r, "need", need) &&
-              pb_json_add_str(r, "note", note);
+              pb_json_add_str(r, "note", note) && pb_json_add_str(r, "waived", waived);
     return ok ? PB_OK : PB_ERROR(PB_E_OOM, "no memory for the verdicts");
 }
 
 /* One failing part contradicts the whole; what is not there is never support. */
-static pb_verdict_of_claim verdict_of(const pb_claim_file *c, const int counts[5]) {
+static pb_verdict_of_claim verdict_of(const pb_claim_file *c, const int counts[CL_FINDINGS]) {
     if (c->scale == PB_SCALE_NONE) return PB_CLAIM_NOT_TESTABLE;
     if (counts[CL_FAILS]) return PB_CLAIM_CONTRADICTED;
     if (counts[CL_MISSING]) return PB_CLAIM_NOT_RUN;
-    if (counts[CL_TOO_FEW] || counts[CL_UNCLEAR]) return PB_CLAIM_INCONCLUSIVE;
+    if (counts[CL_INCOMPARABLE] || counts[CL_TOO_FEW] || counts[CL_UNCLEAR])
+        return PB_CLAIM_INCONCLUSIVE;
     return c->scale == PB_SCALE_SMALL ? PB_CLAIM_SAME_DIRECTION : PB_CLAIM_SUPPORTED;
 }
 
-static void because(const pb_claim_file *c, pb_verdict_of_claim v, const int counts[5],
-                    const char *missing, int fewest, int64_t need, char out[512]) {
+static void because(const pb_claim_file *c, pb_verdict_of_claim v, const int counts[CL_FINDINGS],
+                    const char *missing, const char *stop, int fewest, int64_t need,
+                    char out[512]) {
     *out = 0;
     if (v == PB_CLAIM_NOT_TESTABLE) snprintf(out, 512, "%.500s", c->why);
     if (v == PB_CLAIM_NOT_RUN) snprintf(out, 512, "missing: %.480s", missing);
-    if (v == PB_CLAIM_INCONCLUSIVE && counts[CL_TOO_FEW])
+    if (v == PB_CLAIM_INCONCLUSIVE && counts[CL_INCOMPARABLE])
+        snprintf(out, 512, "not comparable: %.480s", stop);
+    else if (v == PB_CLAIM_INCONCLUSIVE && counts[CL_TOO_FEW])
         snprintf(out, 512, "too few seeds: %d there, %d needed", fewest, (int)need);
     else if (v == PB_CLAIM_INCONCLUSIVE)
         snprintf(out, 512, "an interval crosses its bound");
@@ -278,6 +286,15 @@ static bool add_head(pb_json *o, const pb_claim_file *c) {
            pb_json_add_i64(o, "seeds", c->seeds);
 }
 
+/* What was found between rows that are not comparable is no finding. */
+static pb_status guard(const cl_context *x, const pb_json *a, cl_outcome *o, char stop[400],
+                       pb_text *waived) {
+    pb_status status = cl_parity(x, a, stop, waived);
+    if (status != PB_OK) pb_text_free(waived);
+    if (status == PB_OK && *stop && o->finding != CL_MISSING) o->finding = CL_INCOMPARABLE;
+    return status;
+}
+
 static pb_status check_one(const pb_claim_file *c, const pb_record *records, int n,
                            const pb_json *facts, pb_json *list) {
     cl_context x = {.claim = c,
@@ -285,22 +302,29 @@ static pb_status check_one(const pb_claim_file *c, const pb_record *records, int
                     .n_records = n,
                     .facts = pb_json_get(facts, c->id)};
     const pb_json *a = NULL;
-    int counts[5] = {0}, fewest = 0;
+    int counts[CL_FINDINGS] = {0}, fewest = 0;
     int64_t most = 0;
-    char missing[256] = "", why[512];
+    char missing[256] = "", why[512], stop[400], first_stop[400] = "";
     pb_json *o = pb_json_add_object(list, NULL), *results = NULL;
     bool ok = o && add_head(o, c) && (results = pb_json_add_array(o, "assertions")) != NULL;
     cJSON_ArrayForEach (a, pb_json_get(c->json, "assertions")) {
         int64_t need = c->seeds;
         cl_outcome outcome;
+        pb_text waived = {0};
         PB_RETURN(pb_json_read_i64(a, c->file, "seeds", 1, 1000, &need));
         *x.missing = 0;
         PB_RETURN(cl_assert(&x, a, need, &outcome));
         if (outcome.finding == CL_MISSING && !*x.missing)
             snprintf(x.missing, sizeof x.missing, "no seed that all its rows have");
-        PB_RETURN(add_assertion(results, a, &outcome, need, x.missing));
+        PB_RETURN(guard(&x, a, &outcome, stop, &waived));
+        pb_status added = add_assertion(results, a, &outcome, need, x.missing, stop,
+                                        waived.data ? waived.data : "");
+        pb_text_free(&waived);
+        PB_RETURN(added);
         if (cJSON_IsFalse(pb_json_get(a, "decides"))) continue;
         counts[outcome.finding]++;
+        if (outcome.finding == CL_INCOMPARABLE && !*first_stop)
+            memcpy(first_stop, stop, sizeof first_stop);
         if (outcome.finding == CL_MISSING && !*missing) memcpy(missing, x.missing, sizeof missing);
         if (outcome.finding == CL_TOO_FEW && (most == 0 || outcome.n < fewest)) {
             fewest = outcome.n;
@@ -308,7 +332,7 @@ static pb_status check_one(const pb_claim_file *c, const pb_record *records, int
         }
     }
     pb_verdict_of_claim v = verdict_of(c, counts);
-    because(c, v, counts, missing, fewest, most, why);
+    because(c, v, counts, missing, first_stop, fewest, most, why);
     ok = ok && pb_json_add_str(o, "verdict", pb_claim_verdict_name(v)) &&
          pb_json_add_str(o, "why", why) && pb_json_add_str(o, "overridden", x.overridden) &&
          pb_json_add_i64(o, "runs_lost", x.n_lost);

@@ -4,6 +4,7 @@
 
 #include "reports/claims.h"
 #include "reports/doc.h"
+#include "reports/parity.h"
 
 /* ---- values of a term (claims_term.c) ---- */
 
@@ -49,7 +50,15 @@ pb_status cl_term_rows(const pb_json *term, pb_claim_visit visit, void *user);
 
 /* ---- assertions (claims_op.c) ---- */
 
-typedef enum cl_finding { CL_HOLDS, CL_FAILS, CL_UNCLEAR, CL_TOO_FEW, CL_MISSING } cl_finding;
+typedef enum cl_finding {
+    CL_HOLDS,
+    CL_FAILS,
+    CL_UNCLEAR,
+    CL_TOO_FEW,
+    CL_MISSING,
+    CL_INCOMPARABLE, /* its rows differ in what the claim does not waive */
+    CL_FINDINGS
+} cl_finding;
 const char *cl_finding_name(cl_finding f);
 
 typedef struct cl_outcome {
@@ -68,6 +77,15 @@ pb_status cl_assertion_rows(const pb_json *a, pb_claim_visit visit, void *user);
 /* PB_E_INPUT unless name is one of names[0..n-1], with the nearest. */
 pb_status cl_known(const char *where, const char *what, const char *name, const char *const *names,
                    size_t n);
+
+/* ---- parity (claims_parity.c) ---- */
+
+#define CL_WAIVERS 16
+/* The claim's waivers; names point into its JSON. PB_E_INPUT names the nearest field. */
+pb_status cl_waivers(const pb_claim_file *claim, const char *names[CL_WAIVERS], pb_waivers *out);
+/* Diffs the runs of every two rows that an assertion reads, at equal seeds. stop: the first difference
+ * that is not waived, in words; "" = none. What was waived is appended to `waived`. */
+pb_status cl_parity(const cl_context *x, const pb_json *assertion, char stop[400], pb_text *waived);
 
 /* ---- rendering (claims_render.c) ---- */
 

@@ -16,7 +16,8 @@
 #define MAX_TERMS 16
 
 const char *cl_finding_name(cl_finding f) {
-    static const char *const names[] = {"holds", "fails", "unclear", "too few seeds", "missing"};
+    static const char *const names[] = {"holds", "fails", "unclear", "too few seeds", "missing",
+                                        "not comparable"};
     return names[f];
 }
 

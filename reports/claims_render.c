@@ -86,8 +86,9 @@ static void assertions_table(const pb_json *results, rp_doc *doc) {
             rp_cell_add(doc, number(a, "value"), "%s", text(a, "seen"));
             rp_cell_add(doc, NAN, "%s", text(a, "wanted"));
             rp_cell_add(doc, number(a, "n"), "%.0f", number(a, "n"));
-            rp_cell_add(doc, NAN, "%s%s%s", text(a, "finding"), *text(a, "note") ? ": " : "",
-                        text(a, "note"));
+            rp_cell_add(doc, NAN, "%s%s%s%s%s", text(a, "finding"), *text(a, "note") ? ": " : "",
+                        text(a, "note"), *text(a, "waived") ? "; waived: " : "",
+                        text(a, "waived"));
         }
 }
 

@@ -121,7 +121,8 @@ static bool test_examples(const pb_record *r, value out) {
 
 typedef enum source { CONFIG, DATASET, MODEL, ENVIRONMENT, DERIVED } source;
 
-/* A path that ends in '.' stands for all below it. */
+/* A path that ends in '.' stands for all below it. Of what is derived it is the setting that a waiver
+ * may name instead. */
 static const struct field {
     const char *name, *title;
     source from;
@@ -129,7 +130,7 @@ static const struct field {
     bool (*get)(const pb_record *r, value out);
     bool cost_only;
 } fields[] = {
-    {"scale", "effective scale (alpha / r)", DERIVED, NULL, scale, false},
+    {"scale", "effective scale (alpha / r)", DERIVED, "params.scale", scale, false},
     {"targets", "target modules", CONFIG, "params.targets", NULL, false},
     {"targets", "trained biases", CONFIG, "params.bias", NULL, false},
     {"dropout", "dropout of the branch", CONFIG, "params.dropout", NULL, false},
@@ -143,11 +144,11 @@ static const struct field {
     {"optimizer", "beta1", CONFIG, "train.beta1", NULL, false},
     {"optimizer", "beta2", CONFIG, "train.beta2", NULL, false},
     {"optimizer", "eps", CONFIG, "train.eps", NULL, false},
-    {"steps", "training steps", DERIVED, NULL, steps, false},
+    {"steps", "training steps", DERIVED, "train.steps", steps, false},
     {"tokens", "tokens trained on", DERIVED, NULL, tokens, false},
     {"schedule", "learning rate schedule", CONFIG, "train.schedule", NULL, false},
     {"schedule", "warm-up", CONFIG, "train.warmup", NULL, false},
-    {"batch", "sequences per step", DERIVED, NULL, batch, false},
+    {"batch", "sequences per step", DERIVED, "train.batch", batch, false},
     {"accumulate", "sequences per micro-batch", CONFIG, "train.batch", NULL, true},
     {"accumulate", "micro-batches per step", CONFIG, "train.accumulate", NULL, true},
     {"checkpoint", "activation checkpointing", CONFIG, "train.checkpoint", NULL, true},
@@ -206,8 +207,9 @@ static bool is_own(const char *path) {
 
 /* ---- the diff of two runs ---- */
 
-static pb_status add(pb_parity *p, const char *field, const char *title, bool cost_only,
-                     const char *a, const char *b, const pb_record *on_a, const pb_record *on_b) {
+static pb_status add(pb_parity *p, const char *field, const char *title, const char *setting,
+                     bool cost_only, const char *a, const char *b, const pb_record *on_a,
+                     const pb_record *on_b) {
     for (int i = 0; i < p->n; i++)
         if (strcmp(p->items[i].field, field) == 0 && strcmp(p->items[i].title, title) == 0)
             return PB_OK;
@@ -215,7 +217,8 @@ static pb_status add(pb_parity *p, const char *field, const char *title, bool co
     if (!bigger) return PB_ERROR(PB_E_OOM, "no memory for a list of differences");
     p->items = bigger;
     pb_parity_finding *f = &p->items[p->n++];
-    *f = (pb_parity_finding){.on_a = on_a, .on_b = on_b, .cost_only = cost_only};
+    *f = (pb_parity_finding){.setting = setting ? setting : "", .on_a = on_a, .on_b = on_b,
+                             .cost_only = cost_only};
     pb_copy(f->field, sizeof f->field, field);
     pb_copy(f->title, sizeof f->title, title);
     pb_copy(f->a, sizeof f->a, a);
@@ -248,7 +251,7 @@ static pb_status diff_field(const struct field *f, const pb_record *a, const pb_
     if (here == there ? !here || strcmp(x, y) == 0 : !optional) return PB_OK;
     if (!here) pb_copy(x, sizeof x, "not given");
     if (!there) pb_copy(y, sizeof y, "not given");
-    return add(p, f->name, f->title, f->cost_only, x, y, a, b);
+    return add(p, f->name, f->title, f->path, f->cost_only, x, y, a, b);
 }
 
 /* Compares two trees path by path; what is only in one counts as "not given". `below` is the prefix
@@ -270,7 +273,7 @@ static pb_status diff_trees(const pb_json *x, const pb_json *y, const struct fie
         char title[64];
         snprintf(title, sizeof title, field ? "%.24s: %.36s" : "%.0s%.60s",
                  field ? field->title : "", f->path);
-        PB_TRY(add(p, field ? field->name : f->path, title, field && field->cost_only,
+        PB_TRY(add(p, field ? field->name : f->path, title, NULL, field && field->cost_only,
                    left ? left : "not given", right ? right : "not given", a, b));
     }
 done:
@@ -328,7 +331,7 @@ static pb_status add_drift(const pb_row *a, const pb_row *b, pb_parity *p) {
     PB_TRY(pb_row_drift(a, &x));
     PB_TRY(pb_row_drift(b, &y));
     if (x.len || y.len)
-        PB_TRY(add(p, "row", "runs of one row differ in", false, x.len ? x.data : "nothing",
+        PB_TRY(add(p, "row", "runs of one row differ in", NULL, false, x.len ? x.data : "nothing",
                    y.len ? y.data : "nothing", a->runs[0], b->runs[0]));
 done:
     pb_text_free(&x);
@@ -336,14 +339,15 @@ done:
     return status;
 }
 
-static bool is_waived(const pb_waivers *w, const char *field) {
+static bool is_waived(const pb_waivers *w, const pb_parity_finding *f) {
     for (int i = 0; w && i < w->n; i++)
-        if (strcmp(w->names[i], field) == 0) return true;
+        if (strcmp(w->names[i], f->field) == 0 || (*f->setting && strcmp(w->names[i], f->setting) == 0))
+            return true;
     return false;
 }
 
 static void mark_waived(pb_parity *p, const pb_waivers *w) {
-    for (int i = 0; i < p->n; i++) p->items[i].waived = is_waived(w, p->items[i].field);
+    for (int i = 0; i < p->n; i++) p->items[i].waived = is_waived(w, &p->items[i]);
 }
 
 pb_status pb_parity_records(const pb_record *a, const pb_record *b, const pb_waivers *waivers,
@@ -367,7 +371,7 @@ pb_status pb_parity_check(const pb_row *a, const pb_row *b, const pb_waivers *wa
             PB_TRY(diff_runs(x, y, out));
         }
     PB_TRY(add_drift(a, b, out));
-    for (int i = 0; i < out->n; i++) out->items[i].waived = is_waived(waivers, out->items[i].field);
+    mark_waived(out, waivers);
 done:
     if (status != PB_OK) pb_parity_free(out);
     return status;
@@ -406,20 +410,31 @@ static bool in_records(const char *path, const pb_record *records, int n) {
     return false;
 }
 
-pb_status pb_waivers_check(const pb_waivers *waivers, const pb_record *records, int n) {
+static bool in_table(const char *path) {
+    for (int i = 0; i < N_FIELDS; i++)
+        if ((fields[i].from == CONFIG || fields[i].from == DERIVED) && fields[i].path &&
+            strcmp(fields[i].path, path) == 0)
+            return true;
+    return false;
+}
+
+pb_status pb_waivers_check(const char *what, const pb_waivers *waivers, const pb_record *records,
+                           int n) {
     const char *names[N_FIELDS + 1];
     int count = field_names(names);
     for (int i = 0; i < waivers->n; i++) {
         bool known = false;
         for (int k = 0; k < count; k++) known = known || strcmp(names[k], waivers->names[i]) == 0;
-        if (known || (*waivers->names[i] && in_records(waivers->names[i], records, n))) continue;
+        if (known || in_table(waivers->names[i]) ||
+            (*waivers->names[i] && in_records(waivers->names[i], records, n)))
+            continue;
         pb_text all = {0};
         pb_parity_fields(&all);
         pb_status status = PB_ERROR(
             PB_E_INPUT,
-            "--waive %s: the parity guard has no such field and no record such a setting; the "
+            "%s %s: the parity guard has no such field and no record such a setting; the "
             "nearest is \"%s\"; fields: %s",
-            waivers->names[i], pb_nearest(waivers->names[i], names, (size_t)count),
+            what, waivers->names[i], pb_nearest(waivers->names[i], names, (size_t)count),
             all.data ? all.data : "");
         pb_text_free(&all);
         return status;
@@ -442,7 +457,7 @@ pb_status pb_waivers_parse(const char *text, const pb_record *records, int n, pb
         out->names[out->list.n++] = p;
     }
     out->list.names = out->names;
-    PB_TRY(pb_waivers_check(&out->list, records, n));
+    PB_TRY(pb_waivers_check("--waive", &out->list, records, n));
 done:
     if (status != PB_OK) pb_waivers_free(out);
     return status;

@@ -11,13 +11,14 @@
 #include "results/group.h"
 
 typedef struct pb_waivers {
-    const char *const *names; /* "scale", "software", "all-MiniLM..." never: names of fields */
+    const char *const *names; /* "scale", "software", or a setting's path, "train.warmup" */
     int n;
 } pb_waivers;
 
 /* One field in which two rows differ. */
 typedef struct pb_parity_finding {
     char field[64];               /* the name to waive it by */
+    const char *setting;          /* or the setting's own path, "train.steps"; "" = none */
     char title[64];               /* "effective scale (alpha / r)" */
     char a[128], b[128];          /* the values */
     const pb_record *on_a, *on_b; /* where it was found first */
@@ -46,8 +47,9 @@ const pb_parity_finding *pb_parity_stop(const pb_parity *p, bool cost);
 /* "scale, targets, ...": names that always can be waived; other settings by their path. */
 void pb_parity_fields(pb_text *out);
 /* PB_E_INPUT with the nearest name when a waiver names no field of the table and no setting of
- * these records. */
-pb_status pb_waivers_check(const pb_waivers *waivers, const pb_record *records, int n);
+ * the table or of these records. `what` leads the message: "--waive". */
+pb_status pb_waivers_check(const char *what, const pb_waivers *waivers, const pb_record *records,
+                           int n);
 
 /* "scale,software": names separated by commas, checked against the records. NULL or "" = none. */
 typedef struct pb_waiver_list {

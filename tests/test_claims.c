@@ -9,7 +9,8 @@
 #include "base/text.h"
 #include "harness/claims_facts.h"
 #include "harness/cli.h"
-#include "reports/claims.h"
+#include "harness/latency.h"
+#include "reports/claims_impl.h"
 #include "reports/report.h"
 #include "tests/support.h"
 #include "tests/synthetic_records.h"
@@ -123,6 +124,66 @@ START_TEST(every_claim_names_what_the_suites_have) {
         pb_assert_ok(pb_claims_find(claims, n, id, &claim));
         ck_assert_int_ne(claim->scale, PB_SCALE_NONE);
     }
+    pb_claims_free(claims, n);
+}
+END_TEST
+
+/* The runs of a suite as records that hold what the suite file says of them and nothing measured. */
+static int planned_records(const char *name, pb_record *records, int cap) {
+    pb_suite suite;
+    int n = 0;
+    pb_assert_ok(pb_suite_load(name, NULL, &suite));
+    for (int i = 0; i < suite.n_runs; i++) {
+        const pb_run_config *run = &suite.runs[i];
+        pb_record *r = &records[n];
+        ck_assert_int_lt(n, cap);
+        if (strcmp(run->origin.phase, "trial") == 0) continue;
+        *r = (pb_record){.seed = run->seed, .status = PB_RUN_OK};
+        pb_copy(r->suite, sizeof r->suite, suite.name);
+        pb_copy(r->label, sizeof r->label, run->label);
+        if (suite.is_latency) pb_assert_ok(pb_latency_config(&suite, run, "m", &r->config));
+        else pb_assert_ok(pb_run_config_json(run, "m", "d", &r->config));
+        r->dataset = cJSON_CreateObject();
+        pb_json *splits = pb_json_add_object(r->dataset, "splits");
+        ck_assert(pb_json_add_i64(splits, "train", run->limit[0]) &&
+                  pb_json_add_i64(splits, "test", run->limit[2]));
+        n++;
+    }
+    pb_suite_free(&suite);
+    return n;
+}
+
+/* What the files of the suites say already: each claim compares rows that differ in nothing but the
+ * method's own, or waives the difference by name; and what it waives is really there. */
+START_TEST(claims_compare_like_with_like) {
+    enum { CAP = 4096 };
+    pb_record *records = calloc(CAP, sizeof *records);
+    pb_claim_file *claims = NULL;
+    int n = 0;
+    ck_assert(records != NULL);
+    pb_assert_ok(pb_claims_load("reports/claims", &claims, &n));
+    for (int i = 0; i < n; i++) {
+        cl_context x = {.claim = &claims[i], .records = records};
+        const pb_json *a = NULL;
+        const char *names[CL_WAIVERS];
+        pb_waivers waivers;
+        pb_text waived = {0};
+        for (int s = 0; s < claims[i].n_suites; s++)
+            x.n_records += planned_records(claims[i].suites[s], records + x.n_records,
+                                           CAP - x.n_records);
+        cJSON_ArrayForEach (a, pb_json_get(claims[i].json, "assertions")) {
+            char stop[400];
+            pb_assert_ok(cl_parity(&x, a, stop, &waived));
+            ck_assert_msg(!*stop, "%s: %s: %s", claims[i].id, pb_json_get(a, "says")->valuestring,
+                          stop);
+        }
+        pb_assert_ok(cl_waivers(&claims[i], names, &waivers));
+        ck_assert_msg(!waivers.n || waived.len, "%s waives what no two of its rows differ in",
+                      claims[i].id);
+        pb_text_free(&waived);
+        for (int k = 0; k < x.n_records; k++) pb_record_free(&records[k]);
+    }
+    free(records);
     pb_claims_free(claims, n);
 }
 END_TEST
@@ -344,6 +405,84 @@ START_TEST(suites_may_share_runs) {
 }
 END_TEST
 
+#define TIME(l) "{\"suite\":\"s\",\"label\":\"" l "\",\"metric\":\"time/step/median\"}"
+#define ALIKE "{\"method\":\"dora\",\"params\":{\"scale\":2,\"rank\":3},\"lr\":1,\"train\":{\"steps\":16}}"
+#define SHORTER "{\"method\":\"dora\",\"params\":{\"scale\":2},\"train\":{\"steps\":8}}"
+#define WEAKER "{\"method\":\"dora\",\"params\":{\"scale\":0.25},\"train\":{\"steps\":8}}"
+
+/* Rows a and b with `train` settings of b as given: three seeds, a clearly below b. */
+static pb_json *checked_with(const char *claim, const char *b_config, const char *b_environment) {
+    static const double a[6] = {1, 1.1, 1.2}, b[6] = {2, 2.2, 2.3, 0, 0, 9};
+    pb_record records[12];
+    int n = add_runs(records, add_runs(records, 0, "a", a), "b", b);
+    for (int i = 0; i < n; i++) {
+        const char *config = records[i].seed == 6 ? SHORTER /* no partner: compared with nothing */
+                             : strcmp(records[i].label, "b") == 0
+                                 ? b_config
+                                 : "{\"method\":\"lora\",\"params\":{\"scale\":2},\"train\":{\"steps\":16}}";
+        const char *environment = strcmp(records[i].label, "b") == 0 ? b_environment : "{\"threads\":2}";
+        pb_assert_ok(pb_record_metric(&records[i], "time/step/median", 1, "s", -1, 1, ""));
+        pb_assert_ok(pb_json_parse("test", config, strlen(config), &records[i].config));
+        pb_assert_ok(pb_json_parse("test", environment, strlen(environment), &records[i].environment));
+    }
+    pb_json *results = checked(claim, records, n);
+    for (int i = 0; i < n; i++) pb_record_free(&records[i]);
+    return results;
+}
+
+/* A claim that compares runs which differ in what it does not speak of decides nothing. */
+START_TEST(claims_are_held_to_parity) {
+    static const struct {
+        const char *waive, *b, *environment, *verdict, *why, *waived;
+    } cases[] = {
+        {"", ALIKE, "{\"threads\":2}", SAME, "", ""},
+        {"", SHORTER, "{\"threads\":2}", "inconclusive", "a / b differ in steps (training steps): 16 against 8", ""},
+        {"\"waive\":[\"steps\"],", SHORTER, "{\"threads\":2}", SAME, "", "training steps (16 / 8)"},
+        {"\"waive\":[\"train.steps\"],", SHORTER, "{\"threads\":2}", SAME, "", "training steps (16 / 8)"},
+        {"\"waive\":[\"scale\"],", SHORTER, "{\"threads\":2}", "inconclusive", "steps", ""},
+        {"\"waive\":[\"steps\"],", WEAKER, "{\"threads\":2}", "inconclusive", "differ in scale", ""},
+        {"\"waive\":[\"steps\",\"scale\"],", WEAKER, "{\"threads\":2}", SAME, "", "effective scale"},
+        /* threads move no loss, another processor might */
+        {"", ALIKE, "{\"threads\":4}", SAME, "", ""},
+        {"", ALIKE, "{\"threads\":2,\"machine\":{\"cpu\":\"x\"}}", "inconclusive", "machine", ""},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        pb_text text = {0};
+        pb_text_add(&text, HEAD "%s\"scale\":\"small\",\"assertions\":[" LESS "]}", cases[i].waive);
+        pb_json *results = checked_with(text.data, cases[i].b, cases[i].environment);
+        const char *verdict = text_at(results, "verdict", NULL), *why = text_at(results, "why", NULL);
+        ck_assert_msg(strcmp(verdict, cases[i].verdict) == 0, "case %zu: %s (%s)", i, verdict, why);
+        ck_assert_msg(strstr(why, cases[i].why) != NULL, "case %zu: %s", i, why);
+        ck_assert_msg(strstr(text_at(results, NULL, "waived"), cases[i].waived) != NULL, "case %zu: %s", i,
+                      text_at(results, NULL, "waived"));
+        if (strcmp(cases[i].verdict, "inconclusive") == 0)
+            ck_assert_str_eq(text_at(results, NULL, "finding"), "not comparable");
+        pb_json_free(results);
+        pb_text_free(&text);
+    }
+    /* Times hang on the threads, however deep they stand; what is not there is still "not run". */
+    static const struct {
+        const char *assertion, *finding, *note;
+    } costs[] = {
+        {"\"op\":\"less\",\"left\":" TIME("a") ",\"right\":" TIME("b"), "not comparable", "threads"},
+        {"\"op\":\"within\",\"low\":0,\"of\":{\"ratio\":[" TIME("a") ",{\"sum\":[" ROW("a") "," TIME("b") "]}]}",
+         "not comparable", "threads"},
+        {"\"op\":\"less\",\"left\":" TIME("a") ",\"right\":" TIME("a"), "fails", ""},
+        {"\"op\":\"less\",\"left\":" TIME("a") ",\"right\":" TIME("z"), "missing", "s: z"},
+    };
+    for (size_t i = 0; i < COUNT(costs); i++) {
+        pb_text text = {0};
+        pb_text_add(&text, HEAD "\"scale\":\"small\",\"assertions\":[{\"says\":\"x\",%s}]}",
+                    costs[i].assertion);
+        pb_json *results = checked_with(text.data, ALIKE, "{\"threads\":4}");
+        ck_assert_str_eq(text_at(results, NULL, "finding"), costs[i].finding);
+        ck_assert_ptr_nonnull(strstr(text_at(results, NULL, "note"), costs[i].note));
+        pb_json_free(results);
+        pb_text_free(&text);
+    }
+}
+END_TEST
+
 /* Records of the real shape: differences pair the examples. */
 START_TEST(qualities_pair_their_examples) {
     char *root = pb_test_dir();
@@ -419,6 +558,8 @@ static const struct {
     {HEAD "\"scale\":\"not testable\",\"why\":\"w\",\"assertions\":[" LESS "]}", "no assertions"},
     {HEAD "\"scale\":\"arithmetic\",\"assertions\":[" LESS "]}", "facts only"},
     {"{\"id\":\"u\"" , "t.json:1:"},
+    {HEAD "\"waive\":[\"scael\"],\"scale\":\"small\",\"assertions\":[" LESS "]}", "nearest is \"scale\""},
+    {HEAD "\"waive\":\"scale\",\"scale\":\"small\",\"assertions\":[" LESS "]}", "expected an array"},
     {ONE("{\"says\":\"x\",\"op\":\"lesser\"," LEFT "," RIGHT "}"), "did you mean \"less\""},
     {ONE("{\"says\":\"x\",\"op\":\"less\"," LEFT "}"), "assertions[0]: right: missing"},
     {ONE("{\"says\":\"x\",\"op\":\"less\"," LEFT "," RIGHT ",\"marign\":1}"), "margin"},
@@ -562,12 +703,14 @@ int main(void) {
     TCase *files = pb_test_case(s, "files"), *verdicts = pb_test_case(s, "verdicts"),
           *facts = pb_test_case(s, "facts");
     tcase_add_test(files, every_claim_names_what_the_suites_have);
+    tcase_add_test(files, claims_compare_like_with_like);
     tcase_add_test(files, claims_small_runs_every_suite);
     tcase_add_loop_test(files, faults_are_named, 0, (int)COUNT(faults));
     tcase_add_test(files, a_claim_is_called_as_its_file);
     tcase_add_loop_test(verdicts, operators_decide_as_said, 0, (int)COUNT(truths));
     tcase_add_test(verdicts, verdicts_say_no_more_than_is_there);
     tcase_add_test(verdicts, suites_may_share_runs);
+    tcase_add_test(verdicts, claims_are_held_to_parity);
     tcase_add_test(verdicts, qualities_pair_their_examples);
     tcase_add_test(verdicts, rehearsals_are_named);
     tcase_add_test(facts, recipes_are_checked);

@@ -259,10 +259,25 @@ END_TEST
 START_TEST(waivers_name_a_field_or_a_setting) {
     made_row_make(&b, "full", "full", 1, "{}", "{\"train\":{\"new_option\":3}}");
     const char *good[] = {"scale", "train.new_option", "row"}, *bad[] = {"scle"}, *empty[] = {""};
-    pb_assert_ok(pb_waivers_check(&(pb_waivers){good, 3}, b.records, 1));
-    pb_assert_fails(pb_waivers_check(&(pb_waivers){bad, 1}, b.records, 1), PB_E_INPUT,
+    const char *path[] = {"train.warmup"};
+    pb_assert_ok(pb_waivers_check("--waive", &(pb_waivers){good, 3}, b.records, 1));
+    pb_assert_ok(pb_waivers_check("--waive", &(pb_waivers){path, 1}, NULL, 0));
+    pb_assert_fails(pb_waivers_check("--waive", &(pb_waivers){bad, 1}, b.records, 1), PB_E_INPUT,
                     "nearest is \"scale\"");
-    pb_assert_fails(pb_waivers_check(&(pb_waivers){empty, 1}, b.records, 1), PB_E_INPUT, "--waive");
+    pb_assert_fails(pb_waivers_check("--waive", &(pb_waivers){empty, 1}, b.records, 1), PB_E_INPUT,
+                    "--waive");
+    /* A setting's path waives that setting and not its whole field. */
+    made_row_free(&b);
+    made_row_make(&b, "full", "full", 3, "{}",
+                  "{\"train\":{\"warmup\":0,\"schedule\":\"cosine\"}}");
+    pb_parity p;
+    pb_assert_ok(pb_parity_check(&a.row, &b.row, &(pb_waivers){path, 1}, &p));
+    ck_assert_int_eq(p.n, 2);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_str_eq(p.items[i].field, "schedule");
+        ck_assert(p.items[i].waived == (strcmp(p.items[i].setting, "train.warmup") == 0));
+    }
+    pb_parity_free(&p);
 }
 END_TEST
 

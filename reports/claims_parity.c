@@ -1,0 +1,113 @@
+/* The parity guard for claims: the rows that one assertion reads must not differ in what is no
+ * difference of the methods, unless the claim waives it by name ("waive": ["scale"]). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "reports/claims_impl.h"
+
+enum { MOST_TERMS = 64 };
+
+/* Row terms of a tree, in order. */
+static void collect(const pb_json *o, const pb_json **terms, int *n) {
+    const pb_json *e = NULL;
+    if (cJSON_IsObject(o) && cJSON_IsString(pb_json_get(o, "suite"))) {
+        if (*n < MOST_TERMS) terms[(*n)++] = o;
+        return;
+    }
+    if (cJSON_IsObject(o) || cJSON_IsArray(o)) cJSON_ArrayForEach (e, o) collect(e, terms, n);
+}
+
+static const char *text(const pb_json *o, const char *key) {
+    const pb_json *v = pb_json_get(o, key);
+    return cJSON_IsString(v) ? v->valuestring : "";
+}
+
+/* Times and bytes: threads and micro-batches move them, too. */
+static bool is_cost(const pb_json *term) {
+    static const char *const starts[] = {"time/", "memory/"};
+    const char *tags[] = {text(term, "metric"), text(term, "over"), text(term, "sample")};
+    if (pb_json_get(term, "memory")) return true;
+    for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++)
+        for (size_t k = 0; k < sizeof starts / sizeof starts[0]; k++)
+            if (strncmp(tags[i], starts[k], strlen(starts[k])) == 0) return true;
+    return false;
+}
+
+static bool same_rows(const pb_json *a, const pb_json *b) {
+    return strcmp(text(a, "suite"), text(b, "suite")) == 0 &&
+           strcmp(text(a, "label"), text(b, "label")) == 0;
+}
+
+static void note_waived(const pb_parity *p, pb_text *waived) {
+    for (int i = 0; i < p->n; i++) {
+        char one[384];
+        if (!p->items[i].waived) continue;
+        snprintf(one, sizeof one, "%s (%s / %s)", p->items[i].title, p->items[i].a, p->items[i].b);
+        if (waived->data && strstr(waived->data, p->items[i].title)) continue;
+        pb_text_add(waived, "%s%s", waived->len ? "; " : "", one);
+    }
+}
+
+static pb_status compare_runs(const pb_record *a, const pb_record *b, bool cost,
+                              const pb_waivers *waivers, char stop[400], pb_text *waived) {
+    pb_parity p;
+    PB_RETURN(pb_parity_records(a, b, waivers, &p));
+    const pb_parity_finding *f = pb_parity_stop(&p, cost);
+    note_waived(&p, waived);
+    if (f)
+        snprintf(stop, 400, "%.60s / %.60s differ in %.40s (%.50s): %.70s against %.70s", a->label,
+                 b->label, f->field, f->title, f->a, f->b);
+    pb_parity_free(&p);
+    return pb_text_status(waived);
+}
+
+static pb_status compare_terms(const cl_context *x, const pb_json *a, const pb_json *b,
+                               const pb_waivers *waivers, char stop[400], pb_text *waived) {
+    bool cost = is_cost(a) || is_cost(b);
+    for (int i = 0; i < x->n_records && !*stop; i++) {
+        const pb_record *r = &x->records[i];
+        if (r->status != PB_RUN_OK || !cl_row_matches(x, a, r)) continue;
+        for (int k = 0; k < x->n_records && !*stop; k++) {
+            const pb_record *s = &x->records[k];
+            if (s == r || s->status != PB_RUN_OK || s->seed != r->seed || !cl_row_matches(x, b, s))
+                continue;
+            PB_RETURN(compare_runs(r, s, cost, waivers, stop, waived));
+        }
+    }
+    return PB_OK;
+}
+
+pb_status cl_waivers(const pb_claim_file *claim, const char *names[CL_WAIVERS], pb_waivers *out) {
+    const pb_json *list = pb_json_get(claim->json, "waive"), *e = NULL;
+    char where[CL_WHERE];
+    *out = (pb_waivers){.names = names};
+    snprintf(where, sizeof where, "%.500s: waive:", claim->file);
+    if (!list) return PB_OK;
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) > CL_WAIVERS)
+        return PB_ERROR(PB_E_INPUT, "%s expected an array of up to %d fields", where, CL_WAIVERS);
+    cJSON_ArrayForEach (e, list) {
+        if (!cJSON_IsString(e)) return PB_ERROR(PB_E_INPUT, "%s expected texts", where);
+        names[out->n++] = e->valuestring;
+    }
+    return pb_waivers_check(where, out, NULL, 0);
+}
+
+pb_status cl_parity(const cl_context *x, const pb_json *assertion, char stop[400], pb_text *waived) {
+    const pb_json *terms[MOST_TERMS];
+    const char *names[CL_WAIVERS];
+    pb_waivers waivers;
+    int n = 0;
+    *stop = 0;
+    PB_RETURN(cl_waivers(x->claim, names, &waivers));
+    collect(assertion, terms, &n);
+    for (int i = 0; i < n && !*stop; i++)
+        for (int k = i + 1; k < n && !*stop; k++) {
+            /* a count of parameters hangs on no setting of the training */
+            if (same_rows(terms[i], terms[k]) || pb_json_get(terms[i], "field") ||
+                pb_json_get(terms[k], "field"))
+                continue;
+            PB_RETURN(compare_terms(x, terms[i], terms[k], &waivers, stop, waived));
+        }
+    return PB_OK;
+}
