@@ -8,6 +8,13 @@ typedef struct pb_gpu {
     const char *name;   /* "h200" */
     const char *driver; /* a part of the name that the driver gives the card */
     double memory_gib, gb_per_s, bf16_tflops, f32_tflops; /* bf16_tflops 0: no bf16 in hardware */
+    /* What the rates follow from (gpus.def says how); tensor_ghz, gbit_per_pin 0: not known. */
+    int sms, f32_lanes;
+    double boost_ghz;
+    int tensor_fma;
+    double tensor_ghz;
+    int bus_bits;
+    double gbit_per_pin;
     const char *source;
 } pb_gpu;
 

@@ -248,8 +248,7 @@ static pb_status add_assertion(pb_json *list, const pb_json *a, const cl_outcome
     return ok ? PB_OK : PB_ERROR(PB_E_OOM, "no memory for the verdicts");
 }
 
-/* One failing part contradicts the whole; what is not there is never support. */
-static pb_verdict_of_claim verdict_of(const pb_claim_file *c, const int counts[CL_FINDINGS]) {
+pb_verdict_of_claim cl_verdict_of(const pb_claim_file *c, const int counts[CL_FINDINGS]) {
     if (c->scale == PB_SCALE_NONE) return PB_CLAIM_NOT_TESTABLE;
     if (counts[CL_FAILS]) return PB_CLAIM_CONTRADICTED;
     if (counts[CL_MISSING]) return PB_CLAIM_NOT_RUN;
@@ -331,7 +330,7 @@ static pb_status check_one(const pb_claim_file *c, const pb_record *records, int
             most = need;
         }
     }
-    pb_verdict_of_claim v = verdict_of(c, counts);
+    pb_verdict_of_claim v = cl_verdict_of(c, counts);
     because(c, v, counts, missing, first_stop, fewest, most, why);
     ok = ok && pb_json_add_str(o, "verdict", pb_claim_verdict_name(v)) &&
          pb_json_add_str(o, "why", why) && pb_json_add_str(o, "overridden", x.overridden) &&
@@ -349,6 +348,7 @@ pb_status pb_claims_check(const pb_claim_file *const *claims, int n, const pb_re
     list = ok ? pb_json_add_array(root, "claims") : NULL;
     if (!list) PB_FAIL(PB_E_OOM, "no memory for the verdicts");
     for (int i = 0; i < n; i++) PB_TRY(check_one(claims[i], records, n_records, facts, list));
+    PB_TRY(cl_family(claims, n, records, n_records, root));
     counts = pb_json_add_object(root, "counts");
     for (int v = 0; v < PB_CLAIM_VERDICTS; v++) {
         if (!pb_json_add_i64(counts, pb_claim_verdict_name((pb_verdict_of_claim)v),

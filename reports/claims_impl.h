@@ -27,6 +27,7 @@ typedef struct cl_context {
     char missing[256];     /* the first thing that was looked for and is not there, "" = all there */
     char overridden[64];   /* a suite that ran with other settings than its file's, "" = none */
     int n_lost;            /* runs that were there and ended without the value */
+    double share;          /* of the error that an interval may have; 0 or 1 = its own 5 % */
 } cl_context;
 
 /* PB_E_INPUT: a term that cannot be read, with file, place and the nearest known name. */
@@ -86,6 +87,15 @@ pb_status cl_waivers(const pb_claim_file *claim, const char *names[CL_WAIVERS], 
 /* Diffs the runs of every two rows that an assertion reads, at equal seeds. stop: the first difference
  * that is not waived, in words; "" = none. What was waived is appended to `waived`. */
 pb_status cl_parity(const cl_context *x, const pb_json *assertion, char stop[400], pb_text *waived);
+
+/* ---- over all claims (claims_family.c) ---- */
+
+/* One failing part contradicts the whole; what is not there is never support. */
+pb_verdict_of_claim cl_verdict_of(const pb_claim_file *c, const int counts[CL_FINDINGS]);
+/* Adds `finding_family` to every assertion, `verdict_family` to every claim and `family` to the results:
+ * what stays when the chance of any false decision over all parts is held at 5 %. */
+pb_status cl_family(const pb_claim_file *const *claims, int n, const pb_record *records,
+                    int n_records, pb_json *results);
 
 /* ---- rendering (claims_render.c) ---- */
 

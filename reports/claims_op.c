@@ -41,6 +41,11 @@ typedef struct estimate {
 
 /* ---- estimates ---- */
 
+/* The level of an interval on its own, or of one in a family: 1 - (1 - level) x share. */
+static double level_of(const cl_context *x, double level) {
+    return x->share > 0 ? 1 - (1 - level) * x->share : level;
+}
+
 static estimate exactly(double v, int n, bool exact) {
     return (estimate){.value = v, .low = v, .high = v, .n = exact ? 0 : n, .exact = exact};
 }
@@ -108,7 +113,9 @@ static pb_status difference_of(const cl_context *x, const settings *s, const dou
     pb_status status = PB_OK;
     int n_examples = 0;
     pb_difference diff;
+    bool alone = !(x->share > 0 && x->share < 1);
     pb_stat_options options = {.level = level, .key = 1};
+    if (!alone) options.resamples = options.flips = 1; /* a quantile that far out needs no resamples */
     double *d = n > 1 ? example_table(x, s, seeds, n, &n_examples) : NULL;
     if (!d) {
         n_examples = 1;
@@ -124,6 +131,11 @@ static pb_status difference_of(const cl_context *x, const settings *s, const dou
     PB_TRY(pb_difference_of(&paired, &options, &diff));
     *out = (estimate){.value = diff.mean, .low = diff.interval.low, .high = diff.interval.high,
                       .n = n};
+    if (!alone) { /* from the standard errors, as p and the detectable difference */
+        double reach = pb_difference_reach(&diff, 1 - level);
+        out->low = diff.mean - reach;
+        out->high = diff.mean + reach;
+    }
 done:
     free(d);
     return status;
@@ -212,7 +224,7 @@ typedef pb_status (*operator_fn)(cl_context *x, const settings *s, int64_t need,
 static pb_status op_less(cl_context *x, const settings *s, int64_t need, cl_outcome *out) {
     estimate e;
     double bound = s->relative ? 1 - s->margin : -s->margin;
-    PB_RETURN(compared(x, s, PB_STAT_LEVEL, &e));
+    PB_RETURN(compared(x, s, level_of(x, PB_STAT_LEVEL), &e));
     settle(&e, need, judged_below(e.low, e.high, bound), out);
     say(out, s->relative ? "ratio" : "difference", "below %g", bound + 0.0);
     return PB_OK;
@@ -221,7 +233,7 @@ static pb_status op_less(cl_context *x, const settings *s, int64_t need, cl_outc
 static pb_status op_greater(cl_context *x, const settings *s, int64_t need, cl_outcome *out) {
     estimate e;
     double bound = s->relative ? 1 + s->margin : s->margin;
-    PB_RETURN(compared(x, s, PB_STAT_LEVEL, &e));
+    PB_RETURN(compared(x, s, level_of(x, PB_STAT_LEVEL), &e));
     settle(&e, need, judged_below(-e.high, -e.low, -bound), out);
     say(out, s->relative ? "ratio" : "difference", "above %g", bound);
     return PB_OK;
@@ -231,7 +243,7 @@ static pb_status op_greater(cl_context *x, const settings *s, int64_t need, cl_o
 static pb_status op_equivalent(cl_context *x, const settings *s, int64_t need, cl_outcome *out) {
     estimate e;
     double middle = s->relative ? 1 : 0;
-    PB_RETURN(compared(x, s, 1 - 2 * PB_STAT_ALPHA, &e));
+    PB_RETURN(compared(x, s, level_of(x, 1 - 2 * PB_STAT_ALPHA), &e));
     settle(&e, need, judged(&e, middle - s->margin, middle + s->margin), out);
     say_range(out, s->relative ? "ratio" : "difference", middle - s->margin, middle + s->margin);
     return PB_OK;
@@ -239,7 +251,7 @@ static pb_status op_equivalent(cl_context *x, const settings *s, int64_t need, c
 
 static pb_status op_non_inferior(cl_context *x, const settings *s, int64_t need, cl_outcome *out) {
     estimate e;
-    PB_RETURN(compared(x, s, 1 - 2 * PB_STAT_ALPHA, &e));
+    PB_RETURN(compared(x, s, level_of(x, 1 - 2 * PB_STAT_ALPHA), &e));
     double bound = s->relative ? 1 - s->better * s->margin : -s->better * s->margin;
     settle(&e, need,
            s->better > 0 ? judged_below(-e.high, -e.low, -bound)
@@ -254,7 +266,7 @@ static pb_status op_within(cl_context *x, const settings *s, int64_t need, cl_ou
     cl_values v = {0};
     PB_RETURN(cl_term(x, s->of, &v));
     estimate e = {.value = NAN, .low = NAN, .high = NAN};
-    if (v.n > 0) e = mean_of(v.value, v.n, PB_STAT_LEVEL, v.constant);
+    if (v.n > 0) e = mean_of(v.value, v.n, level_of(x, PB_STAT_LEVEL), v.constant);
     cl_values_free(&v);
     settle(&e, need, judged(&e, s->low, s->high), out);
     say_range(out, "value", s->low, s->high);
@@ -308,7 +320,7 @@ static pb_status op_ordered(cl_context *x, const settings *s, int64_t need, cl_o
         estimate e;
         step.left = s->list[s->falling ? i : i + 1];
         step.right = s->list[s->falling ? i + 1 : i];
-        PB_RETURN(compared(x, &step, PB_STAT_LEVEL, &e));
+        PB_RETURN(compared(x, &step, level_of(x, PB_STAT_LEVEL), &e));
         missing = missing || !isfinite(e.value);
         few = few || (!e.exact && e.n < need);
         fails = fails || e.high < -s->margin;
@@ -359,7 +371,7 @@ static pb_status op_slope(cl_context *x, const settings *s, int64_t need, cl_out
                 }
         if (found == s->n_list) slopes[n++] = slope_of(s->x, y, found);
     }
-    if (n > 0) e = mean_of(slopes, n, PB_STAT_LEVEL, constant);
+    if (n > 0) e = mean_of(slopes, n, level_of(x, PB_STAT_LEVEL), constant);
     settle(&e, need, judged(&e, s->low, s->high), out);
     say_range(out, "exponent", s->low, s->high);
 done:
@@ -382,7 +394,7 @@ static pb_status op_share(cl_context *x, const settings *s, int64_t need, cl_out
     estimate e = {.value = NAN, .low = NAN, .high = NAN};
     if (v.n > 0) {
         int k = beyond(&v, s);
-        pb_interval w = pb_wilson(k, v.n, PB_STAT_LEVEL);
+        pb_interval w = pb_wilson(k, v.n, level_of(x, PB_STAT_LEVEL));
         e = (estimate){.value = (double)k / v.n, .low = w.low, .high = w.high, .n = v.n};
     }
     cl_values_free(&v);
@@ -400,8 +412,8 @@ static pb_status op_rarer(cl_context *x, const settings *s, int64_t need, cl_out
     PB_TRY(cl_term_raw(x, s->right, &r));
     if (l.n > 0 && r.n > 0) {
         double a = (double)beyond(&l, s) / l.n, b = (double)beyond(&r, s) / r.n;
-        pb_interval wa = pb_wilson(a * l.n, l.n, PB_STAT_LEVEL),
-                    wb = pb_wilson(b * r.n, r.n, PB_STAT_LEVEL);
+        double level = level_of(x, PB_STAT_LEVEL);
+        pb_interval wa = pb_wilson(a * l.n, l.n, level), wb = pb_wilson(b * r.n, r.n, level);
         e.value = a - b;
         e.low = e.value - hypot(a - wa.low, wb.high - b);
         e.high = e.value + hypot(wa.high - a, b - wb.low);
@@ -425,7 +437,7 @@ static pb_status op_spread(cl_context *x, const settings *s, int64_t need, cl_ou
     e.n = l.n < r.n ? l.n : r.n;
     if (e.n == 1) e.value = 0; /* there, but without a spread */
     if (e.n > 1) {
-        double tail = (1 - PB_STAT_LEVEL) / 2;
+        double tail = (1 - level_of(x, PB_STAT_LEVEL)) / 2;
         pb_mean a = pb_mean_of(l.value, l.n, PB_STAT_LEVEL),
                 b = pb_mean_of(r.value, r.n, PB_STAT_LEVEL);
         if (b.sd > 0 && a.sd > 0) {

@@ -49,6 +49,9 @@ static void claims_table(const pb_json *results, rp_doc *doc) {
     rp_column_add(doc, "Reported", false, "Figures of the source, under its conditions");
     rp_column_add(doc, "Tested at", false, "Scale of the test here");
     rp_column_add(doc, "Verdict", false, NULL);
+    rp_column_add(doc, "Family-wise", false,
+                  "The verdict when Holm's correction holds the chance of any false decision, over the "
+                  "parts of all claims that data decide, at 5 %");
     rp_column_add(doc, "Seen here", false, "Value with its interval; what it had to be: next table");
     cJSON_ArrayForEach (c, pb_json_get(results, "claims")) {
         const pb_json *source = pb_json_get(c, "source");
@@ -62,6 +65,9 @@ static void claims_table(const pb_json *results, rp_doc *doc) {
         rp_cell_add(doc, NAN, "%s", text(c, "scale"));
         rp_cell_add(doc, place_of(verdict), "%s", verdict);
         rp_cell_strong(doc);
+        const char *corrected = text(c, "verdict_family");
+        rp_cell_add(doc, place_of(corrected), "%s",
+                    strcmp(corrected, verdict) == 0 ? "the same" : corrected);
         seen_cell(c, doc);
     }
 }
@@ -123,13 +129,19 @@ static void overridden_note(const pb_json *results, rp_doc *doc) {
 void cl_compose(const pb_json *results, bool alone, rp_doc *doc) {
     if (alone) rp_add(doc, RP_TITLE, "Claims of papers, tested here");
     else rp_add(doc, RP_HEADING, "Claims of papers, tested here");
+    const pb_json *family = pb_json_get(results, "family");
+    double parts = fmax(number(family, "parts"), 0); /* NaN: 0 */
     counts_line(results, doc);
     overridden_note(results, doc);
     rp_add(doc, RP_TEXT,
            "A test at small scale (a small model, little data, a CPU) shows a direction and no "
            "more: such a claim is never called reproduced, and one that is contradicted there may "
            "hold where it was made. What did not run supports nothing. Each interval is at 95 %% on "
-           "its own: of many claims that hold by chance alone a few would be expected.");
+           "its own (90 %% for equivalence and non-inferiority): %.0f parts are decided by data, and over "
+           "so many %.1f false decisions may be expected, one at least with a chance of up to %.0f %%. "
+           "The column \xe2\x80\x9c""Family-wise\xe2\x80\x9d holds what remains when that chance is held at 5 %% "
+           "over all of them (Holm): %.0f parts.",
+           parts, parts * 0.05, 100 * (1 - pow(0.95, parts)), number(family, "decided"));
     claims_table(results, doc);
     rp_add(doc, RP_SUBHEADING, "What each verdict rests on");
     assertions_table(results, doc);

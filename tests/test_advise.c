@@ -331,6 +331,26 @@ START_TEST(gpus_are_sane_and_named) {
         pb_assert_ok(pb_gpu_find(g[i].name, &found));
         ck_assert_ptr_eq(found, &g[i]);
     }
+    for (int i = 0; i < n; i++) { /* rates are clocks times units */
+        double f32 = 2e-3 * g[i].sms * g[i].f32_lanes * g[i].boost_ghz,
+               tensor = 2e-3 * g[i].sms * g[i].tensor_fma,
+               bytes = g[i].bus_bits / 8.0 * g[i].gbit_per_pin;
+        ck_assert_msg(fabs(g[i].f32_tflops / f32 - 1) < 0.007, "%s: %g TFLOP/s in f32, by units %g",
+                      g[i].name, g[i].f32_tflops, f32);
+        ck_assert((g[i].bf16_tflops > 0) == (g[i].tensor_fma > 0));
+        if (g[i].tensor_ghz > 0)
+            ck_assert_msg(fabs(g[i].bf16_tflops / (tensor * g[i].tensor_ghz) - 1) < 0.007,
+                          "%s: %g TFLOP/s in bf16, by units %g", g[i].name, g[i].bf16_tflops,
+                          tensor * g[i].tensor_ghz);
+        else if (g[i].tensor_fma > 0) /* no faster than at the boost clock, nor far below */
+            ck_assert_msg(g[i].bf16_tflops < tensor * g[i].boost_ghz &&
+                              g[i].bf16_tflops > 0.9 * tensor * g[i].boost_ghz,
+                          "%s: %g TFLOP/s in bf16, at boost %g", g[i].name, g[i].bf16_tflops,
+                          tensor * g[i].boost_ghz);
+        if (bytes > 0)
+            ck_assert_msg(fabs(g[i].gb_per_s / bytes - 1) < 0.007, "%s: %g GB/s, by pins %g",
+                          g[i].name, g[i].gb_per_s, bytes);
+    }
     pb_assert_fails(pb_gpu_find("rtx-390", &found), PB_E_INPUT, "did you mean 'rtx-3090'");
 }
 END_TEST

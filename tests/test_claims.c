@@ -351,6 +351,7 @@ END_TEST
 /* ---- verdicts ---- */
 
 #define LESS "{\"says\":\"x\",\"op\":\"less\"," LEFT "," RIGHT "}"
+#define LEFT_AGAIN "\"right\":{\"suite\":\"s\",\"label\":\"a\",\"metric\":\"quality/test/nll\"}"
 #define MORE "{\"says\":\"y\",\"op\":\"greater\"," LEFT "," RIGHT "}"
 #define OTHER "{\"says\":\"z\",\"op\":\"less\"," LEFT ",\"right\":" ROW("zz") "}"
 #define ASIDE "{\"says\":\"y\",\"decides\":false,\"op\":\"greater\"," LEFT "," RIGHT "}"
@@ -383,6 +384,69 @@ START_TEST(verdicts_say_no_more_than_is_there) {
                "," RIGHT "}]", "inconclusive",
                "too few seeds: 3 there, 7 needed");
     verdict_is("\"scale\":\"not testable\",\"why\":\"no room\"", "not testable at this scale", "no room");
+}
+END_TEST
+
+/* Over the family a part whose interval is close to its bound no longer decides, one that is far from it
+ * still does; arithmetic and equality to the bit, which have no error, never enter. */
+START_TEST(a_family_of_parts_has_one_error) {
+    static const double a[6] = {1, 1.1, 1.2}, b[6] = {2, 2.2, 2.3};
+    /* b - a = 1.0667 with sd 0.0577, se 0.0333: half intervals of 4.30 se at 0.05, 11.8 at 0.05 / 7,
+     * 8.9 at 0.05 / 4, 7.6 at 0.05 / 3 */
+    static const struct {
+        double margin;
+        const char *alone, *family;
+    } parts[] = {{0.5, "holds", "holds"},    /* 17 se away: outside at every level here */
+                 {0.75, "holds", "holds"},   /* 9.5 se: not at 0.05 / 7, but at 0.05 / 4 in the second step */
+                 {0.9, "holds", "unclear"},  /* 5 se */
+                 {1.5, "fails", "fails"},    /* 13 se */
+                 {1.3, "fails", "unclear"},  /* 7 se */
+                 {1.05, "unclear", "unclear"},
+                 {0.4, "holds", "holds"}};
+    pb_text text = {0};
+    pb_record records[12];
+    int n = add_runs(records, add_runs(records, 0, "a", a), "b", b);
+    pb_text_add(&text, HEAD "\"scale\":\"small\",\"assertions\":[");
+    for (size_t i = 0; i < COUNT(parts); i++)
+        pb_text_add(&text, "{\"says\":\"x\",\"op\":\"less\",\"margin\":%g," LEFT "," RIGHT "},", parts[i].margin);
+    pb_text_add(&text, "{\"says\":\"x\",\"op\":\"equal\"," LEFT "," LEFT_AGAIN "},");
+    pb_text_add(&text, "{\"says\":\"x\",\"op\":\"less\",\"left\":{\"value\":1},\"right\":{\"value\":2}}]}");
+    pb_json *results = checked(text.data, records, n);
+    const pb_json *claim = cJSON_GetArrayItem(pb_json_get(results, "claims"), 0), *family = pb_json_get(results, "family");
+    for (size_t i = 0; i < COUNT(parts); i++) {
+        const pb_json *r = cJSON_GetArrayItem(pb_json_get(claim, "assertions"), (int)i);
+        ck_assert_msg(strcmp(pb_json_get(r, "finding")->valuestring, parts[i].alone) == 0, "%zu: %s", i,
+                      pb_json_get(r, "finding")->valuestring);
+        ck_assert_msg(strcmp(pb_json_get(r, "finding_family")->valuestring, parts[i].family) == 0, "%zu: %s", i,
+                      pb_json_get(r, "finding_family")->valuestring);
+    }
+    ck_assert_int_eq(pb_json_get(family, "parts")->valueint, (int)COUNT(parts));
+    ck_assert_int_eq(pb_json_get(family, "decided")->valueint, 4);
+    ck_assert_str_eq(text_at(results, "verdict_family", NULL), "contradicted");
+    pb_json_free(results);
+    pb_text_free(&text);
+    for (int i = 0; i < n; i++) pb_record_free(&records[i]);
+}
+END_TEST
+
+/* One part alone is its own family: nothing changes. Its verdict falls where one more part stands by it. */
+START_TEST(a_family_of_one_changes_nothing) {
+    static const double a[6] = {1, 1.1, 1.2}, b[6] = {2, 2.2, 2.3};
+    for (int parts = 1; parts <= 3; parts++) {
+        pb_text text = {0};
+        pb_record records[12];
+        int n = add_runs(records, add_runs(records, 0, "a", a), "b", b);
+        pb_text_add(&text, HEAD "\"scale\":\"small\",\"assertions\":[");
+        for (int i = 0; i < parts; i++)
+            pb_text_add(&text, "%s{\"says\":\"x\",\"op\":\"less\",\"margin\":0.9," LEFT "," RIGHT "}", i ? "," : "");
+        pb_text_add(&text, "]}");
+        pb_json *results = checked(text.data, records, n);
+        ck_assert_str_eq(text_at(results, "verdict", NULL), SAME);
+        ck_assert_str_eq(text_at(results, "verdict_family", NULL), parts == 1 ? SAME : "inconclusive");
+        pb_json_free(results);
+        pb_text_free(&text);
+        for (int i = 0; i < n; i++) pb_record_free(&records[i]);
+    }
 }
 END_TEST
 
@@ -709,6 +773,8 @@ int main(void) {
     tcase_add_test(files, a_claim_is_called_as_its_file);
     tcase_add_loop_test(verdicts, operators_decide_as_said, 0, (int)COUNT(truths));
     tcase_add_test(verdicts, verdicts_say_no_more_than_is_there);
+    tcase_add_test(verdicts, a_family_of_parts_has_one_error);
+    tcase_add_test(verdicts, a_family_of_one_changes_nothing);
     tcase_add_test(verdicts, suites_may_share_runs);
     tcase_add_test(verdicts, claims_are_held_to_parity);
     tcase_add_test(verdicts, qualities_pair_their_examples);
