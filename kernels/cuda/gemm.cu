@@ -75,6 +75,9 @@ static pb_status describe(pb_cuda *cuda, entry *e) {
     PB_CUDA(pb_api_lt_layout_new(&e->layout_a, p->ab, p->trans_a ? p->k : p->m, p->trans_a ? p->m : p->k, p->lda));
     PB_CUDA(pb_api_lt_layout_new(&e->layout_b, p->ab, p->trans_b ? p->n : p->k, p->trans_b ? p->k : p->n, p->ldb));
     PB_CUDA(pb_api_lt_layout_new(&e->layout_d, p->d, p->m, p->n, p->ldd));
+    /* The heuristics look at the bias too: an address aligned as the real one will be, never read. */
+    if (p->bias)
+        PB_CUDA(pb_api_lt_desc_bias(e->desc, (char *)cuda->products->workspace + p->align_bias % 16));
     PB_CUDA(pb_api_lt_heuristic(cuda->products->lt, e->desc, e->layout_a, e->layout_b, e->layout_d, p,
                                 PB_CUDA_PRODUCT_WORKSPACE, &e->algo, &e->found));
     e->fused = e->found && p->bias;

@@ -485,8 +485,11 @@ int pb_api_lt_layout_free(void *layout) {
 int pb_api_lt_heuristic(void *lt, void *desc, void *a, void *b, void *d, const pb_api_product *p, size_t workspace,
                         pb_api_algo *algo, bool *found) {
     CALL();
-    (void)lt, (void)desc, (void)a, (void)b, (void)d, (void)workspace;
+    (void)lt, (void)a, (void)b, (void)d, (void)workspace;
     *algo = {};
+    /* As the library: an epilogue with a bias is judged with its address, aligned as the caller says. */
+    uintptr_t bias = (uintptr_t)((product *)desc)->bias;
+    if (p->bias && (bias == 0 || bias % (uintptr_t)p->align_bias != 0)) return BAD_VALUE;
     /* No bias of another type than the result, as the library; and nothing at odd addresses of bf16, so that the caller's own
      * ways for both are tested. */
     *found = (!p->bias || p->bias_dtype == p->d) && p->align_a > 2 && p->align_b > 2;
