@@ -51,7 +51,7 @@ static pb_status chosen(const pb_kernel_point *points, int n, const char *chart,
 pb_status pb_build_kernel_roofline(const pb_kernel_point *points, int n, const char *chart,
                                    double bytes_per_s, double flops_per_s, figure *f) {
     const pb_kernel_point **list = NULL;
-    char labels[NAMED][64], name[48];
+    char labels[NAMED][96], name[48];
     const char *names[NAMED];
     unsigned colours[NAMED];
     int marks[NAMED], shown = 0, named = 0;

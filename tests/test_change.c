@@ -54,6 +54,20 @@ START_TEST(two_changes_are_found_in_order) {
 }
 END_TEST
 
+/* The statistic compares distributions, so a machine that becomes restless is a change as well; the
+ * medians say that its level did not move. */
+START_TEST(a_change_of_spread_is_a_change_too) {
+    gsl_rng *r = gsl_rng_alloc(gsl_rng_mt19937);
+    double x[120];
+    pb_change c[MOST];
+    for (int i = 0; i < 120; i++) x[i] = (i < 60 ? 0.002 : 0.02) * gsl_ran_ugaussian(r);
+    ck_assert_int_eq(changes_of(x, 120, c), 1);
+    ck_assert_msg(abs(c[0].at - 60) <= 3, "at %d", c[0].at);
+    ck_assert(fabs(c[0].after - c[0].before) < 0.01);
+    gsl_rng_free(r);
+}
+END_TEST
+
 /* Series without a change, normal and with heavy tails: p < 0.001 for the first candidate bounds the
  * share that show any. With 1500 series 1.5 are expected at that bound, more than 6 come with
  * probability 0.001; the test at 1 / 2000 allows half of that. */
@@ -117,6 +131,7 @@ int main(void) {
     TCase *t = pb_test_case(s, "points");
     tcase_add_test(t, the_statistic_is_that_of_the_paper);
     tcase_add_test(t, two_changes_are_found_in_order);
+    tcase_add_test(t, a_change_of_spread_is_a_change_too);
     tcase_add_test(t, the_same_numbers_give_the_same_changes);
     t = pb_test_case(s, "simulations");
     tcase_add_test(t, false_alarms_are_as_rare_as_said);
