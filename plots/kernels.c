@@ -64,7 +64,7 @@ pb_status pb_build_kernel_roofline(const pb_kernel_point *points, int n, const c
         if (named < NAMED) {
             char text[128];
             pb_short_label(text, list[i]->name + strlen(chart) + 1, 40);
-            snprintf(labels[named], sizeof labels[named], "%d %.58s", named + 1, text);
+            snprintf(labels[named], sizeof labels[named], "%d %.50s", named + 1, text);
             names[named] = labels[named];
             colours[named] = list[i]->products ? PRODUCT_COLOUR : COPY_COLOUR;
             marks[named++] = 7;

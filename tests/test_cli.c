@@ -267,6 +267,12 @@ START_TEST(kernels_are_listed_checked_and_saved) {
     pb_json_free(json);
     expect(RUN("kernels", "run", "--budget", "soon"), 2, NULL, "expected a time above 0");
     expect(RUN("kernels", "ran"), 2, NULL, "expected list, run, show");
+    expect(RUN("kernels", "count", "--baseline", "/nowhere.json"), 1, NULL, "/nowhere.json");
+    expect(RUN("kernels", "count", "--rows", "128", "--baseline",
+               "results/reference/kernel-instructions.json"),
+           1, NULL, "--rows and --dtype come from the baseline");
+    expect(RUN("kernels", "baseline"), 2, NULL, "usage: peftbench kernels baseline FILE");
+    expect(RUN("kernels", "baseline", "x.json", "--filter", "axpby"), 2, NULL, "no --filter");
     expect(RUN("kernels", "compare", "/nowhere", PB_BINARY), 1, NULL, "/nowhere: no program");
     expect(RUN("kernels", "compare", "--no-such"), 1, NULL, "--no-such"); /* 2 is REGRESSED */
 }
