@@ -44,14 +44,13 @@ static pb_tensor view(void *data, pb_dtype dtype, int64_t rows, int64_t cols) {
 }
 
 /* B may be columns of a larger matrix (DyLoRA's first ones): it is copied then, since oneDNN
- * multiplies by whole rows six times as fast. Bytes of the copy; 0 where there is none. */
+ * multiplies by whole rows six times as fast. Room for the copy, the same at every rank of one B. */
 static size_t packed_bytes(pb_tensor b) {
-    bool whole = b.stride == pb_cols(b);
-    return whole ? 0 : pb_align64((size_t)(pb_rows(b) * pb_cols(b)) * pb_dtype_size(b.dtype));
+    return pb_align64((size_t)(pb_rows(b) * b.stride) * pb_dtype_size(b.dtype));
 }
 
 static pb_tensor pack(pb_tensor b, void *to) {
-    if (packed_bytes(b) == 0) return b;
+    if (b.stride == pb_cols(b)) return b;
     size_t row = (size_t)pb_cols(b) * pb_dtype_size(b.dtype);
     for (int64_t i = 0; i < pb_rows(b); i++)
         memcpy((char *)to + (size_t)i * row, pb_cpu_at(b, i * b.stride), row);
