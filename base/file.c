@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -193,6 +194,28 @@ pb_status pb_make_dirs(const char *path) {
 done:
     free(part);
     return status;
+}
+
+pb_status pb_temp_folder(const char *name, char *out, size_t cap) {
+    const char *tmp = getenv("TMPDIR");
+    if (!tmp || !*tmp) tmp = "/tmp";
+    int n = snprintf(out, cap, "%s/peftbench-%s-XXXXXX", tmp, name);
+    bool fits = n > 0 && (size_t)n < cap;
+    if (fits && mkdtemp(out)) return PB_OK;
+    *out = 0;
+    return PB_ERROR(PB_E_IO, "%s: cannot make a folder %s/peftbench-%s-*: %s", tmp, tmp, name,
+                    fits ? strerror(errno) : "the path is too long");
+}
+
+static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *at) {
+    (void)st, (void)kind, (void)at;
+    return remove(path) == 0 || errno == ENOENT ? 0 : -1;
+}
+
+pb_status pb_remove_tree(const char *path) {
+    if (!pb_file_exists(path) && !pb_is_dir(path)) return PB_OK;
+    if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT) return PB_OK;
+    return PB_ERROR(PB_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
 }
 
 bool pb_file_exists(const char *path) {

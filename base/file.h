@@ -28,6 +28,11 @@ pb_status pb_file_write_atomic(const char *path, const void *data, size_t len);
 /* Creates the folder and its parents; fine when it exists. */
 pb_status pb_make_dirs(const char *path);
 
+/* A new folder for passing files: out := $TMPDIR (or /tmp)/peftbench-NAME-*; "" on failure. Remove with pb_remove_tree. */
+pb_status pb_temp_folder(const char *name, char *out, size_t cap);
+/* Removes a file, or a folder with all in it; links are not followed. Fine when nothing is there. */
+pb_status pb_remove_tree(const char *path);
+
 bool pb_file_exists(const char *path);
 bool pb_is_dir(const char *path);
 

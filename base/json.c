@@ -465,6 +465,14 @@ char *pb_json_print(const pb_json *json, bool pretty) {
     return t.data;
 }
 
+pb_status pb_json_save(const pb_json *json, const char *path) {
+    char *text = pb_json_print(json, true);
+    if (!text) return PB_ERROR(PB_E_OOM, "%s: no memory for its text", path);
+    pb_status status = pb_file_write_atomic(path, text, strlen(text));
+    free(text);
+    return status;
+}
+
 /* ---- reading ---- */
 
 const pb_json *pb_json_get(const pb_json *object, const char *key) {

@@ -25,6 +25,8 @@ void pb_json_free(pb_json *json);
 /* Printed with (pretty) or without line breaks; malloc'ed, NULL when memory ran out. Numbers read back bit for bit, also
  * those of a parsed tree (cJSON's own printer rounds them); bytes that are not UTF-8 become U+FFFD. */
 char *pb_json_print(const pb_json *json, bool pretty);
+/* Pretty into a file, atomically (base/file.h). PB_E_OOM also for NULL, which is what a failed build of a tree leaves. */
+pb_status pb_json_save(const pb_json *json, const char *path);
 
 /* Member of an object, NULL when absent. */
 const pb_json *pb_json_get(const pb_json *object, const char *key);

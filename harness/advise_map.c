@@ -67,7 +67,7 @@ static pb_status fill(const pb_advise_request *request, pb_plan_cache *cache, pb
 pb_status pb_advise_map(const pb_advise_request *request, const char *dir, FILE *paths) {
     pb_status status = PB_OK;
     pb_map_cell cells[N_MODELS * N_MEMORIES];
-    char names[N_MODELS][32], sizes[N_MEMORIES][16], title[160], *text = NULL, *path = NULL;
+    char names[N_MODELS][32], sizes[N_MEMORIES][16], title[160], *path = NULL;
     const char *rows[N_MODELS], *columns[N_MEMORIES];
     pb_figure figure;
     memset(cells, 0, sizeof cells);
@@ -85,10 +85,9 @@ pb_status pb_advise_map(const pb_advise_request *request, const char *dir, FILE 
     cache = malloc(sizeof *cache);
     if (!cache) PB_FAIL(PB_E_OOM, "no memory for the map");
     PB_TRY(fill(request, cache, cells, list));
-    text = pb_json_print(list, true);
     path = pb_path_join(dir, "budget_map.json");
-    if (!text || !path) PB_FAIL(PB_E_OOM, "no memory for the map");
-    PB_TRY(pb_file_write_atomic(path, text, strlen(text)));
+    if (!path) PB_FAIL(PB_E_OOM, "no memory for the map");
+    PB_TRY(pb_json_save(list, path));
     fprintf(paths, "%s\n", path);
     snprintf(title, sizeof title, "Recommended method: batch %" PRId64 " of %" PRId64 " tokens, %s", request->batch,
              request->length, pb_dtype_name(request->dtype));
@@ -101,7 +100,6 @@ pb_status pb_advise_map(const pb_advise_request *request, const char *dir, FILE 
     PB_TRY(pb_plots_draw_map(&map, dir, &figure));
     fprintf(paths, "%s/%s\n%s/%s\n", dir, figure.svg, dir, figure.png);
 done:
-    free(text);
     free(path);
     free(cache);
     pb_json_free(list);

@@ -191,17 +191,14 @@ static pb_status machine_name(const char *device, int threads, char out[96]) {
 
 pb_status pb_advise_calibrate(const char *device, int threads, const char *path) {
     pb_status status = PB_OK;
-    char machine[96], *text = NULL;
+    char machine[96];
     pb_json *root = cJSON_CreateObject();
     PB_TRY(machine_name(device, threads, machine));
     if (!pb_json_add_str(root, "machine", machine) || !pb_json_add_str(root, "device", device))
         PB_FAIL(PB_E_OOM, "no memory for a calibration");
     PB_TRY(calibrate(device, threads, root));
-    text = pb_json_print(root, true);
-    if (!text) PB_FAIL(PB_E_OOM, "no memory for a calibration");
-    PB_TRY(pb_file_write_atomic(path, text, strlen(text)));
+    PB_TRY(pb_json_save(root, path));
 done:
-    free(text);
     pb_json_free(root);
     return status;
 }

@@ -123,7 +123,7 @@ static pb_status write_suite(const pb_bench_request *q, const char *path) {
     pb_run_config run = {.batch = 1, .accumulate = 1, .steps = 1, .max_len = 16, .lr = 1e-3,
                          .hidden_dropout = -1, .attention_dropout = -1, .head_dropout = -1};
     pb_json *root = cJSON_CreateObject();
-    char *text = NULL, *real = NULL;
+    char *real = NULL;
     pb_copy(run.label, sizeof run.label, "bench infer");
     pb_copy(run.device, sizeof run.device, q->device);
     PB_TRY(pb_bench_dtype(q, &run.dtype));
@@ -132,11 +132,9 @@ static pb_status write_suite(const pb_bench_request *q, const char *path) {
         pb_copy(run.model, sizeof run.model, real);
     PB_TRY(pb_assets_load_model(&run, &assets));
     PB_TRY(compose(q, &run, &assets, root));
-    if (!(text = pb_json_print(root, true))) PB_FAIL(PB_E_OOM, "no memory for the suite");
-    PB_TRY(pb_file_write_atomic(path, text, strlen(text)));
+    PB_TRY(pb_json_save(root, path));
 done:
     free(real);
-    free(text);
     pb_json_free(root);
     pb_assets_free(&assets);
     return status;

@@ -230,14 +230,6 @@ static pb_status add_derived(pb_json *root, const pb_saved_run *run) {
     return pb_cli_built(ok);
 }
 
-static pb_status save(const char *path, const pb_json *root) {
-    char *text = pb_json_print(root, true);
-    if (!text) return pb_cli_built(false);
-    pb_status status = pb_file_write_atomic(path, text, strlen(text));
-    free(text);
-    return status;
-}
-
 /* In this process or in several. */
 static pb_status measure(const pb_kernels_request *q, pb_json **root, pb_machine_report *machine) {
     pb_status status = PB_OK;
@@ -271,7 +263,7 @@ pb_status pb_kernels_run(pb_cli *cli, const pb_kernels_request *q) {
     PB_TRY(measure(q, &root, &machine));
     PB_TRY(pb_saved_run_read(root, "this run", &run));
     PB_TRY(add_derived(root, &run));
-    if (q->save) PB_TRY(save(q->save, root));
+    if (q->save) PB_TRY(pb_json_save(root, q->save));
     if (q->history) PB_TRY(pb_history_append(q->history, &run));
     if (q->plots) PB_TRY(pb_kernels_draw(&run, q->plots));
     for (int i = 0; i < run.n; i++)

@@ -32,8 +32,7 @@ static void list_fields(pb_count_setup *s, field out[FIELDS]) {
 }
 
 pb_status pb_counts_write(const char *path, const pb_counts *counts) {
-    pb_status status = PB_OK;
-    char *text = NULL;
+    pb_status status;
     pb_count_setup setup = counts->setup;
     field fields[FIELDS];
     pb_json *root = cJSON_CreateObject();
@@ -52,11 +51,7 @@ pb_status pb_counts_write(const char *path, const pb_counts *counts) {
         if (!o) o = pb_json_add_object(all, c->variant);
         ok = pb_json_add_i64(o, c->name, (int64_t)c->instructions);
     }
-    text = ok ? pb_json_print(root, true) : NULL;
-    if (!text) PB_FAIL(PB_E_OOM, "no memory for %d counts as JSON", counts->n);
-    PB_TRY(pb_file_write_atomic(path, text, strlen(text)));
-done:
-    free(text);
+    status = pb_json_save(ok ? root : NULL, path);
     pb_json_free(root);
     return status;
 }

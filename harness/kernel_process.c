@@ -15,32 +15,14 @@
 #define EXIT_WRONG 5 /* of `kernels run`: its output is there */
 
 pb_status pb_kernel_folder_open(pb_kernel_folder *f) {
-    const char *tmp = getenv("TMPDIR");
-    if (!tmp || !*tmp) tmp = "/tmp";
-    int n = snprintf(f->path, sizeof f->path, "%s/peftbench-kernels-XXXXXX", tmp);
-    if (n < 0 || (size_t)n >= sizeof f->path || !mkdtemp(f->path)) {
-        pb_status status = PB_ERROR(PB_E_IO, "%s: cannot make a folder there: %s", tmp,
-                                    strerror(errno));
-        *f->path = 0;
-        return status;
-    }
+    PB_RETURN(pb_temp_folder("kernels", f->path, sizeof f->path));
     snprintf(f->samples, sizeof f->samples, "%s/samples.json", f->path);
     snprintf(f->log, sizeof f->log, "%s/log", f->path);
     return PB_OK;
 }
 
 void pb_kernel_folder_close(pb_kernel_folder *f) {
-    char **names = NULL;
-    size_t n = 0;
-    if (!*f->path) return;
-    if (pb_list_dir(f->path, &names, &n) != PB_OK) pb_error_clear();
-    for (size_t i = 0; i < n; i++) {
-        char *path = pb_path_join(f->path, names[i]);
-        if (path) unlink(path);
-        free(path);
-    }
-    pb_names_free(names, n);
-    rmdir(f->path);
+    if (*f->path && pb_remove_tree(f->path) != PB_OK) pb_error_clear();
     *f->path = 0;
 }
 

@@ -11,7 +11,6 @@
 #include "base/hash.h"
 #include "base/text.h"
 #include "harness/process.h"
-#include "harness/runner_impl.h"
 
 #define PATH_CHARS 1024
 #define MOST_BYTES ((size_t)1 << 30)
@@ -167,13 +166,7 @@ pb_status pb_kernel_revision(const char *folder, const char *name, const char *c
                              char program[1024]) {
     pb_status status = PB_OK;
     revision r = {.folder = folder, .name = name};
-    const char *tmp = getenv("TMPDIR");
-    PB_TRY(put(r.temp, tmp && *tmp ? tmp : "/tmp", "/peftbench-revision-XXXXXX", ""));
-    if (!mkdtemp(r.temp)) {
-        status = PB_ERROR(PB_E_IO, "%s: cannot make this folder: %s", r.temp, strerror(errno));
-        *r.temp = 0;
-        goto done;
-    }
+    PB_TRY(pb_temp_folder("revision", r.temp, sizeof r.temp));
     PB_TRY(put(r.log, r.temp, "/answer", ""));
     PB_TRY(find_commit(&r));
     PB_TRY(make_key(&r, cache));

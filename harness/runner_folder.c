@@ -1,7 +1,6 @@
 /* The results folder of a suite: what is finished, what must not be mixed. Test:
  * tests/test_runner.c. */
 #include <errno.h>
-#include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,17 +38,6 @@ pb_found pb_runner_look(const pb_runner *r, const pb_job *job, pb_run_status *st
     free(folder);
     free(path);
     return found;
-}
-
-static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *at) {
-    (void)st, (void)kind, (void)at;
-    return remove(path) == 0 || errno == ENOENT ? 0 : -1;
-}
-
-pb_status pb_remove_tree(const char *path) {
-    if (!pb_file_exists(path) && !pb_is_dir(path)) return PB_OK;
-    if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT) return PB_OK;
-    return PB_ERROR(PB_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
 }
 
 /* Equal but for the keys named. */

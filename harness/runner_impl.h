@@ -60,7 +60,6 @@ pb_found pb_runner_look(const pb_runner *r, const pb_job *job, pb_run_status *st
                         char note[256]);
 char *pb_runner_path(const pb_runner *r, const pb_job *job,
                      const char *file); /* file NULL = the folder; malloc'ed */
-pb_status pb_remove_tree(const char *path);
 /* PB_E_INPUT when the folder holds records that one report must not show together with this
  * suite's. */
 pb_status pb_runner_check_folder(const pb_runner *r);

@@ -85,8 +85,8 @@ static bool add_row(pb_json *list, const pb_tuning_row *row) {
 }
 
 pb_status pb_tuning_write(const pb_tuning *t, const char *path) {
-    pb_status status = PB_OK;
-    char *text = NULL, seed[24];
+    pb_status status;
+    char seed[24];
     pb_json *o = cJSON_CreateObject();
     bool ok = pb_json_add_str(o, "schema", "1.0") && pb_json_add_str(o, "suite", t->suite) &&
               pb_json_add_str(o, "criterion", PB_TUNING_CRITERION) &&
@@ -99,11 +99,7 @@ pb_status pb_tuning_write(const pb_tuning *t, const char *path) {
     }
     pb_json *rows = ok ? pb_json_add_array(o, "rows") : NULL;
     for (int i = 0; rows && ok && i < t->n_rows; i++) ok = add_row(rows, &t->rows[i]);
-    text = ok && seeds && rows ? pb_json_print(o, true) : NULL;
-    if (!text) PB_FAIL(PB_E_OOM, "%s: no memory for its text", path);
-    PB_TRY(pb_file_write_atomic(path, text, strlen(text)));
-done:
-    free(text);
+    status = pb_json_save(ok && seeds && rows ? o : NULL, path);
     pb_json_free(o);
     return status;
 }

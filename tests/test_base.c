@@ -544,6 +544,31 @@ START_TEST(make_dirs_creates_parents) {
 }
 END_TEST
 
+START_TEST(temporary_folders_come_and_go) {
+    char *dir = pb_test_dir(), a[600], b[600], small[20] = "x";
+    setenv("TMPDIR", dir, 1);
+    pb_assert_ok(pb_temp_folder("x", a, sizeof a));
+    pb_assert_ok(pb_temp_folder("x", b, sizeof b));
+    ck_assert(pb_is_dir(a) && pb_is_dir(b) && strcmp(a, b) != 0 && strncmp(a, dir, strlen(dir)) == 0);
+    char *inside = pb_path_join(a, "deep/er");
+    pb_assert_ok(pb_make_dirs(inside));
+    free(file_in(inside, "f", "x", 1));
+    char *link = pb_path_join(inside, "link");
+    ck_assert_int_eq(symlink(b, link), 0);
+    pb_assert_ok(pb_remove_tree(a));
+    ck_assert(!pb_is_dir(a) && pb_is_dir(b));
+    pb_assert_ok(pb_remove_tree(a));
+    pb_assert_fails(pb_temp_folder("x", small, sizeof small), PB_E_IO, "too long");
+    ck_assert_str_eq(small, "");
+    setenv("TMPDIR", b, 1);
+    pb_assert_ok(pb_remove_tree(b));
+    pb_assert_fails(pb_temp_folder("x", a, sizeof a), PB_E_IO, ": cannot make a folder");
+    free(link);
+    free(inside);
+    free(dir);
+}
+END_TEST
+
 START_TEST(path_join_puts_one_slash) {
     static const struct {
         const char *a, *b, *want;
@@ -870,6 +895,22 @@ START_TEST(json_loads_a_file) {
 }
 END_TEST
 
+START_TEST(json_is_saved_as_it_loads) {
+    char *dir = pb_test_dir(), *path = pb_path_join(dir, "a.json");
+    pb_json *json = cJSON_CreateObject(), *back = NULL;
+    ck_assert(pb_json_add_f64(json, "a", 0.1));
+    pb_assert_fails(pb_json_save(NULL, path), PB_E_OOM, "a.json: no memory");
+    ck_assert(!pb_file_exists(path));
+    pb_assert_ok(pb_json_save(json, path));
+    pb_assert_ok(pb_json_load(path, 100, &back));
+    ck_assert(pb_json_get(back, "a")->valuedouble == 0.1);
+    pb_json_free(back);
+    pb_json_free(json);
+    free(path);
+    free(dir);
+}
+END_TEST
+
 /* ---- the test support itself ---- */
 
 START_TEST(compiler_keeps_nan_visible) {
@@ -1041,6 +1082,7 @@ static Suite *base_suite(void) {
     tcase_add_test(t, atomic_write_leaves_old_content_and_no_temp_on_failure);
     tcase_add_test(t, atomic_write_honours_umask_and_bare_names);
     tcase_add_test(t, make_dirs_creates_parents);
+    tcase_add_test(t, temporary_folders_come_and_go);
     tcase_add_test(t, path_join_puts_one_slash);
     tcase_add_test(t, list_dir_is_sorted_by_bytes);
     t = pb_test_case(s, "hash");
@@ -1056,6 +1098,7 @@ static Suite *base_suite(void) {
     tcase_add_test(t, json_builders_write_what_reads_back);
     tcase_add_test(t, json_stays_fast_when_large);
     tcase_add_test(t, json_loads_a_file);
+    tcase_add_test(t, json_is_saved_as_it_loads);
     t = pb_test_case(s, "support");
     tcase_add_test(t, compiler_keeps_nan_visible);
     tcase_add_test(t, comparison_passes_only_what_is_close);

@@ -160,7 +160,8 @@ START_TEST(another_library_leaves_own_kernels_judged) {
     for (int field = 0; field < 2; field++)
         for (int worse = 0; worse < 2; worse++) {
             pb_counts then = made(), now = made();
-            strcpy(field ? now.setup.library_isa : now.setup.library, "other");
+            pb_count_setup *setup = &now.setup;
+            strcpy(field ? setup->library_isa : setup->library, "other");
             now.items[2].instructions *= 3; /* the library's: shown only */
             if (worse) now.items[0].instructions *= 1.02;
             pb_count_changes c = compared(&then, &now, worse ? 2 : 0);
