@@ -44,6 +44,11 @@ static void say(rp_doc *doc, pb_text *t) {
 
 /* ---- pieces ---- */
 
+/* The verdict on a row against the row it is compared with. */
+static const pb_verdict *against_base(const rp_view *v, int m, int i) {
+    return pb_verdict_of(v->c, m, i, v->c->against[i]);
+}
+
 /* The measure that decides to which group a row belongs: NLL where any row has it, else accuracy; -1
  * where no row has a quality (forward passes alone). */
 static int leading(const rp_view *v) {
@@ -82,7 +87,7 @@ static void add_price(pb_text *t, const rp_view *v, int i) {
     list l = {0};
     for (int pass = 0; pass < 2; pass++) /* counts, then writes */
         for (size_t k = 0; k < sizeof costs / sizeof costs[0]; k++) {
-            const pb_verdict *d = pb_verdict_of(v->c, costs[k].measure, i, v->c->baseline);
+            const pb_verdict *d = against_base(v, costs[k].measure, i);
             rp_word w;
             char one[96];
             if (d->kind != PB_BETTER && d->kind != PB_WORSE) continue;
@@ -97,58 +102,65 @@ static void add_price(pb_text *t, const rp_view *v, int i) {
 
 /* ---- sentences ---- */
 
-static bool belongs(const rp_view *v, int lead, int i, pb_verdict_kind kind) {
-    return i != v->c->baseline && pb_verdict_of(v->c, lead, i, v->c->baseline)->kind == kind;
+/* A group of rows: those compared with one baseline, in the measure that leads. */
+typedef struct group {
+    const rp_view *v;
+    int base, lead;
+} group;
+
+static bool belongs(const group *g, int i, pb_verdict_kind kind) {
+    return i != g->base && g->v->c->against[i] == g->base &&
+           against_base(g->v, g->lead, i)->kind == kind;
 }
 
 /* Largest difference that would have shown, over the rows not told apart from the baseline. */
-static double would_have_shown(const rp_view *v, int lead, int m) {
+static double would_have_shown(const group *g, int m) {
     double most = NAN;
-    for (int i = 0; i < v->c->n; i++) {
-        if (!belongs(v, lead, i, PB_NO_DIFFERENCE)) continue;
-        const pb_verdict *d = pb_verdict_of(v->c, m, i, v->c->baseline);
+    for (int i = 0; i < g->v->c->n; i++) {
+        if (!belongs(g, i, PB_NO_DIFFERENCE)) continue;
+        const pb_verdict *d = against_base(g->v, m, i);
         if (d->kind == PB_NO_DIFFERENCE) most = fmax(d->detectable, isnan(most) ? 0 : most);
     }
     return most;
 }
 
-static void alike(const rp_view *v, int lead, rp_doc *doc) {
+static void alike(const group *g, rp_doc *doc) {
+    const rp_view *v = g->v;
     list names = {0};
     pb_text t = {0};
     rp_word a, b;
-    for (int i = 0; i < v->c->n; i++) names.total += belongs(v, lead, i, PB_NO_DIFFERENCE);
+    for (int i = 0; i < v->c->n; i++) names.total += belongs(g, i, PB_NO_DIFFERENCE);
     if (!names.total) return;
     for (int i = 0; i < v->c->n; i++)
-        if (belongs(v, lead, i, PB_NO_DIFFERENCE)) add_name(&names, name(v, i));
-    const pb_measure *m = &pb_measures[lead], *second = &pb_measures[PB_ACCURACY];
+        if (belongs(g, i, PB_NO_DIFFERENCE)) add_name(&names, name(v, i));
+    const pb_measure *m = &pb_measures[g->lead], *second = &pb_measures[PB_ACCURACY];
     pb_text_add(&t,
                 "On this task %s cannot be told apart from %s in %s (a difference of %s %s "
                 "would have shown)",
-                names.text.data, name(v, v->c->baseline), m->title,
-                rp_amount(a, m, would_have_shown(v, lead, lead)), m->unit);
-    double shown = lead == PB_ACCURACY ? NAN : would_have_shown(v, lead, PB_ACCURACY);
+                names.text.data, name(v, g->base), m->title,
+                rp_amount(a, m, would_have_shown(g, g->lead)), m->unit);
+    double shown = g->lead == PB_ACCURACY ? NAN : would_have_shown(g, PB_ACCURACY);
     bool all = true;
-    for (int i = 0; i < v->c->n && lead != PB_ACCURACY; i++)
-        all =
-            all && (!belongs(v, lead, i, PB_NO_DIFFERENCE) ||
-                    pb_verdict_of(v->c, PB_ACCURACY, i, v->c->baseline)->kind == PB_NO_DIFFERENCE);
+    for (int i = 0; i < v->c->n && g->lead != PB_ACCURACY; i++)
+        all = all && (!belongs(g, i, PB_NO_DIFFERENCE) ||
+                      against_base(v, PB_ACCURACY, i)->kind == PB_NO_DIFFERENCE);
     if (all && !isnan(shown))
         pb_text_add(&t, ", nor in %s (%s %s)", second->title, rp_amount(b, second, shown),
                     second->unit);
     pb_text_add(&t, ".");
     say(doc, &t);
     for (int i = 0; i < v->c->n; i++) { /* what sets a row of the group apart all the same */
-        if (!belongs(v, lead, i, PB_NO_DIFFERENCE)) continue;
-        const pb_verdict *d = pb_verdict_of(v->c, PB_ACCURACY, i, v->c->baseline);
+        if (!belongs(g, i, PB_NO_DIFFERENCE)) continue;
+        const pb_verdict *d = against_base(v, PB_ACCURACY, i);
         pb_text price = {0};
         add_price(&price, v, i);
-        if (!all && lead != PB_ACCURACY && d->kind != PB_NO_DIFFERENCE) {
+        if (!all && g->lead != PB_ACCURACY && d->kind != PB_NO_DIFFERENCE) {
             pb_text_add(&t, "%s: ", name(v, i));
             add_quality(&t, second, d);
         }
         if (price.len)
             pb_text_add(&t, t.len ? "; it takes %s." : "%s takes %s of %s.",
-                        t.len ? price.data : name(v, i), price.data, name(v, v->c->baseline));
+                        t.len ? price.data : name(v, i), price.data, name(v, g->base));
         else if (t.len)
             pb_text_add(&t, ".");
         doc->failed = doc->failed || price.failed;
@@ -158,17 +170,17 @@ static void alike(const rp_view *v, int lead, rp_doc *doc) {
     pb_text_free(&names.text);
 }
 
-static void apart(const rp_view *v, int lead, pb_verdict_kind kind, rp_doc *doc) {
+static void apart(const group *g, pb_verdict_kind kind, rp_doc *doc) {
+    const rp_view *v = g->v;
     for (int i = 0; i < v->c->n; i++) {
         pb_text t = {0}, price = {0};
-        if (!belongs(v, lead, i, kind)) continue;
+        if (!belongs(g, i, kind)) continue;
         pb_text_add(&t, "%s%s is %s than %s: ", name(v, i), is_head(v, i) ? " (the floor)" : "",
-                    pb_verdict_name(kind), name(v, v->c->baseline));
-        add_quality(&t, &pb_measures[lead], pb_verdict_of(v->c, lead, i, v->c->baseline));
-        if (lead != PB_ACCURACY) {
+                    pb_verdict_name(kind), name(v, g->base));
+        add_quality(&t, &pb_measures[g->lead], against_base(v, g->lead, i));
+        if (g->lead != PB_ACCURACY) {
             pb_text_add(&t, ", ");
-            add_quality(&t, &pb_measures[PB_ACCURACY],
-                        pb_verdict_of(v->c, PB_ACCURACY, i, v->c->baseline));
+            add_quality(&t, &pb_measures[PB_ACCURACY], against_base(v, PB_ACCURACY, i));
         }
         if (!is_head(v, i)) add_price(&price, v, i);
         if (price.len) pb_text_add(&t, "; it takes %s", price.data);
@@ -180,29 +192,28 @@ static void apart(const rp_view *v, int lead, pb_verdict_kind kind, rp_doc *doc)
 }
 
 /* Rows with one reason share a sentence. */
-static void not_compared(const rp_view *v, int lead, rp_doc *doc) {
+static void not_compared(const group *g, rp_doc *doc) {
+    const rp_view *v = g->v;
     for (int i = 0; i < v->c->n; i++) {
-        const char *why = pb_verdict_of(v->c, lead, i, v->c->baseline)->why;
+        const char *why = against_base(v, g->lead, i)->why;
         list names = {0};
         pb_text t = {0};
         bool first = true;
-        if (!belongs(v, lead, i, PB_INCOMPARABLE)) continue;
+        if (!belongs(g, i, PB_INCOMPARABLE)) continue;
         for (int k = 0; k < v->c->n; k++) {
-            bool same = belongs(v, lead, k, PB_INCOMPARABLE) &&
-                        strcmp(pb_verdict_of(v->c, lead, k, v->c->baseline)->why, why) == 0;
+            bool same = belongs(g, k, PB_INCOMPARABLE) &&
+                        strcmp(against_base(v, g->lead, k)->why, why) == 0;
             first = first && !(same && k < i);
             names.total += same;
         }
         if (!first) continue;
         for (int k = 0; k < v->c->n; k++)
-            if (belongs(v, lead, k, PB_INCOMPARABLE) &&
-                strcmp(pb_verdict_of(v->c, lead, k, v->c->baseline)->why, why) == 0)
+            if (belongs(g, k, PB_INCOMPARABLE) &&
+                strcmp(against_base(v, g->lead, k)->why, why) == 0)
                 add_name(&names, name(v, k));
-        int a = i < v->c->baseline ? i : v->c->baseline;
-        int b = i < v->c->baseline ? v->c->baseline : i;
+        int a = i < g->base ? i : g->base, b = i < g->base ? g->base : i;
         const pb_parity_finding *stop = pb_parity_stop(&v->c->parity[a * v->c->n + b], false);
-        pb_text_add(&t, "No verdict on %s against %s: %s.", names.text.data,
-                    name(v, v->c->baseline), why);
+        pb_text_add(&t, "No verdict on %s against %s: %s.", names.text.data, name(v, g->base), why);
         if (stop)
             pb_text_add(&t, " Compared all the same with --waive %s.", stop->field);
         else if (strstr(why, "one seed"))
@@ -239,15 +250,16 @@ static void on_fronts(const rp_view *v, rp_doc *doc) {
 }
 
 /* What a measure of forgetting says of the rows of one verdict: "full (+0.312 ± 0.050 nats)". */
-static void forgetters(const rp_view *v, int m, pb_verdict_kind kind, const char *how, pb_text *t) {
-    const pb_measure *q = &pb_measures[m];
+static void forgetters(const group *g, pb_verdict_kind kind, const char *how, pb_text *t) {
+    const rp_view *v = g->v;
+    const pb_measure *q = &pb_measures[g->lead];
     list l = {0};
-    for (int i = 0; i < v->c->n; i++) l.total += belongs(v, m, i, kind);
+    for (int i = 0; i < v->c->n; i++) l.total += belongs(g, i, kind);
     for (int i = 0; i < v->c->n; i++) {
-        const pb_verdict *d = pb_verdict_of(v->c, m, i, v->c->baseline);
+        const pb_verdict *d = against_base(v, g->lead, i);
         char one[256];
         rp_word a, b;
-        if (!belongs(v, m, i, kind)) continue;
+        if (!belongs(g, i, kind)) continue;
         if (kind == PB_NO_DIFFERENCE)
             snprintf(one, sizeof one, "%.150s (%s would have shown)", name(v, i),
                      rp_amount(a, q, d->detectable));
@@ -263,15 +275,16 @@ static void forgetters(const rp_view *v, int m, pb_verdict_kind kind, const char
     pb_text_free(&l.text);
 }
 
-static void forgetting(const rp_view *v, rp_doc *doc) {
+static void forgetting(const rp_view *v, int base, rp_doc *doc) {
     for (int m = PB_FORGOTTEN; m <= PB_DRIFT; m++) {
+        group g = {v, base, m};
         pb_text t = {0}, whole = {0};
-        forgetters(v, m, PB_WORSE, "more by", &t);
-        forgetters(v, m, PB_BETTER, "less by", &t);
-        forgetters(v, m, PB_NO_DIFFERENCE, "not told apart:", &t);
+        forgetters(&g, PB_WORSE, "more by", &t);
+        forgetters(&g, PB_BETTER, "less by", &t);
+        forgetters(&g, PB_NO_DIFFERENCE, "not told apart:", &t);
         if (t.len)
             pb_text_add(&whole, "Forgetting (%s) beside %s: %s.", pb_measures[m].title,
-                        name(v, v->c->baseline), t.data);
+                        name(v, base), t.data);
         whole.failed = whole.failed || t.failed;
         pb_text_free(&t);
         say(doc, &whole);
@@ -317,6 +330,26 @@ static void waived(const rp_view *v, rp_doc *doc) {
     say(doc, &t);
 }
 
+/* Several baselines: which, and what keeps their groups apart. */
+static void own_baselines(const rp_view *v, rp_doc *doc) {
+    list names = {.total = pb_count_baselines(v->c)};
+    const pb_parity_finding *stop = NULL;
+    if (names.total < 2) return;
+    for (int i = 0; i < v->c->n; i++) {
+        if (!pb_is_baseline(v->c, i)) continue;
+        add_name(&names, name(v, i));
+        int a = i < v->c->baseline ? i : v->c->baseline, b = i < v->c->baseline ? v->c->baseline : i;
+        if (!stop && a != b) stop = pb_parity_stop(&v->c->parity[a * v->c->n + b], false);
+    }
+    rp_add(doc, RP_ITEM,
+           "Every row is compared with the one of these that it is at parity with: %s. They are not "
+           "compared with each other: %s, %s against %s (--waive %s does so all the same).",
+           names.text.data ? names.text.data : "", stop ? stop->title : "", stop ? stop->a : "",
+           stop ? stop->b : "", stop ? stop->field : "");
+    doc->failed = doc->failed || names.text.failed;
+    pb_text_free(&names.text);
+}
+
 void rp_answer(const rp_view *v, rp_doc *doc) {
     int lead = leading(v);
     few_seeds(v, doc);
@@ -326,14 +359,18 @@ void rp_answer(const rp_view *v, rp_doc *doc) {
                "All rows are taken relative to %s, which ran in every folder: differences to it in "
                "quality, ratios to it in time and memory.",
                v->anchor);
-    if (v->c->baseline >= 0 && lead >= 0) {
-        alike(v, lead, doc);
-        apart(v, lead, PB_BETTER, doc);
-        apart(v, lead, PB_WORSE, doc);
-        not_compared(v, lead, doc);
+    own_baselines(v, doc);
+    for (int base = 0; base < v->c->n && lead >= 0; base++) {
+        group g = {v, base, lead};
+        if (!pb_is_baseline(v->c, base)) continue;
+        alike(&g, doc);
+        apart(&g, PB_BETTER, doc);
+        apart(&g, PB_WORSE, doc);
+        not_compared(&g, doc);
     }
     if (lead < 0)
         rp_add(doc, RP_ITEM, "No quality to compare: nothing was evaluated in these runs.");
-    if (v->c->baseline >= 0) forgetting(v, doc);
+    for (int base = 0; base < v->c->n; base++)
+        if (pb_is_baseline(v->c, base)) forgetting(v, base, doc);
     on_fronts(v, doc);
 }

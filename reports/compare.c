@@ -54,8 +54,9 @@ static double amount_of(const pb_verdict *v, const pb_measure *m) {
 
 static void check_row(const gate *g, const cp_panel *p, int i, pb_text *why) {
     const pb_measure *m = &pb_measures[g->measure];
-    const pb_verdict *v = pb_verdict_of(&p->comparison, g->measure, i, p->baseline);
-    const char *name = p->entries[i].name, *base = p->entries[p->baseline].name;
+    int against = p->comparison.against[i];
+    const pb_verdict *v = pb_verdict_of(&p->comparison, g->measure, i, against);
+    const char *name = p->entries[i].name, *base = p->entries[against].name;
     if (v->kind == PB_INCOMPARABLE)
         pb_text_add(why, "%s%s against %s in %s: no verdict (%s)", why->len ? "; " : "", name, base,
                     m->title, v->why);
@@ -74,7 +75,7 @@ pb_status cp_gates_check(const char *fail_on, const cp_panels *all, pb_text *why
         PB_RETURN(parse_gate(one, &g));
         for (int k = 0; all && k < all->n_panels; k++)
             for (int i = 0; i < all->panels[k].n; i++)
-                if (i != all->panels[k].baseline && all->panels[k].baseline >= 0 &&
+                if (all->panels[k].baseline >= 0 && !pb_is_baseline(&all->panels[k].comparison, i) &&
                     !pb_is_head_only(all->panels[k].entries[i].row->method))
                     check_row(&g, &all->panels[k], i, why);
         p += len + (p[len] == ',');

@@ -13,6 +13,7 @@ static bool add_row(const cp_panel *p, int i, pb_json *rows) {
         pb_json_add_str(o, "name", p->entries[i].name) && pb_json_add_str(o, "label", row->label) &&
         pb_json_add_str(o, "method", row->method) && pb_json_add_i64(o, "runs", row->n_runs) &&
         pb_json_add_i64(o, "finished", row->n_ok) &&
+        pb_json_add_str(o, "against", c->against[i] >= 0 ? p->entries[c->against[i]].name : NULL) &&
         pb_json_add_f64(o, "front_time", c->front[0][i]) &&
         pb_json_add_f64(o, "front_memory", c->front[1][i]);
     pb_json *all = ok ? pb_json_add_object(o, "measures") : NULL;
@@ -33,7 +34,7 @@ static bool add_row(const cp_panel *p, int i, pb_json *rows) {
 static bool add_verdict(const cp_panel *p, int m, int a, int b, pb_json *list) {
     const pb_verdict *v = pb_verdict_of(&p->comparison, m, a, b);
     pb_json *o = pb_json_add_object(list, NULL);
-    bool base = a == p->baseline || b == p->baseline;
+    bool base = p->comparison.against[a] == b || p->comparison.against[b] == a;
     return pb_json_add_str(o, "a", p->entries[a].name) &&
            pb_json_add_str(o, "b", p->entries[b].name) &&
            pb_json_add_str(o, "measure", pb_measures[m].name) &&
@@ -88,11 +89,12 @@ static bool add_panel(const cp_panels *all, const cp_panel *p, pb_json *list) {
     pb_json *parity = verdicts ? pb_json_add_array(o, "differences") : NULL;
     ok = parity != NULL;
     for (int i = 0; ok && i < p->n; i++) ok = add_row(p, i, rows);
+    const int *against = p->comparison.against;
     for (int m = 0; m < PB_MEASURES; m++)
         for (int a = 0; a < p->n; a++)
             for (int b = 0; ok && b < p->n && pb_measure_present(&p->comparison, m); b++) {
-                /* With the baseline: the row against it; other pairs once. */
-                bool wanted = b == p->baseline || (a < b && a != p->baseline);
+                /* With its baseline: the row against it; other pairs once. */
+                bool wanted = against[a] == b || (a < b && against[b] != a);
                 if (a != b && wanted) ok = add_verdict(p, m, a, b, verdicts);
             }
     for (int a = 0; a < p->n; a++)

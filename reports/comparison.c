@@ -26,6 +26,16 @@ const pb_estimate *pb_estimate_of(const pb_comparison *c, int measure, int entry
     return &c->estimates[measure * c->n + entry];
 }
 
+bool pb_is_baseline(const pb_comparison *c, int entry) {
+    return c->against[entry] == entry;
+}
+
+int pb_count_baselines(const pb_comparison *c) {
+    int n = 0;
+    for (int i = 0; i < c->n; i++) n += pb_is_baseline(c, i);
+    return n;
+}
+
 bool pb_measure_present(const pb_comparison *c, int measure) {
     for (int i = 0; i < c->n; i++)
         if (pb_estimate_of(c, measure, i)->n_seeds) return true;
@@ -88,6 +98,38 @@ static pb_status check_anchors(const pb_entry *a, const pb_entry *b, char *why, 
                  a->anchor->label, b->anchor->label);
     pb_parity_free(&p);
     return PB_OK;
+}
+
+/* Keeps parity two rows apart, in quality or else in cost? */
+static bool is_stopped(const pb_comparison *c, int a, int b, bool cost) {
+    int first = a < b ? a : b, second = a < b ? b : a;
+    return a != b && pb_parity_stop(&c->parity[first * c->n + second], cost) != NULL;
+}
+
+/* The first row of the baseline's method that row i can be compared with; -1 when there is none. */
+static int own_baseline(const pb_comparison *c, int i) {
+    const char *method = c->entries[c->baseline].row->method;
+    for (int k = 0; k < c->n; k++)
+        if (k != i && c->entries[k].row->n_ok && strcmp(c->entries[k].row->method, method) == 0 &&
+            !is_stopped(c, i, k, false))
+            return k;
+    return -1;
+}
+
+/* Rows of other methods choose first; a row of the baseline's method is a baseline once it was chosen. */
+static void choose_baselines(pb_comparison *c) {
+    for (int i = 0; i < c->n; i++) c->against[i] = c->baseline;
+    for (int pass = 0; pass < 2 && c->baseline >= 0; pass++)
+        for (int i = 0; i < c->n; i++) {
+            const pb_row *row = c->entries[i].row;
+            bool kin = strcmp(row->method, c->entries[c->baseline].row->method) == 0;
+            if (kin != (pass == 1) || !row->n_ok || !is_stopped(c, i, c->baseline, false)) continue;
+            bool chosen = false;
+            for (int k = 0; k < c->n; k++) chosen = chosen || c->against[k] == i;
+            int own = own_baseline(c, i);
+            if (kin && chosen) c->against[i] = i;
+            else if (own >= 0 && (!kin || pb_is_baseline(c, own))) c->against[i] = own;
+        }
 }
 
 static void say_stop(const pb_parity_finding *f, char *why, size_t cap) {
@@ -185,9 +227,9 @@ static pb_status compare_pair(pb_comparison *c, int m, int a, int b, const pb_va
 
 /* ---- families ---- */
 
-/* 0 with the baseline, 1 the other pairs. */
+/* 0 with a row's baseline, 1 the other pairs. */
 static int family_of(const pb_comparison *c, int a, int b) {
-    return a == c->baseline || b == c->baseline ? 0 : 1;
+    return c->against[a] == b || c->against[b] == a ? 0 : 1;
 }
 
 static bool is_known(const pb_verdict *v) {
@@ -260,6 +302,20 @@ done:
 
 /* ---- rows ---- */
 
+/* A cost: the ratio to one. */
+static pb_status estimate_cost(const pb_values *v, pb_estimate *e) {
+    pb_ratio r;
+    double *ones = malloc((size_t)v->n_seeds * sizeof *ones);
+    if (!ones) return PB_ERROR(PB_E_OOM, "no memory for %d costs", v->n_seeds);
+    for (int s = 0; s < v->n_seeds; s++) ones[s] = 1;
+    pb_status status = pb_ratio_of(v->x, ones, v->n_seeds, PB_STAT_LEVEL, &r);
+    free(ones);
+    if (status != PB_OK) return status;
+    e->mean = r.ratio;
+    e->interval = r.interval;
+    return PB_OK;
+}
+
 static pb_status estimate(const pb_values *v, int m, pb_estimate *e) {
     pb_difference d;
     *e = (pb_estimate){.n_seeds = v->n_seeds, .mean = NAN, .sd = NAN, .interval = {NAN, NAN}};
@@ -269,6 +325,7 @@ static pb_status estimate(const pb_values *v, int m, pb_estimate *e) {
     e->mean = d.mean;
     e->sd = d.sd_seeds;
     e->interval = d.interval;
+    if (pb_measures[m].ratio) return estimate_cost(v, e);
     if (v->n_seeds > 1 || v->n_examples < 2) return PB_OK;
     e->interval = d.interval_examples;
     if (m == PB_ACCURACY && !v->weights)
@@ -276,21 +333,36 @@ static pb_status estimate(const pb_values *v, int m, pb_estimate *e) {
     return PB_OK;
 }
 
+/* Shared ranks among the rows that have one baseline; a row that cannot be compared with it, or has no
+ * value, has none. */
 static pb_status rank(pb_comparison *c, int m) {
     size_t n = (size_t)c->n;
+    int count = 0;
     bool *better = calloc(n * n + 1, sizeof *better);
-    if (!better) return PB_ERROR(PB_E_OOM, "no memory for the ranks of %d rows", c->n);
-    for (size_t k = 0; k < n * n; k++)
-        better[k] = c->verdicts[(size_t)m * n * n + k].kind == PB_BETTER;
-    pb_shared_ranks(better, c->n, c->best + m * c->n, c->worst + m * c->n);
-    for (int i = 0; i < c->n; i++) {
-        /* A row that cannot be compared with the baseline has no rank among those that can. */
-        bool alone = c->baseline >= 0 && i != c->baseline &&
-                     pb_verdict_of(c, m, i, c->baseline)->kind == PB_INCOMPARABLE;
-        if (c->estimates[m * c->n + i].n_seeds && !alone) continue;
-        c->best[m * c->n + i] = c->worst[m * c->n + i] = 0;
+    int *members = calloc(3 * n + 1, sizeof *members), *best = members + n, *worst = best + n;
+    if (!better || !members) {
+        free(better);
+        free(members);
+        return PB_ERROR(PB_E_OOM, "no memory for the ranks of %d rows", c->n);
+    }
+    for (int base = -1; base < c->n; base++) {
+        if (base < 0 ? c->baseline >= 0 : !pb_is_baseline(c, base)) continue;
+        count = 0;
+        for (int i = 0; i < c->n; i++)
+            if (c->against[i] == base && c->estimates[m * c->n + i].n_seeds &&
+                (base < 0 || i == base || pb_verdict_of(c, m, i, base)->kind != PB_INCOMPARABLE))
+                members[count++] = i;
+        for (int i = 0; i < count; i++)
+            for (int k = 0; k < count; k++)
+                better[i * count + k] = pb_verdict_of(c, m, members[i], members[k])->kind == PB_BETTER;
+        pb_shared_ranks(better, count, best, worst);
+        for (int i = 0; i < count; i++) {
+            c->best[m * c->n + members[i]] = best[i];
+            c->worst[m * c->n + members[i]] = worst[i];
+        }
     }
     free(better);
+    free(members);
     return PB_OK;
 }
 
@@ -310,12 +382,8 @@ static pb_status draw(const pb_comparison *c, int m, const pb_values *values, do
 /* The front joins all rows, so every pair that a row has with another must be comparable in both
  * measures; a row that cannot be compared with the baseline is left out. */
 static bool on_the_map(const pb_comparison *c, int i, int cost) {
-    const int measures[] = {PB_ACCURACY, cost};
-    if (c->baseline < 0 || i == c->baseline) return true;
-    int a = i < c->baseline ? i : c->baseline, b = i < c->baseline ? c->baseline : i;
-    for (int k = 0; k < 2; k++)
-        if (pb_parity_stop(&c->parity[a * c->n + b], pb_measures[measures[k]].ratio)) return false;
-    return true;
+    return c->baseline < 0 || (!is_stopped(c, i, c->baseline, pb_measures[PB_ACCURACY].ratio) &&
+                               !is_stopped(c, i, c->baseline, pb_measures[cost].ratio));
 }
 
 static pb_status find_fronts(pb_comparison *c, const pb_values *values) {
@@ -345,11 +413,12 @@ static pb_status allocate(pb_comparison *c) {
     c->estimates = calloc(m * n + 1, sizeof *c->estimates);
     c->best = calloc(m * n + 1, sizeof *c->best);
     c->worst = calloc(m * n + 1, sizeof *c->worst);
+    c->against = calloc(n + 1, sizeof *c->against);
     c->front[0] = calloc(n + 1, sizeof **c->front);
     c->front[1] = calloc(n + 1, sizeof **c->front);
     c->parity = calloc(n * n + 1, sizeof *c->parity);
     if (!c->verdicts || !c->estimates || !c->best || !c->worst || !c->front[0] || !c->front[1] ||
-        !c->parity)
+        !c->parity || !c->against)
         return PB_ERROR(PB_E_OOM, "no memory to compare %d rows", c->n);
     return PB_OK;
 }
@@ -364,6 +433,7 @@ pb_status pb_comparison_make(const pb_entry *entries, int n, int baseline,
     if (!values) PB_FAIL(PB_E_OOM, "no memory to compare %d rows", n);
     for (int a = 0; a < n; a++)
         for (int b = a + 1; b < n; b++) PB_TRY(check_parity(out, a, b, waivers));
+    choose_baselines(out);
     for (int m = 0; m < PB_MEASURES; m++) {
         for (int i = 0; i < n; i++) {
             PB_TRY(pb_values_load(&entries[i], &pb_measures[m], &values[m * n + i]));
@@ -384,6 +454,7 @@ void pb_comparison_free(pb_comparison *c) {
     for (int i = 0; c->parity && i < c->n * c->n; i++) pb_parity_free(&c->parity[i]);
     free(c->verdicts);
     free(c->estimates);
+    free(c->against);
     free(c->best);
     free(c->worst);
     free(c->front[0]);

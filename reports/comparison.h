@@ -81,8 +81,9 @@ typedef struct pb_verdict {
     char why[400];
 } pb_verdict;
 
-/* Mean of one row with its interval over new seeds and new examples; costs: over seeds. With one
- * seed the interval is of this one training (Wilson's for accuracy) or unknown (costs). */
+/* Mean of one row with its interval over new seeds and new examples; costs: geometric mean over seeds
+ * with its interval on the log scale, so that means divide to the ratios. With one seed the interval is
+ * of this one training (Wilson's for accuracy) or unknown (costs). */
 typedef struct pb_estimate {
     int n_seeds;
     double mean, sd; /* sd over seeds */
@@ -92,6 +93,7 @@ typedef struct pb_estimate {
 typedef struct pb_comparison {
     const pb_entry *entries;
     int n, baseline;        /* baseline: an entry, -1 when there is none */
+    int *against; /* the entry each one is compared with, itself for a baseline; -1 when there is none */
     pb_verdict *verdicts;   /* [measure][a][b], see pb_verdict_of */
     pb_estimate *estimates; /* [measure][entry] */
     int *best, *worst;      /* shared ranks [measure][entry]; 0 when the entry has no value */
@@ -101,11 +103,17 @@ typedef struct pb_comparison {
     pb_parity *parity;          /* [a * n + b] for a < b */
 } pb_comparison;
 
-/* entries must outlive the comparison. baseline -1: only the family of all pairs. */
+/* entries must outlive the comparison. baseline -1: only the family of all pairs. Rows that parity keeps
+ * from the baseline (a sweep over the number of examples, two models) are compared with the row of the
+ * baseline's method that is at parity with them, where there is one: it is a baseline of its own. */
 pb_status pb_comparison_make(const pb_entry *entries, int n, int baseline,
                              const pb_waivers *waivers, pb_comparison *out);
 void pb_comparison_free(pb_comparison *c);
 
+/* Is the entry a baseline, of its own group or of all? */
+bool pb_is_baseline(const pb_comparison *c, int entry);
+/* How many baselines there are: 1 when all rows have the same. */
+int pb_count_baselines(const pb_comparison *c);
 const pb_verdict *pb_verdict_of(const pb_comparison *c, int measure, int a, int b);
 const pb_estimate *pb_estimate_of(const pb_comparison *c, int measure, int entry);
 /* Has any entry a value? Measures without one are not shown. */

@@ -30,7 +30,7 @@ static void sharers(pb_text *t, const rp_chapter *m, int measure, int i) {
     const int *best = m->comparison.best + measure * m->comparison.n;
     int others = 0;
     if (best[i] == 0 && m->comparison.family[measure][0])
-        pb_text_add(t, "; not compared with %s", m->rows[m->baseline].row->label);
+        pb_text_add(t, "; not compared with %s", m->rows[m->comparison.against[i]].row->label);
     if (best[i] != 1 || !m->comparison.family[measure][0]) return;
     for (int k = 0; k < m->n_rows; k++) {
         if (k == i || best[k] != 1) continue;
@@ -51,15 +51,16 @@ static void quality_tile(const rp_chapter *m, rp_doc *doc) {
 }
 
 static void cost_tile(const rp_chapter *m, int measure, int who, rp_doc *doc) {
-    const pb_verdict *v = pb_verdict_of(&m->comparison, measure, who, m->baseline);
+    int base = m->comparison.against[who];
+    const pb_verdict *v = pb_verdict_of(&m->comparison, measure, who, base);
     pb_text t = {0};
     rp_word w;
     estimate_words(&t, m, measure, who);
-    if (who == m->baseline)
+    if (who == base)
         pb_text_add(&t, "; this is the row that others are compared with");
     else if (v->kind != PB_INCOMPARABLE)
         pb_text_add(&t, "; %s the %s of %s%s", rp_ratio(w, v->estimate),
-                    measure == PB_STEP ? "time" : "memory", m->rows[m->baseline].row->label,
+                    measure == PB_STEP ? "time" : "memory", m->rows[base].row->label,
                     v->kind == PB_NO_DIFFERENCE ? ", not told apart" : "");
     rp_add_tile(doc, measure == PB_STEP ? "Fastest training step" : "Least memory",
                 m->rows[who].row->label, t.data);

@@ -139,12 +139,6 @@ static pb_status make(const pb_chapter *c, const char *wanted, const pb_waivers 
         m->rows[next++].colour = pb_row_colour(c, i);
     }
     m->baseline = find_baseline(m, wanted);
-    for (int i = 0; i < m->n_rows; i++) {
-        rp_row *r = &m->rows[i];
-        const rp_row *base = m->baseline >= 0 ? &m->rows[m->baseline] : NULL;
-        r->step_ratio = base && base->step.n ? r->step.mean / base->step.mean : NAN;
-        r->peak_ratio = base && base->peak.n ? r->peak.mean / base->peak.mean : NAN;
-    }
     m->best = leader(m, offsetof(rp_row, nll), -1, true);
     if (m->best < 0) m->best = leader(m, offsetof(rp_row, accuracy), 1, true);
     m->fastest = leader(m, offsetof(rp_row, step), -1, false);

@@ -14,7 +14,6 @@ typedef struct rp_row {
     unsigned colour;
     pb_stat accuracy, nll, step, forward, backward, optimizer, examples, tokens, total, peak, rss,
         file;
-    double step_ratio, peak_ratio; /* to the baseline's means; NaN when unknown */
     double trainable, params;      /* NaN when unknown */
     bool head;
 } rp_row;

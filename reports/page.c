@@ -52,6 +52,7 @@ const char rp_page_style[] =
     "th{font-weight:600;font-size:.82rem;color:var(--soft);vertical-align:bottom;line-height:1.3}\n"
     "th.n,td.n{text-align:right}\n"
     "td.n,td.s{white-space:nowrap}\n"
+    "table.sortable td:not([class]){min-width:9em}\n"
     "td.l{padding-left:1.9em;text-indent:-1.25em}\n"
     "td:first-child,th:first-child{position:sticky;left:0;background:var(--card);z-index:1;min-"
     "width:8.5em}\n"

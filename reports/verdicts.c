@@ -85,7 +85,19 @@ static void front_cell(double p, rp_doc *doc) {
 static void name_cell(const rp_view *v, int i, rp_doc *doc) {
     rp_row_add(doc, v->colours ? v->colours[i] : 0);
     rp_cell_add(doc, i, "%s", v->c->entries[i].name);
-    if (i == v->c->baseline) rp_cell_strong(doc);
+    if (pb_is_baseline(v->c, i)) rp_cell_strong(doc);
+}
+
+/* Named where there is more than one. */
+static void baseline_cell(const rp_view *v, int i, rp_doc *doc) {
+    if (pb_count_baselines(v->c) < 2) return;
+    rp_cell_add(doc, v->c->against[i], "%s",
+                pb_is_baseline(v->c, i) ? DASH : v->c->entries[v->c->against[i]].name);
+}
+
+static void baseline_column(const rp_view *v, rp_doc *doc) {
+    if (pb_count_baselines(v->c) > 1)
+        rp_column_add(doc, "Against", false, "The row that this one is compared with");
 }
 
 /* ---- the tables ---- */
@@ -97,12 +109,14 @@ static const char *const shorts[PB_MEASURES] = {[PB_NLL] = "NLL",
 static const char *const means[PB_MEASURES] = {
     [PB_NLL] = "Mean and 95 % interval over new seeds and new examples; lower is better",
     [PB_ACCURACY] = "Mean and 95 % interval over new seeds and new examples",
-    [PB_STEP] = "Median time of a training step behind the warm-up: mean over seeds and 95 % interval",
-    [PB_MEMORY] = "Peak of the program's own memory arenas during training, mean over seeds",
-    [PB_MERGED] = "Median time of one test batch with the adapter folded into the weights: mean over "
-                  "seeds and 95 % interval",
-    [PB_UNMERGED] = "Median time of one test batch with the adapter beside the weights: mean over seeds "
-                    "and 95 % interval",
+    [PB_STEP] = "Median time of a training step behind the warm-up: geometric mean over seeds and 95 % "
+                "interval",
+    [PB_MEMORY] = "Peak of the program's own memory arenas during training: geometric mean over seeds and "
+                  "95 % interval",
+    [PB_MERGED] = "Median time of one test batch with the adapter folded into the weights: geometric mean "
+                  "over seeds and 95 % interval",
+    [PB_UNMERGED] = "Median time of one test batch with the adapter beside the weights: geometric mean "
+                    "over seeds and 95 % interval",
     [PB_FORGOTTEN] = "NLL on text that is not the task's, after training less before: mean and 95 % "
                      "interval over new seeds; lower is better",
     [PB_DRIFT] = "1 - cosine between embeddings of text that is not the task's, after training and "
@@ -111,7 +125,8 @@ static const char *const means[PB_MEASURES] = {
 /* The columns of a measure: the mean, and the verdict against the baseline. */
 static void measure_columns(const rp_view *v, int m, rp_doc *doc) {
     const pb_measure *q = &pb_measures[m];
-    const char *base = v->c->baseline >= 0 ? v->c->entries[v->c->baseline].name : "baseline";
+    bool one = pb_count_baselines(v->c) == 1;
+    const char *base = one ? v->c->entries[v->c->baseline].name : "baseline";
     char title[192];
     if (!pb_measure_present(v->c, m)) return;
     if (!v->anchored || !q->ratio) {
@@ -133,7 +148,7 @@ static void measure_columns(const rp_view *v, int m, rp_doc *doc) {
 static void measure_cells(const rp_view *v, int m, int i, rp_doc *doc) {
     if (!pb_measure_present(v->c, m)) return;
     if (!v->anchored || !pb_measures[m].ratio) estimate_cell(v, m, i, doc);
-    verdict_cell(v, m, i, v->c->baseline >= 0 ? v->c->baseline : i, doc);
+    verdict_cell(v, m, i, v->c->against[i] >= 0 ? v->c->against[i] : i, doc);
 }
 
 static bool any_present(const rp_view *v, int from, int to) {
@@ -158,6 +173,7 @@ static void training_table(const rp_view *v, rp_doc *doc) {
         rp_column_add(doc, "Rank", true,
                       "By test NLL: 1 + the rows found better, to all rows less those found worse. "
                       "Rows that nothing separates share a rank");
+    baseline_column(v, doc);
     for (int m = PB_NLL; m <= PB_MEMORY; m++) measure_columns(v, m, doc);
     if (front[0])
         rp_column_add(doc, "On the time front", true,
@@ -172,6 +188,7 @@ static void training_table(const rp_view *v, rp_doc *doc) {
                     row->n_runs);
         if (row->n_ok < row->n_runs) rp_cell_strong(doc);
         if (ranked) rank_cell(v, PB_NLL, i, doc);
+        baseline_cell(v, i, doc);
         for (int m = PB_NLL; m <= PB_MEMORY; m++) measure_cells(v, m, i, doc);
         for (int f = 0; f < 2; f++)
             if (front[f]) front_cell(v->c->front[f][i], doc);
@@ -184,9 +201,11 @@ static void afterwards_table(const rp_view *v, rp_doc *doc) {
            any_present(v, PB_FORGOTTEN, PB_MEASURES) ? "Inference and forgetting" : "Inference");
     rp_add_table(doc);
     rp_column_add(doc, "Row", false, NULL);
+    baseline_column(v, doc);
     for (int m = PB_MERGED; m < PB_MEASURES; m++) measure_columns(v, m, doc);
     for (int i = 0; i < v->c->n; i++) {
         name_cell(v, i, doc);
+        baseline_cell(v, i, doc);
         for (int m = PB_MERGED; m < PB_MEASURES; m++) measure_cells(v, m, i, doc);
     }
 }
@@ -269,22 +288,23 @@ static void pair_row(const rp_view *v, int m, int a, int b, rp_doc *doc) {
 }
 
 void rp_verdict_tables(const rp_view *v, rp_doc *doc) {
-    int base = v->c->baseline;
+    bool based = pb_count_baselines(v->c) > 0;
+    const int *against = v->c->against;
     if (v->c->n < 2 || !any_present(v, 0, PB_MEASURES)) return;
     rp_add(doc, RP_HEADING, "Verdicts");
-    if (base >= 0) {
+    if (based) {
         pair_columns(doc);
         for (int m = 0; m < PB_MEASURES; m++)
             for (int i = 0; i < v->c->n; i++)
-                if (i != base) pair_row(v, m, i, base, doc);
+                if (!pb_is_baseline(v->c, i)) pair_row(v, m, i, against[i], doc);
     }
-    if (v->c->n < (base >= 0 ? 3 : 2)) return;
-    rp_add(doc, RP_FOLD, base >= 0 ? "Every other pair" : "Every pair");
+    if (v->c->n < (based ? 3 : 2)) return;
+    rp_add(doc, RP_FOLD, based ? "Every other pair" : "Every pair");
     pair_columns(doc);
     for (int m = 0; m < PB_MEASURES; m++)
         for (int a = 0; a < v->c->n; a++)
             for (int b = a + 1; b < v->c->n; b++)
-                if (a != base && b != base) pair_row(v, m, a, b, doc);
+                if (against[a] != b && against[b] != a) pair_row(v, m, a, b, doc);
     rp_add(doc, RP_FOLD_END, " ");
 }
 

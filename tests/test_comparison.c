@@ -93,6 +93,18 @@ START_TEST(estimates_have_intervals) {
     ck_assert(e->interval.high - e->interval.low < 0.2);
     e = pb_estimate_of(&c, PB_STEP, 0);
     ck_assert(e->interval.low < 0.1 && 0.1 < e->interval.high);
+    /* Costs on the log scale: the mean is in the middle of it, and no spread reaches zero. */
+    ck_assert(fabs(log(e->interval.low * e->interval.high) - 2 * log(e->mean)) < 1e-9);
+    pb_comparison_free(&c);
+    for (int s = 0; s < 3; s++)
+        for (int k = 0; k < rows[0].records[s].n_metrics; k++)
+            if (strcmp(rows[0].records[s].metrics[k].tag, "time/step/median") == 0)
+                rows[0].records[s].metrics[k].value = s == 2 ? 0.5 : 0.05;
+    for (int s = 3; s < 5; s++) rows[0].records[s].status = PB_RUN_FAILED;
+    pb_assert_ok(pb_comparison_make(entries, n_rows, 0, NULL, &c));
+    e = pb_estimate_of(&c, PB_STEP, 0);
+    ck_assert(e->n_seeds == 3 && e->interval.low > 0 && e->interval.high > 1);
+    ck_assert(fabs(e->mean - cbrt(0.05 * 0.05 * 0.5)) < 1e-12);
     pb_comparison_free(&c);
 }
 END_TEST
@@ -140,6 +152,45 @@ START_TEST(what_is_not_at_parity_has_no_verdict) {
     pb_assert_ok(pb_comparison_make(entries, n_rows, 0, &(pb_waivers){names, 2}, &c));
     ck_assert_int_eq(pb_verdict_of(&c, PB_NLL, 3, 0)->kind, PB_WORSE);
     ck_assert_int_eq(pb_verdict_of(&c, PB_STEP, 2, 0)->kind, PB_WORSE);
+    pb_comparison_free(&c);
+}
+END_TEST
+
+/* Two sizes of training data, two methods each: the second pair is not compared with the first. */
+START_TEST(a_row_off_parity_finds_its_own_baseline) {
+    pb_comparison c;
+    add("lora", "LoRA", 5, 0.90, 0.100, 1000);
+    add("full", "full", 5, 0.70, 0.150, 5000);
+    add("lora", "LoRA long", 5, 0.60, 0.100, 1000);
+    add("full", "full long", 5, 0.80, 0.150, 5000);
+    add("lora", "LoRA long r16", 5, 0.60, 0.110, 1000);
+    add("full", "full wide", 5, 0.80, 0.150, 5000);
+    for (int i = 2; i < 6; i++)
+        for (int s = 0; s < 5; s++) {
+            pb_json *train = cJSON_GetObjectItemCaseSensitive(rows[i].records[s].config, "train");
+            cJSON_ReplaceItemInObjectCaseSensitive(train, "steps", cJSON_CreateNumber(i < 5 ? 777 : 5));
+        }
+    pb_assert_ok(pb_comparison_make(entries, n_rows, 0, NULL, &c));
+    const int against[] = {0, 0, 2, 2, 2, 0};
+    for (int i = 0; i < n_rows; i++) ck_assert_int_eq(c.against[i], against[i]);
+    ck_assert_int_eq(pb_count_baselines(&c), 2);
+    ck_assert_int_eq(pb_verdict_of(&c, PB_NLL, 3, 2)->kind, PB_WORSE);
+    ck_assert_int_eq(pb_verdict_of(&c, PB_NLL, 4, 2)->kind, PB_NO_DIFFERENCE);
+    ck_assert_int_eq(pb_verdict_of(&c, PB_NLL, 2, 0)->kind, PB_INCOMPARABLE);
+    ck_assert_int_eq(pb_verdict_of(&c, PB_NLL, 5, 0)->kind, PB_INCOMPARABLE); /* nothing to be had */
+    /* With a baseline: full, full long and LoRA long r16; other: full long with LoRA long r16. */
+    ck_assert(c.family[PB_NLL][0] == 3 && c.family[PB_NLL][1] == 1);
+    const int best[] = {2, 1, 1, 3, 1, 0}, worst[] = {2, 1, 2, 3, 2, 0};
+    for (int i = 0; i < n_rows; i++) {
+        ck_assert_int_eq(c.best[PB_NLL * n_rows + i], best[i]);
+        ck_assert_int_eq(c.worst[PB_NLL * n_rows + i], worst[i]);
+    }
+    ck_assert(!isnan(c.front[0][1]) && isnan(c.front[0][2]));
+    pb_comparison_free(&c);
+    /* Waived, all have the first again. */
+    const char *names[] = {"steps"};
+    pb_assert_ok(pb_comparison_make(entries, n_rows, 0, &(pb_waivers){names, 1}, &c));
+    for (int i = 0; i < n_rows; i++) ck_assert_int_eq(c.against[i], 0);
     pb_comparison_free(&c);
 }
 END_TEST
@@ -224,6 +275,7 @@ int main(void) {
     tcase_add_test(t, estimates_have_intervals);
     tcase_add_test(t, one_seed_is_described_and_not_judged);
     tcase_add_test(t, what_is_not_at_parity_has_no_verdict);
+    tcase_add_test(t, a_row_off_parity_finds_its_own_baseline);
     tcase_add_test(t, failed_runs_and_infinite_losses_are_left_out);
     tcase_add_test(t, anchors_bridge_machines);
     tcase_add_test(t, records_without_samples_are_compared_by_their_metrics);
