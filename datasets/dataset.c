@@ -3,6 +3,7 @@
  */
 #include "datasets/dataset.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -243,15 +244,31 @@ const pb_example *pb_dataset_at(const pb_dataset *ds, pb_split_id split, int64_t
     return &p->v[i];
 }
 
+/* labels * examples over all classes: once per record, no memory */
+static int64_t count_of(const part *p, int32_t label) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < p->n; i++) count += p->v[i].label == label;
+    return count;
+}
+
 double pb_dataset_majority(const pb_dataset *ds, pb_split_id split) {
     const part *p = part_of(ds, split);
     if (ds->task != PB_TASK_CLASSIFY || p->n == 0) return 0;
     int64_t most = 0;
-    for (int32_t label = 0; label < ds->n_labels;
-         label++) { /* labels * examples: once per report, no memory */
-        int64_t count = 0;
-        for (int64_t i = 0; i < p->n; i++) count += p->v[i].label == label;
+    for (int32_t label = 0; label < ds->n_labels; label++) {
+        int64_t count = count_of(p, label);
         if (count > most) most = count;
     }
     return (double)most / (double)p->n;
+}
+
+double pb_dataset_chance_nll(const pb_dataset *ds, pb_split_id split) {
+    const part *p = part_of(ds, split);
+    double sum = 0;
+    if (ds->task != PB_TASK_CLASSIFY || p->n == 0) return 0;
+    for (int32_t label = 0; label < ds->n_labels; label++) {
+        double share = (double)count_of(p, label) / (double)p->n;
+        if (share > 0) sum -= share * log(share);
+    }
+    return sum;
 }

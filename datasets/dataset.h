@@ -108,5 +108,8 @@ int64_t pb_dataset_truncated(const pb_dataset *ds, pb_split_id split);
 int64_t pb_dataset_longest(const pb_dataset *ds, pb_split_id split);
 /* Share of the most frequent class of the split (the majority baseline), 0 for other tasks. */
 double pb_dataset_majority(const pb_dataset *ds, pb_split_id split);
+/* Chance level of the loss: nats per example of the best answer that does not look at the text, which
+ * is the entropy of the split's classes. 0 for other tasks. */
+double pb_dataset_chance_nll(const pb_dataset *ds, pb_split_id split);
 
 #endif

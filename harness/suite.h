@@ -33,7 +33,7 @@ typedef struct pb_run_origin {
     char phase[8]; /* "" = plain, "trial", "final" */
     char row[64];  /* the row's label in the suite */
     char why[12];  /* trial: "grid", "extend", "refine"; final: "" */
-    char edge[8];  /* final: "none", "low", "high" */
+    char edge[8];  /* final: "none", "low", "high", "cliff" */
     int trial;     /* number of the trial, or of the chosen one, from 1 */
     int64_t rank;  /* chosen by the tuning, 0 = not */
     bool lr_open;  /* planned only: the value is not known yet */

@@ -207,7 +207,9 @@ static pb_status keep_other_rows(tuner *t, const char *path) {
         bool known = false;
         for (int k = 0; k < n; k++) known = known || strcmp(rows[k].label, old.rows[i].label) == 0;
         if (known) continue;
-        rows[now->n_rows++] = old.rows[i];
+        rows[now->n_rows] = old.rows[i];
+        rows[now->n_rows].chance = now->chance;
+        pb_tuning_choose(&rows[now->n_rows++]);
         old.rows[i].trials = NULL;
     }
 done:
@@ -237,9 +239,10 @@ static void tell_choice(const tuner *t, const pb_tuning_row *row) {
     const pb_tuning_trial *best = &row->trials[row->chosen];
     fprintf(t->options.log, "%s: lr %g", row->label, best->lr);
     if (best->rank) fprintf(t->options.log, ", rank %" PRId64, best->rank);
-    bool edge = strcmp(row->edge, "none") != 0;
-    fprintf(t->options.log, " (validation NLL %.4f)%s%s%s\n", best->mean,
-            edge ? ": the " : "", edge ? row->edge : "", edge ? " edge of what was tried" : "");
+    bool cliff = strcmp(row->edge, "cliff") == 0, edge = !cliff && strcmp(row->edge, "none") != 0;
+    fprintf(t->options.log, " (validation NLL %.4f)%s%s%s%s\n", best->mean, edge ? ": the " : "",
+            edge ? row->edge : "", edge ? " edge of what was tried" : "",
+            cliff ? ": the highest that trains, the next one tried does not" : "");
 }
 
 static pb_status run_finals(tuner *t) {
@@ -289,6 +292,9 @@ static pb_status begin(tuner *t) {
     }
     PB_RETURN(pb_asset_cache_load(t->suite, &t->assets));
     t->options.assets = &t->assets;
+    const pb_assets *a = pb_asset_cache_find(&t->assets, &tune->rows[0].run);
+    out->chance = a->data ? pb_dataset_chance_nll(a->data, PB_VALID) : 0;
+    for (int i = 0; i < out->n_rows; i++) out->rows[i].chance = out->chance;
     return PB_OK;
 }
 

@@ -1,5 +1,5 @@
 /* Which values a row tries next: the whole grid, the survivors of a halving, one step beyond an edge,
- * or between the best value and its better neighbour. Test: tests/test_tune.c. */
+ * or between the best value and a neighbour. Test: tests/test_tune.c. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,47 +54,37 @@ static double rounded(double lr) {
     return strtod(digits, NULL);
 }
 
-/* The nearest tried rate at this rank above (or below) lr and its mean; false when there is none. The
- * mean is that of the longest training. */
-static bool neighbour(const pb_tuning_row *row, double lr, int64_t rank, bool above, double *at,
-                      double *mean) {
-    bool found = false;
-    int64_t divisor = 0;
-    for (int i = 0; i < row->n_trials; i++) {
-        const pb_tuning_trial *t = &row->trials[i];
-        if (t->rank != rank || (above ? t->lr <= lr : t->lr >= lr)) continue;
-        bool nearer = !found || (above ? t->lr < *at : t->lr > *at);
-        if (!nearer && !(t->lr == *at && t->divisor < divisor)) continue;
-        found = true;
-        *at = t->lr;
-        *mean = t->mean;
-        divisor = t->divisor;
-    }
-    return found;
-}
-
 /* Beyond the edge that `best` is. *lr 0 = there is no room. */
 static void beyond(const pb_tuning_row *row, double best, int64_t rank, bool high, double *lr) {
-    double next = 0, mean = 0;
-    *lr = 0;
-    if (!neighbour(row, best, rank, !high, &next, &mean)) return;
-    double value = rounded(best * (best / next));
-    if (value > 0 && value <= 10) *lr = value;
+    const pb_tuning_trial *next = pb_tuning_neighbour(row, best, rank, !high);
+    double value = next ? rounded(best * (best / next->lr)) : 0;
+    *lr = value > 0 && value <= 10 ? value : 0;
 }
 
-/* Between `best` and its better neighbour, or the other one where that is too near. */
-static void between(const pb_tuning_row *row, double best, int64_t rank, double *lr) {
-    double at[2] = {0, 0}, mean[2] = {INFINITY, INFINITY};
-    bool there[2];
+/* Above (1) or below (0) the chosen trial? Towards a rate that does not train, for its loss does not
+ * say how far down the best one lies; after a refinement on one side that was no better, the other one;
+ * else towards the better neighbour. */
+static int side_of(const pb_tuning_row *row, const pb_tuning_trial *const next[2]) {
+    const pb_tuning_trial *best = &row->trials[row->chosen];
+    const pb_tuning_trial *last = &row->trials[row->n_trials - 1];
+    if (strcmp(row->edge, "cliff") == 0) return 1;
+    if (strcmp(last->why, "refine") == 0 && last != best && last->rank == best->rank)
+        return last->lr < best->lr;
+    return next[1]->mean < next[0]->mean;
+}
+
+/* Between the chosen trial and a neighbour, or the other one where that is too near. */
+static void between(const pb_tuning_row *row, double *lr) {
+    const pb_tuning_trial *best = &row->trials[row->chosen], *next[2];
     *lr = 0;
     for (int side = 0; side < 2; side++) {
-        there[side] = neighbour(row, best, rank, side == 1, &at[side], &mean[side]);
-        double ratio = there[side] ? fmax(at[side] / best, best / at[side]) : 0;
-        there[side] = ratio >= CLOSEST * CLOSEST;
+        next[side] = pb_tuning_neighbour(row, best->lr, best->rank, side == 1);
+        double ratio = next[side] ? fmax(next[side]->lr / best->lr, best->lr / next[side]->lr) : 0;
+        if (ratio < CLOSEST * CLOSEST) next[side] = NULL;
     }
-    if (!there[0] && !there[1]) return;
-    int side = !there[0] || (there[1] && mean[1] < mean[0]);
-    *lr = rounded(sqrt(best * at[side]));
+    if (!next[0] && !next[1]) return;
+    int side = next[0] && next[1] ? side_of(row, next) : next[1] != NULL;
+    *lr = rounded(sqrt(best->lr * next[side]->lr));
 }
 
 static pb_status add_one(const pb_tune *tune, const pb_tune_row *spec, pb_tuning_row *row) {
@@ -108,11 +98,12 @@ static pb_status add_one(const pb_tune *tune, const pb_tune_row *spec, pb_tuning
         return lr > 0 ? add(row, lr, rank, 1, "extend") : PB_OK;
     }
     const pb_tuning_trial best = row->trials[row->chosen];
-    if (tune->extend && strcmp(row->edge, "none") != 0) {
-        beyond(row, best.lr, best.rank, strcmp(row->edge, "high") == 0, &lr);
+    bool high = strcmp(row->edge, "high") == 0;
+    if (tune->extend && (high || strcmp(row->edge, "low") == 0)) {
+        beyond(row, best.lr, best.rank, high, &lr);
         if (lr > 0) return add(row, lr, best.rank, 1, "extend");
     }
-    between(row, best.lr, best.rank, &lr);
+    between(row, &lr);
     return lr > 0 ? add(row, lr, best.rank, 1, "refine") : PB_OK;
 }
 

@@ -98,7 +98,7 @@ pb_status pb_build_lr_curves(const pb_chapter *c, int which, figure *f) {
     pb_figure_caption(f, "lr_curves", "Learning rates tried, on the validation data",
                       "Every row had the same number of trials. Circles: the chosen values%s. What "
                       "diverged or is far worse lies outside.",
-                      edges ? "; a large circle is the edge of what was tried" : "");
+                      edges ? "; a large circle is the edge of what was tried or trains" : "");
     f->template = "lr_curves";
 done:
     pb_text_free(&chosen);

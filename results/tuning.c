@@ -26,8 +26,24 @@ static bool better(const pb_tuning_trial *a, const pb_tuning_trial *b) {
     return a->rank < b->rank;
 }
 
+const pb_tuning_trial *pb_tuning_neighbour(const pb_tuning_row *row, double lr, int64_t rank,
+                                           bool above) {
+    const pb_tuning_trial *found = NULL;
+    for (int i = 0; i < row->n_trials; i++) {
+        const pb_tuning_trial *t = &row->trials[i];
+        if (t->rank != rank || (above ? t->lr <= lr : t->lr >= lr)) continue;
+        bool nearer = !found || (above ? t->lr < found->lr : t->lr > found->lr);
+        if (nearer || (t->lr == found->lr && t->divisor < found->divisor)) found = t;
+    }
+    return found;
+}
+
+static bool trains(const pb_tuning_trial *t, double best, double chance) {
+    bool judged = t->divisor == 1 && chance > best;
+    return isfinite(t->mean) && !(judged && t->mean - best > PB_TUNING_LOST * (chance - best));
+}
+
 void pb_tuning_choose(pb_tuning_row *row) {
-    bool lower = false, higher = false;
     row->chosen = -1;
     strcpy(row->edge, "none");
     for (int i = 0; i < row->n_trials; i++) {
@@ -38,12 +54,10 @@ void pb_tuning_choose(pb_tuning_row *row) {
     }
     if (row->chosen < 0) return;
     const pb_tuning_trial *best = &row->trials[row->chosen];
-    for (int i = 0; i < row->n_trials; i++) {
-        if (row->trials[i].rank != best->rank) continue;
-        lower = lower || row->trials[i].lr < best->lr;
-        higher = higher || row->trials[i].lr > best->lr;
-    }
-    if (lower != higher) strcpy(row->edge, lower ? "high" : "low");
+    const pb_tuning_trial *low = pb_tuning_neighbour(row, best->lr, best->rank, false);
+    const pb_tuning_trial *high = pb_tuning_neighbour(row, best->lr, best->rank, true);
+    if (!low != !high) strcpy(row->edge, low ? "high" : "low");
+    else if (high && !trains(high, best->mean, row->chance)) strcpy(row->edge, "cliff");
 }
 
 pb_tuning_trial *pb_tuning_add(pb_tuning_row *row) {
@@ -88,10 +102,11 @@ pb_status pb_tuning_write(const pb_tuning *t, const char *path) {
     pb_status status;
     char seed[24];
     pb_json *o = cJSON_CreateObject();
-    bool ok = pb_json_add_str(o, "schema", "1.0") && pb_json_add_str(o, "suite", t->suite) &&
+    bool ok = pb_json_add_str(o, "schema", "1.1") && pb_json_add_str(o, "suite", t->suite) &&
               pb_json_add_str(o, "criterion", PB_TUNING_CRITERION) &&
               pb_json_add_str(o, "strategy", t->strategy) &&
-              pb_json_add_i64(o, "trials", t->trials);
+              pb_json_add_i64(o, "trials", t->trials) &&
+              (t->chance <= 0 || pb_json_add_f64(o, "chance", t->chance));
     pb_json *seeds = ok ? pb_json_add_array(o, "seeds") : NULL;
     for (int i = 0; ok && i < t->n_seeds; i++) {
         snprintf(seed, sizeof seed, "%llu", (unsigned long long)t->seeds[i]);
@@ -166,15 +181,16 @@ static pb_status read_row(const pb_json *o, const char *where, pb_tuning_row *ro
 }
 
 static pb_status read_file(const pb_json *o, const char *path, pb_tuning *t) {
-    static const char *const keys[] = {"schema", "suite", "criterion", "strategy",
-                                       "trials", "seeds", "rows"};
+    static const char *const keys[] = {"schema", "suite",  "criterion", "strategy",
+                                       "trials", "chance", "seeds",     "rows"};
     const pb_json *seeds = pb_json_get(o, "seeds"), *rows = pb_json_get(o, "rows"), *e = NULL;
     char text[96];
     if (!cJSON_IsObject(o)) return PB_ERROR(PB_E_INPUT, "%s: expected an object", path);
     PB_RETURN(text_of(o, path, "schema", text, sizeof text));
-    if (strcmp(text, "1.0") == 0) PB_RETURN(pb_json_only_keys(o, path, keys, COUNT(keys)));
+    if (strcmp(text, "1.0") == 0 || strcmp(text, "1.1") == 0)
+        PB_RETURN(pb_json_only_keys(o, path, keys, COUNT(keys)));
     if (strncmp(text, "1.", 2) != 0)
-        return PB_ERROR(PB_E_INPUT, "%s: schema: \"%s\", expected \"1.0\"", path, text);
+        return PB_ERROR(PB_E_INPUT, "%s: schema: \"%s\", expected \"1.1\"", path, text);
     PB_RETURN(text_of(o, path, "criterion", text, sizeof text));
     if (strcmp(text, PB_TUNING_CRITERION) != 0)
         return PB_ERROR(PB_E_INPUT, "%s: criterion: \"%s\", expected \"%s\"", path, text,
@@ -182,6 +198,7 @@ static pb_status read_file(const pb_json *o, const char *path, pb_tuning *t) {
     PB_RETURN(text_of(o, path, "suite", t->suite, sizeof t->suite));
     PB_RETURN(text_of(o, path, "strategy", t->strategy, sizeof t->strategy));
     PB_RETURN(pb_json_read_i64(o, path, "trials", 1, 1000, &t->trials));
+    PB_RETURN(pb_json_read_f64(o, path, "chance", 0, 1e3, &t->chance));
     cJSON_ArrayForEach (e, seeds) {
         int64_t v = -1;
         bool ok = t->n_seeds < PB_TUNING_MAX_SEEDS && cJSON_IsString(e) &&
@@ -197,6 +214,7 @@ static pb_status read_file(const pb_json *o, const char *path, pb_tuning *t) {
     cJSON_ArrayForEach (e, rows) {
         char where[512];
         snprintf(where, sizeof where, "%s: rows[%d]", path, t->n_rows);
+        t->rows[t->n_rows].chance = t->chance;
         PB_RETURN(read_row(e, where, &t->rows[t->n_rows++]));
     }
     return PB_OK;

@@ -25,22 +25,34 @@ typedef struct pb_tuning_row {
     char label[64], method[32];
     pb_tuning_trial *trials; /* in the order they were made */
     int n_trials;
-    int chosen;   /* index; -1: no trial at full length ended well */
-    char edge[8]; /* is the chosen rate the "low" or "high" end of what was tried at its rank, or "none" */
+    int chosen;    /* index; -1: no trial at full length ended well */
+    double chance; /* as the tuning's */
+    /* Of the chosen rate among those at its rank: "low" or "high", the end of what was tried; "cliff",
+     * the highest that trains, for the next one above does not; or "none". */
+    char edge[8];
 } pb_tuning_row;
 
 typedef struct pb_tuning {
     char suite[64], strategy[16];
     int64_t trials; /* of every row */
+    double chance;  /* loss at chance level, nats; 0 = the task has none, or the file does not say */
     uint64_t seeds[PB_TUNING_MAX_SEEDS];
     int n_seeds;
     pb_tuning_row *rows;
     int n_rows;
 } pb_tuning;
 
-/* mean of every trial, chosen and edge from nll alone. The best mean among the trials of full length;
- * of equal ones the smaller rate, then the smaller rank. */
+/* mean of every trial, chosen and edge from nll and chance alone. The best mean among the trials of
+ * full length; of equal ones the smaller rate, then the smaller rank. A rate does not train when it
+ * diverged, or when at full length it lost more than PB_TUNING_LOST of what the chosen one is better
+ * than chance level. */
 void pb_tuning_choose(pb_tuning_row *row);
+#define PB_TUNING_LOST 0.9
+
+/* The trial at the nearest rate above (or below) lr at this rank, the longest training of it; NULL when
+ * there is none. */
+const pb_tuning_trial *pb_tuning_neighbour(const pb_tuning_row *row, double lr, int64_t rank,
+                                           bool above);
 
 /* Reads a tuning.json. PB_E_INPUT names file, place and what was expected. */
 pb_status pb_tuning_read(const char *path, pb_tuning *out);

@@ -108,6 +108,17 @@ static void check_row(check *c, const pb_tuning *t, const pb_tuning_row *row) {
     free(again.trials);
 }
 
+/* Chance level is the one number that the records do not hold: no more than that of equal classes. */
+static void check_chance(check *c, const pb_tuning *t) {
+    for (int i = 0; i < c->n_records; i++) {
+        double classes = number_at(c->records[i].dataset, "classes");
+        if (!(t->chance > log(fmax(classes, 1)) + 1e-9)) continue;
+        finding(c, "chance %.6g, more than that of %g equal classes, %.6g", t->chance, classes,
+                log(fmax(classes, 1)));
+        return;
+    }
+}
+
 static void check_records(check *c, const pb_tuning *t) {
     for (int i = 0; i < c->n_records; i++) {
         const pb_record *r = &c->records[i];
@@ -142,6 +153,7 @@ static pb_status check_file(const char *dir, const char *path, FILE *out, int *n
     } else if (status == PB_OK) {
         c.records = records;
         for (int i = 0; i < t.n_rows; i++) check_row(&c, &t, &t.rows[i]);
+        check_chance(&c, &t);
         check_records(&c, &t);
     }
     *n_bad += c.n > 0;

@@ -537,6 +537,8 @@ START_TEST(subsamples_are_stable_and_keep_every_class)
         for (int i = 0; i < 10; i++) ck_assert_int_gt(seen[i], 0);
         ck_assert_int_lt(same, 25);
         ck_assert_double_eq(pb_dataset_majority(a, PB_TRAIN), 41.0 / 50.0);
+        double chance = -(0.82 * log(0.82) + 9 * 0.02 * log(0.02)); /* 41 of one class, 9 of one each */
+        ck_assert_double_eq_tol(pb_dataset_chance_nll(a, PB_TRAIN), chance, 1e-12);
         ck_assert_str_eq(pb_dataset_label(a, 9), "c9");
         pb_dataset_free(a);
         pb_dataset_free(b);

@@ -18,17 +18,32 @@ static double bowl(double lr, double best) {
     return 1 + d * d;
 }
 
-/* Rounds until nothing is added. best <= 0: everything diverges. */
-static void play(const pb_tune *tune, const pb_tune_row *spec, double best, pb_tuning_row *row) {
+/* A loss with its lowest point at `best`, and `above` it from the rate `cliff` on. */
+typedef struct landscape {
+    double best, cliff, above;
+} landscape;
+
+static double loss_at(const landscape *l, double lr) {
+    return lr < l->cliff ? bowl(lr, l->best) : l->above;
+}
+
+/* Rounds until nothing is added. */
+static void play_on(const pb_tune *tune, const pb_tune_row *spec, landscape land,
+                    pb_tuning_row *row) {
     for (int before = -1; before != row->n_trials;) {
         before = row->n_trials;
         pb_assert_ok(pb_tune_next(tune, spec, row));
         for (int i = 0; i < row->n_trials; i++) {
             row->trials[i].n_runs = 1;
-            row->trials[i].nll[0] = best > 0 ? bowl(row->trials[i].lr, best) : INFINITY;
+            row->trials[i].nll[0] = loss_at(&land, row->trials[i].lr);
         }
         pb_tuning_choose(row);
     }
+}
+
+/* best <= 0: everything diverges. */
+static void play(const pb_tune *tune, const pb_tune_row *spec, double best, pb_tuning_row *row) {
+    play_on(tune, spec, (landscape){best, best > 0 ? INFINITY : 0, INFINITY}, row);
 }
 
 static pb_tune_row grid_of_4(void) {
@@ -70,6 +85,61 @@ START_TEST(an_edge_is_extended_and_an_inner_best_is_refined) {
     free(high.trials);
     free(inner.trials);
     free(kept.trials);
+}
+END_TEST
+
+/* Grid 1e-4 .. 1e-1 in seven, two trials more; the best of the grid is 10^-2.5. */
+static const struct {
+    landscape land;
+    double chance, next[2];
+    const char *edge;
+} refined[] = {
+    /* Above the best of the grid nothing trains: twice towards what trains no more, ... */
+    {{8e-3, 9e-3, 3.3}, 3.3, {-2.25, -2.125}, "cliff"},
+    {{4e-3, 5e-3, 3.3}, 3.3, {-2.25, -2.375}, "cliff"},
+    {{8e-3, 9e-3, INFINITY}, 0, {-2.25, -2.125}, "cliff"},
+    /* ... but no further once a rate above trains and is no better. */
+    {{2.5e-3, 9e-3, 3.3}, 3.3, {-2.25, -2.75}, "none"},
+    /* Bad, yet far from chance: the better neighbour, then the other side of a better value, ... */
+    {{2.2e-3, 9e-3, 2.9}, 3.3, {-2.75, -2.625}, "none"},
+    /* ... and the other side where the first one was no better. */
+    {{3.2e-3, INFINITY, 0}, 3.3, {-2.25, -2.75}, "none"},
+    {{3.1e-3, INFINITY, 0}, 3.3, {-2.75, -2.25}, "none"},
+};
+
+START_TEST(a_refinement_goes_where_the_loss_may_still_fall) {
+    pb_tune tune = {.trials = 9, .extend = true};
+    pb_tune_row spec = {.n_lr = 7};
+    pb_tuning_row row = {.label = "x", .chance = refined[_i].chance};
+    for (int i = 0; i < 7; i++) spec.lr[i] = pow(10, -4 + 0.5 * i);
+    play_on(&tune, &spec, refined[_i].land, &row);
+    ck_assert_int_eq(row.n_trials, 9);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_str_eq(row.trials[7 + i].why, "refine");
+        ck_assert_double_eq_tol(log10(row.trials[7 + i].lr), refined[_i].next[i], 1e-4);
+    }
+    ck_assert_str_eq(row.edge, refined[_i].edge);
+    free(row.trials);
+}
+END_TEST
+
+/* Chance level says nothing about a shorter training, nor where the best is no better than chance. */
+START_TEST(only_a_full_training_fails_at_chance_level) {
+    for (int k = 0; k < 3; k++) {
+        pb_tuning_row row = {.label = "x", .chance = k == 2 ? 0.9 : 3};
+        static const double nll[] = {2, 1, 3};
+        for (int i = 0; i < 3; i++) {
+            pb_tuning_trial *t = pb_tuning_add(&row);
+            t->lr = i + 1;
+            t->n_runs = 1;
+            t->nll[0] = nll[i];
+            t->divisor = k == 1 && i == 2 ? 4 : 1;
+        }
+        pb_tuning_choose(&row);
+        ck_assert_int_eq(row.chosen, 1);
+        ck_assert_str_eq(row.edge, k == 0 ? "cliff" : "none");
+        free(row.trials);
+    }
 }
 END_TEST
 
@@ -224,6 +294,7 @@ static const char *const lies[][2] = {{"\"edge\": \"", "\"edge\": \"x"},
                                       {"\"trial\": ", "\"trial\": 1"},
                                       {"\"mean\": ", "\"mean\": 1"},
                                       {"\"7\"", "\"8\""},
+                                      {"\"chance\": ", "\"chance\": 9"},
                                       {"\"label\": \"full\"", "\"label\": \"fall\""}};
 
 START_TEST(a_changed_choice_is_found) {
@@ -315,6 +386,9 @@ int main(void) {
     TCase *t = pb_test_case(s, "next");
     tcase_add_test(t, every_row_spends_the_same_budget);
     tcase_add_test(t, an_edge_is_extended_and_an_inner_best_is_refined);
+    tcase_add_loop_test(t, a_refinement_goes_where_the_loss_may_still_fall, 0,
+                        (int)(sizeof refined / sizeof refined[0]));
+    tcase_add_test(t, only_a_full_training_fails_at_chance_level);
     tcase_add_test(t, halving_keeps_the_better_half_twice);
     tcase_add_test(t, what_always_diverges_is_tried_lower_and_has_no_choice);
     tcase_add_test(t, equal_losses_take_the_smaller_rate);
