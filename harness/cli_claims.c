@@ -145,9 +145,12 @@ static pb_status print_verdicts(const pb_json *results) {
                 pb_table_cell(&t, 1, "%s", text_of(c, "verdict"));
                 pb_table_cell(&t, 2, "%s", text_of(c, "scale"));
             }
-            pb_table_cell(&t, 3, "%s: %s, wanted %s%s%s", text_of(a, "finding"),
-                          text_of(a, "seen"), text_of(a, "wanted"),
-                          cJSON_IsFalse(pb_json_get(a, "decides")) ? " (reported only)" : "", "");
+            const pb_json *decides = pb_json_get(a, "decides");
+            pb_table_cell(&t, 3, "%s: %s, wanted %s%s", text_of(a, "finding"), text_of(a, "seen"),
+                          text_of(a, "wanted"),
+                          cJSON_IsFalse(decides)    ? " (reported only)"
+                          : cJSON_IsString(decides) ? " (a part of it)"
+                                                    : "");
             first = false;
         }
         if (!first) continue;
@@ -320,7 +323,7 @@ static pb_status run_claims(pb_cli *cli, int argc, char **argv) {
                          "(default of list and check: all)"),
         PB_OPTION_TEXT("claims", &q.only, "A,B", "only these ids (default: all)"),
         PB_OPTION_TEXT("out", &q.out, "DIR",
-                       "run: results root (default results/claims); check: where\n"
+                       "run: results root (default results/claims-small); check: where\n"
                        "claims.json, .md and .html go (default: the folder checked)"),
         PB_OPTION_INT("seeds", &q.seeds, "N", 1, 1000, "run: seeds 1 to N (default: the suites')"),
         PB_OPTION_INT("steps", &q.steps, "N", 1, 1e9,
@@ -355,8 +358,8 @@ const pb_command pb_command_claims = {
         "  run ID...          makes the runs that these claims need and that are missing, then checks\n"
         "  run --scale small  the same for every claim of that kind\n"
         "  check DIR          verdicts from the records under DIR, to stdout and DIR/claims.*\n\n"
-        "Verdicts: supported, same direction at small scale, contradicted, inconclusive, not run, not\n"
-        "testable at this scale. A claim is one file, reports/claims/<id>.json; grammar:\n"
+        "Verdicts: supported (in part), same direction (in part) at small scale, contradicted,\n"
+        "inconclusive, not run, not testable at this scale. A claim is one file, reports/claims/<id>.json; grammar:\n"
         "reports/claims/README.md. Finished runs are skipped: after a crash or Ctrl-C the same command\n"
         "goes on.\n",
     .min_args = 1,

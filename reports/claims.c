@@ -20,8 +20,9 @@ const char *pb_claim_scale_name(pb_claim_scale s) {
 
 const char *pb_claim_verdict_name(pb_verdict_of_claim v) {
     static const char *const names[PB_CLAIM_VERDICTS] = {
-        "supported", "same direction at small scale", "contradicted",
-        "inconclusive", "not run", "not testable at this scale"};
+        "supported",    "supported in part", "same direction at small scale",
+        "same direction in part at small scale", "contradicted",
+        "inconclusive", "not run",           "not testable at this scale"};
     return (int)v >= 0 && v < PB_CLAIM_VERDICTS ? names[v] : "unknown";
 }
 
@@ -88,7 +89,7 @@ static pb_status read_assertions(pb_claim_file *c) {
         snprintf(where, sizeof where, "%s: assertions[%d]", c->file, i++);
         PB_RETURN(cl_check_assertion(c, where, e));
         PB_RETURN(cl_assertion_rows(e, add_suite, c));
-        decisive += !cJSON_IsFalse(pb_json_get(e, "decides"));
+        decisive += cl_role_of(e) == CL_DECIDES;
     }
     if (n == 0 || decisive == 0)
         return PB_ERROR(PB_E_INPUT, "%s: assertions: expected at least one that decides", c->file);
@@ -235,10 +236,12 @@ static pb_status add_assertion(pb_json *list, const pb_json *a, const cl_outcome
     if (o->finding == CL_TOO_FEW)
         snprintf(note, sizeof note, "%d of %d seeds", o->n, (int)need);
     if (o->finding == CL_INCOMPARABLE) snprintf(note, sizeof note, "%s", stop);
+    cl_role role = cl_role_of(a);
     pb_json *r = pb_json_add_object(list, NULL);
     bool ok = pb_json_add_str(r, "says", pb_json_get(a, "says")->valuestring) &&
               pb_json_add_str(r, "op", pb_json_get(a, "op")->valuestring) &&
-              pb_json_add_bool(r, "decides", !cJSON_IsFalse(pb_json_get(a, "decides"))) &&
+              (role == CL_IN_PART ? pb_json_add_str(r, "decides", cl_in_part)
+                                  : pb_json_add_bool(r, "decides", role == CL_DECIDES)) &&
               pb_json_add_str(r, "finding", cl_finding_name(o->finding)) &&
               pb_json_add_f64(r, "value", o->value) && pb_json_add_f64(r, "low", o->low) &&
               pb_json_add_f64(r, "high", o->high) && pb_json_add_str(r, "what", o->what) &&
@@ -248,25 +251,68 @@ static pb_status add_assertion(pb_json *list, const pb_json *a, const cl_outcome
     return ok ? PB_OK : PB_ERROR(PB_E_OOM, "no memory for the verdicts");
 }
 
-pb_verdict_of_claim cl_verdict_of(const pb_claim_file *c, const int counts[CL_FINDINGS]) {
-    if (c->scale == PB_SCALE_NONE) return PB_CLAIM_NOT_TESTABLE;
-    if (counts[CL_FAILS]) return PB_CLAIM_CONTRADICTED;
-    if (counts[CL_MISSING]) return PB_CLAIM_NOT_RUN;
-    if (counts[CL_INCOMPARABLE] || counts[CL_TOO_FEW] || counts[CL_UNCLEAR])
-        return PB_CLAIM_INCONCLUSIVE;
-    return c->scale == PB_SCALE_SMALL ? PB_CLAIM_SAME_DIRECTION : PB_CLAIM_SUPPORTED;
+const char cl_in_part[] = "in part";
+
+cl_role cl_role_of(const pb_json *assertion) {
+    const pb_json *decides = pb_json_get(assertion, "decides");
+    if (cJSON_IsFalse(decides)) return CL_REPORTED;
+    return cJSON_IsString(decides) ? CL_IN_PART : CL_DECIDES;
 }
 
-static void because(const pb_claim_file *c, pb_verdict_of_claim v, const int counts[CL_FINDINGS],
-                    const char *missing, const char *stop, int fewest, int64_t need,
-                    char out[512]) {
+void cl_count(cl_counts *counts, cl_role role, cl_finding finding) {
+    if (role == CL_REPORTED) return;
+    if (role == CL_IN_PART && finding == CL_FAILS) counts->failed_parts++;
+    else counts->of[finding]++;
+}
+
+pb_verdict_of_claim cl_verdict_of(const pb_claim_file *c, const cl_counts *counts) {
+    const int *of = counts->of;
+    bool small = c->scale == PB_SCALE_SMALL;
+    if (c->scale == PB_SCALE_NONE) return PB_CLAIM_NOT_TESTABLE;
+    if (of[CL_FAILS]) return PB_CLAIM_CONTRADICTED;
+    if (of[CL_MISSING]) return PB_CLAIM_NOT_RUN;
+    if (of[CL_INCOMPARABLE] || of[CL_TOO_FEW] || of[CL_UNCLEAR]) return PB_CLAIM_INCONCLUSIVE;
+    if (counts->failed_parts) return small ? PB_CLAIM_DIRECTION_IN_PART : PB_CLAIM_IN_PART;
+    return small ? PB_CLAIM_SAME_DIRECTION : PB_CLAIM_SUPPORTED;
+}
+
+/* What the verdict of one claim hangs on, gathered over its assertions. */
+typedef struct tally {
+    cl_counts counts;
+    char missing[256], stop[400]; /* the first ones */
+    char failed[400];             /* the parts that fail alone */
+    int fewest;                   /* seeds, of the assertions with too few */
+    int64_t need;
+} tally;
+
+static void take(tally *t, const pb_json *a, const cl_outcome *o, int64_t need, const char *missing,
+                 const char *stop) {
+    cl_role role = cl_role_of(a);
+    if (role == CL_REPORTED) return;
+    cl_count(&t->counts, role, o->finding);
+    if (o->finding == CL_INCOMPARABLE && !*t->stop) snprintf(t->stop, sizeof t->stop, "%s", stop);
+    if (o->finding == CL_MISSING && !*t->missing)
+        snprintf(t->missing, sizeof t->missing, "%s", missing);
+    if (o->finding == CL_TOO_FEW && (t->need == 0 || o->n < t->fewest)) {
+        t->fewest = o->n;
+        t->need = need;
+    }
+    if (role != CL_IN_PART || o->finding != CL_FAILS) return;
+    size_t len = strlen(t->failed);
+    snprintf(t->failed + len, sizeof t->failed - len, "%s%s", len ? "; " : "",
+             pb_json_get(a, "says")->valuestring);
+}
+
+static void because(const pb_claim_file *c, pb_verdict_of_claim v, const tally *t, char out[512]) {
     *out = 0;
     if (v == PB_CLAIM_NOT_TESTABLE) snprintf(out, 512, "%.500s", c->why);
-    if (v == PB_CLAIM_NOT_RUN) snprintf(out, 512, "missing: %.480s", missing);
-    if (v == PB_CLAIM_INCONCLUSIVE && counts[CL_INCOMPARABLE])
-        snprintf(out, 512, "not comparable: %.480s", stop);
-    else if (v == PB_CLAIM_INCONCLUSIVE && counts[CL_TOO_FEW])
-        snprintf(out, 512, "too few seeds: %d there, %d needed", fewest, (int)need);
+    if (v == PB_CLAIM_NOT_RUN) snprintf(out, 512, "missing: %.480s", t->missing);
+    if (v == PB_CLAIM_IN_PART || v == PB_CLAIM_DIRECTION_IN_PART)
+        snprintf(out, 512, "the part that fails: %.480s", t->failed);
+    if (v == PB_CLAIM_INCONCLUSIVE && t->counts.of[CL_INCOMPARABLE])
+        snprintf(out, 512, "not comparable: %.480s", t->stop);
+    else if (v == PB_CLAIM_INCONCLUSIVE && t->counts.of[CL_TOO_FEW])
+        snprintf(out, 512, "too few seeds: %d there, %d needed", t->fewest, (int)t->need);
     else if (v == PB_CLAIM_INCONCLUSIVE)
         snprintf(out, 512, "an interval crosses its bound");
 }
@@ -301,9 +347,8 @@ static pb_status check_one(const pb_claim_file *c, const pb_record *records, int
                     .n_records = n,
                     .facts = pb_json_get(facts, c->id)};
     const pb_json *a = NULL;
-    int counts[CL_FINDINGS] = {0}, fewest = 0;
-    int64_t most = 0;
-    char missing[256] = "", why[512], stop[400], first_stop[400] = "";
+    tally t = {0};
+    char why[512], stop[400];
     pb_json *o = pb_json_add_object(list, NULL), *results = NULL;
     bool ok = o && add_head(o, c) && (results = pb_json_add_array(o, "assertions")) != NULL;
     cJSON_ArrayForEach (a, pb_json_get(c->json, "assertions")) {
@@ -320,18 +365,10 @@ static pb_status check_one(const pb_claim_file *c, const pb_record *records, int
                                         waived.data ? waived.data : "");
         pb_text_free(&waived);
         PB_RETURN(added);
-        if (cJSON_IsFalse(pb_json_get(a, "decides"))) continue;
-        counts[outcome.finding]++;
-        if (outcome.finding == CL_INCOMPARABLE && !*first_stop)
-            memcpy(first_stop, stop, sizeof first_stop);
-        if (outcome.finding == CL_MISSING && !*missing) memcpy(missing, x.missing, sizeof missing);
-        if (outcome.finding == CL_TOO_FEW && (most == 0 || outcome.n < fewest)) {
-            fewest = outcome.n;
-            most = need;
-        }
+        take(&t, a, &outcome, need, x.missing, stop);
     }
-    pb_verdict_of_claim v = cl_verdict_of(c, counts);
-    because(c, v, counts, missing, first_stop, fewest, most, why);
+    pb_verdict_of_claim v = cl_verdict_of(c, &t.counts);
+    because(c, v, &t, why);
     ok = ok && pb_json_add_str(o, "verdict", pb_claim_verdict_name(v)) &&
          pb_json_add_str(o, "why", why) && pb_json_add_str(o, "overridden", x.overridden) &&
          pb_json_add_i64(o, "runs_lost", x.n_lost);
@@ -348,7 +385,7 @@ pb_status pb_claims_check(const pb_claim_file *const *claims, int n, const pb_re
     list = ok ? pb_json_add_array(root, "claims") : NULL;
     if (!list) PB_FAIL(PB_E_OOM, "no memory for the verdicts");
     for (int i = 0; i < n; i++) PB_TRY(check_one(claims[i], records, n_records, facts, list));
-    PB_TRY(cl_family(claims, n, records, n_records, root));
+    PB_TRY(cl_family(claims, n, records, n_records, facts, root));
     counts = pb_json_add_object(root, "counts");
     for (int v = 0; v < PB_CLAIM_VERDICTS; v++) {
         if (!pb_json_add_i64(counts, pb_claim_verdict_name((pb_verdict_of_claim)v),

@@ -19,15 +19,17 @@ const char *pb_claim_scale_name(pb_claim_scale s); /* "full", "small", "arithmet
 
 typedef enum pb_verdict_of_claim {
     PB_CLAIM_SUPPORTED,
-    PB_CLAIM_SAME_DIRECTION, /* holds at small scale: never called reproduced */
+    PB_CLAIM_IN_PART,            /* but for a part or figure of the statement that fails */
+    PB_CLAIM_SAME_DIRECTION,     /* holds at small scale: never called reproduced */
+    PB_CLAIM_DIRECTION_IN_PART,  /* the same, but for a part that fails */
     PB_CLAIM_CONTRADICTED,
     PB_CLAIM_INCONCLUSIVE,
     PB_CLAIM_NOT_RUN,
     PB_CLAIM_NOT_TESTABLE,
     PB_CLAIM_VERDICTS
 } pb_verdict_of_claim;
-/* "supported", "same direction at small scale", "contradicted", "inconclusive", "not run", "not
- * testable at this scale" */
+/* "supported", "supported in part", "same direction at small scale", "same direction in part at small
+ * scale", "contradicted", "inconclusive", "not run", "not testable at this scale" */
 const char *pb_claim_verdict_name(pb_verdict_of_claim v);
 
 #define PB_CLAIM_SUITES 8

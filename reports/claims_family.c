@@ -29,7 +29,7 @@ static bool is_decided(cl_finding f) { return f == CL_HOLDS || f == CL_FAILS; }
 
 /* What decides a claim, by an interval over runs: no arithmetic, and no comparison bit for bit. */
 static bool is_member(const pb_json *result, cl_finding f) {
-    return cJSON_IsTrue(pb_json_get(result, "decides")) &&
+    return cl_role_of(result) != CL_REPORTED &&
            pb_json_get(result, "n")->valuedouble > 0 &&
            strcmp(pb_json_get(result, "op")->valuestring, "equal") != 0 &&
            (is_decided(f) || f == CL_UNCLEAR);
@@ -53,12 +53,16 @@ static int collect(const pb_claim_file *const *claims, int n, const pb_json *lis
 }
 
 /* Findings of the members at alpha x share; how many are decided. A part that is open on its own stays so. */
-static pb_status judge(part *parts, int n, const pb_record *records, int n_records, double share,
-                       int *decided) {
+static pb_status judge(part *parts, int n, const pb_record *records, int n_records,
+                       const pb_json *facts, double share, int *decided) {
     *decided = 0;
     for (int i = 0; i < n; i++) {
         part *p = &parts[i];
-        cl_context x = {.claim = p->claim, .records = records, .n_records = n_records, .share = share};
+        cl_context x = {.claim = p->claim,
+                        .records = records,
+                        .n_records = n_records,
+                        .facts = pb_json_get(facts, p->claim->id),
+                        .share = share};
         cl_outcome o;
         if (!p->member) continue;
         cl_finding alone = finding_of(p->result);
@@ -77,17 +81,17 @@ static pb_status write_back(const pb_claim_file *const *claims, int n, const par
     for (int i = 0; i < n_parts && ok; i++)
         ok = pb_json_add_str(parts[i].result, "finding_family", cl_finding_name(parts[i].finding));
     for (int i = 0, k = 0; i < n && ok; i++) {
-        int counts[CL_FINDINGS] = {0};
+        cl_counts counts = {0};
         for (; k < n_parts && parts[k].claim == claims[i]; k++)
-            if (cJSON_IsTrue(pb_json_get(parts[k].result, "decides"))) counts[parts[k].finding]++;
+            cl_count(&counts, cl_role_of(parts[k].assertion), parts[k].finding);
         ok = pb_json_add_str(cJSON_GetArrayItem(list, i), "verdict_family",
-                             pb_claim_verdict_name(cl_verdict_of(claims[i], counts)));
+                             pb_claim_verdict_name(cl_verdict_of(claims[i], &counts)));
     }
     return ok ? PB_OK : PB_ERROR(PB_E_OOM, "no memory for the verdicts");
 }
 
 pb_status cl_family(const pb_claim_file *const *claims, int n, const pb_record *records,
-                    int n_records, pb_json *results) {
+                    int n_records, const pb_json *facts, pb_json *results) {
     pb_status status = PB_OK;
     pb_json *list = cJSON_GetObjectItemCaseSensitive(results, "claims");
     int cap = 1, members = 0, decided = 0, before = -1;
@@ -99,7 +103,7 @@ pb_status cl_family(const pb_claim_file *const *claims, int n, const pb_record *
     while (members && decided > before) {
         int rest = members - (before = decided);
         if (rest < 1) break;
-        PB_TRY(judge(parts, count, records, n_records, 1.0 / rest, &decided));
+        PB_TRY(judge(parts, count, records, n_records, facts, 1.0 / rest, &decided));
     }
     PB_TRY(write_back(claims, n, parts, count, list));
     pb_json *family = pb_json_add_object(results, "family");

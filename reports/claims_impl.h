@@ -49,7 +49,7 @@ pb_status cl_term_rows(const pb_json *term, pb_claim_visit visit, void *user);
 /* Reads the i-th element of an array or a member as a term with a place for messages. */
 #define CL_WHERE 640
 
-/* ---- assertions (claims_op.c) ---- */
+/* ---- assertions (claims_assertion.c) ---- */
 
 typedef enum cl_finding {
     CL_HOLDS,
@@ -67,13 +67,22 @@ typedef struct cl_outcome {
     double value, low, high; /* NaN when unknown; of what `what` says */
     char what[64];           /* "ratio", "difference", "share", "slope", ... */
     char wanted[128];        /* "below 1.5" */
-    int n;                   /* seeds or runs behind it; 0 = arithmetic */
+    int n;                   /* seeds behind it; 0 = arithmetic */
 } cl_outcome;
 
 pb_status cl_check_assertion(const pb_claim_file *claim, const char *where, const pb_json *a);
 /* need: the least number of seeds. */
 pb_status cl_assert(cl_context *x, const pb_json *a, int64_t need, cl_outcome *out);
 pb_status cl_assertion_rows(const pb_json *a, pb_claim_visit visit, void *user);
+
+/* What an assertion is to its claim. */
+typedef enum cl_role {
+    CL_DECIDES,
+    CL_IN_PART, /* a figure or a part of the statement: when it alone fails, the rest still stands */
+    CL_REPORTED
+} cl_role;
+cl_role cl_role_of(const pb_json *assertion);
+extern const char cl_in_part[]; /* the value of `decides` that says so */
 
 /* PB_E_INPUT unless name is one of names[0..n-1], with the nearest. */
 pb_status cl_known(const char *where, const char *what, const char *name, const char *const *names,
@@ -90,12 +99,19 @@ pb_status cl_parity(const cl_context *x, const pb_json *assertion, char stop[400
 
 /* ---- over all claims (claims_family.c) ---- */
 
-/* One failing part contradicts the whole; what is not there is never support. */
-pb_verdict_of_claim cl_verdict_of(const pb_claim_file *c, const int counts[CL_FINDINGS]);
+/* Findings of the assertions that decide, wholly or in part. */
+typedef struct cl_counts {
+    int of[CL_FINDINGS]; /* without failed_parts */
+    int failed_parts;    /* CL_IN_PART and CL_FAILS */
+} cl_counts;
+void cl_count(cl_counts *counts, cl_role role, cl_finding finding);
+/* One failing part contradicts the whole, unless it decides in part alone; what is not there is never
+ * support. */
+pb_verdict_of_claim cl_verdict_of(const pb_claim_file *c, const cl_counts *counts);
 /* Adds `finding_family` to every assertion, `verdict_family` to every claim and `family` to the results:
  * what stays when the chance of any false decision over all parts is held at 5 %. */
 pb_status cl_family(const pb_claim_file *const *claims, int n, const pb_record *records,
-                    int n_records, pb_json *results);
+                    int n_records, const pb_json *facts, pb_json *results);
 
 /* ---- rendering (claims_render.c) ---- */
 

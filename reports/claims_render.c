@@ -22,7 +22,7 @@ static void seen_cell(const pb_json *claim, rp_doc *doc) {
     const pb_json *a = NULL;
     pb_text t = {0};
     cJSON_ArrayForEach (a, pb_json_get(claim, "assertions")) {
-        if (cJSON_IsFalse(pb_json_get(a, "decides"))) continue;
+        if (cl_role_of(a) == CL_REPORTED) continue;
         pb_text_add(&t, "%s%s: %s (%s)", t.len ? "; " : "", text(a, "says"), text(a, "seen"),
                     text(a, "finding"));
     }
@@ -73,22 +73,24 @@ static void claims_table(const pb_json *results, rp_doc *doc) {
 }
 
 static void assertions_table(const pb_json *results, rp_doc *doc) {
+    static const char *const roles[] = {"yes", cl_in_part, "no"};
     const pb_json *c = NULL, *a = NULL;
     int i = 0;
     rp_add_table(doc);
     rp_column_add(doc, "Claim", false, NULL);
     rp_column_add(doc, "What was tested", false, NULL);
-    rp_column_add(doc, "Decides", false, "Others are reported only");
+    rp_column_add(doc, "Decides", false,
+                  "In part: when it alone fails, the rest still stands. No: reported only");
     rp_column_add(doc, "Seen", false, "95 % interval; 90 % for equivalence and non-inferiority");
     rp_column_add(doc, "Holds when", false, "Where the whole interval must lie");
-    rp_column_add(doc, "Seeds", true, "Or runs; 0 = arithmetic");
+    rp_column_add(doc, "Seeds", true, "0 = arithmetic");
     rp_column_add(doc, "Finding", false, NULL);
     cJSON_ArrayForEach (c, pb_json_get(results, "claims"))
         cJSON_ArrayForEach (a, pb_json_get(c, "assertions")) {
             rp_row_add(doc, 0);
             rp_cell_add(doc, i++, "%s", text(c, "id"));
             rp_cell_add(doc, NAN, "%s", text(a, "says"));
-            rp_cell_add(doc, NAN, "%s", cJSON_IsFalse(pb_json_get(a, "decides")) ? "no" : "yes");
+            rp_cell_add(doc, NAN, "%s", roles[cl_role_of(a)]);
             rp_cell_add(doc, number(a, "value"), "%s", text(a, "seen"));
             rp_cell_add(doc, NAN, "%s", text(a, "wanted"));
             rp_cell_add(doc, number(a, "n"), "%.0f", number(a, "n"));

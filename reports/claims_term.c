@@ -35,12 +35,12 @@ static const char *const memory_names[] = {"base",      "quant_constants", "adap
 static const char *const record_fields[] = {
     "model.params_total",  "model.params_trainable", "model.params_base",  "model.params_adapter",
     "model.params_head",   "dataset.splits.train",   "dataset.splits.valid", "dataset.splits.test",
-    "dataset.majority",    "report.rank_total"};
+    "dataset.majority",    "report.rank_total",      "train.epochs"};
 static const char *const sample_names[] = {
     "loss/train",     "loss/valid",        "gradient/norm",      "time/step",
     "curve/valid/nll", "curve/valid/accuracy", "eval/test/nll", "eval/test/correct"};
-static const char *const hows[] = {"mean", "median", "last", "min",  "max",
-                                   "rise", "roughness"};
+static const char *const hows[] = {"mean", "median", "last",      "min",
+                                   "max",  "rise",   "roughness", "turn"};
 /* Metrics beyond the families of results/names.c, and examples of those, for the nearest name. */
 static const char *const metric_names[] = {
     "quality/test/nll",       "quality/test/accuracy",     "quality/valid/nll",
@@ -220,7 +220,23 @@ static void note_missing(cl_context *x, const pb_json *term, const char *what) {
              text(term, "label"), *what ? ": " : "", what);
 }
 
+static double number_at(const pb_json *o, const char *key) {
+    const pb_json *v = pb_json_get(o, key);
+    return cJSON_IsNumber(v) ? v->valuedouble : NAN;
+}
+
+/* Passes over the training examples: as they were asked for, or as so many steps made. */
+static double epochs_of(const pb_record *r) {
+    const pb_json *train = pb_json_get(r->config, "train");
+    double asked = number_at(train, "epochs");
+    return isfinite(asked) ? asked
+                           : number_at(train, "steps") * number_at(train, "batch") *
+                                 number_at(train, "accumulate") /
+                                 number_at(pb_json_get(r->dataset, "splits"), "train");
+}
+
 static double field_of(const pb_record *r, const char *path) {
+    if (strcmp(path, "train.epochs") == 0) return epochs_of(r);
     const struct {
         const char *name;
         const pb_json *json;
@@ -275,12 +291,21 @@ static double roughness(const double *v, int64_t n) {
     return level > 0 ? sqrt(sum / (double)(n - from - 1)) / level : NAN;
 }
 
+/* Where along the curve its least value lies: 0 = at the start, 1 = at the end. */
+static double turn(const double *v, int64_t n) {
+    int64_t least = 0;
+    for (int64_t i = 1; i < n; i++)
+        if (v[i] < v[least]) least = i;
+    return n > 1 ? (double)least / (double)(n - 1) : NAN;
+}
+
 static double sample_of(const pb_record *r, const pb_json *term) {
     const pb_sample *s = pb_record_find_sample(r, text(term, "sample"));
     const char *how = text(term, "how");
     double v = NAN, least = NAN;
     if (!s || !s->values || s->n < 1) return NAN;
     if (strcmp(how, "roughness") == 0) return roughness(s->values, s->n);
+    if (strcmp(how, "turn") == 0) return turn(s->values, s->n);
     if (strcmp(how, "rise") != 0) return pb_derive(how, s->values, s->n, &v) == PB_OK ? v : NAN;
     if (pb_derive("min", s->values, s->n, &least) != PB_OK || !(least > 0)) return NAN;
     return (s->values[s->n - 1] - least) / least;

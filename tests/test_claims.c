@@ -323,6 +323,13 @@ static const truth truths[] = {
     {"\"op\":\"rarer\",\"below\":5," LEFT "," RIGHT, {9, 9, 9, 9, 9, 9}, {1, 1, 1, 1, NAN, NAN}, {0}, "holds", SAME},
     {"\"op\":\"rarer\",\"below\":5," LEFT "," RIGHT, {1, 1, 1, 1, 1, NAN}, {9, 9, 9, 9, 9, 9}, {0}, "fails", "contradicted"},
     {"\"op\":\"rarer\",\"below\":5," LEFT "," RIGHT, {9, 9, 9, 1, 1, 1}, {9, 9, 1, 1, 1, 1}, {0}, "unclear", "inconclusive"},
+    /* one run has no interval and decides nothing; bit for bit it needs none */
+    {"\"op\":\"within\",\"seeds\":1,\"low\":0.9,\"high\":1.1," OF, {1}, {0}, {0}, "unclear", "inconclusive"},
+    {"\"op\":\"within\",\"seeds\":1,\"low\":2," OF, {1}, {0}, {0}, "unclear", "inconclusive"},
+    {"\"op\":\"less\",\"seeds\":1," LEFT "," RIGHT, {1}, {2}, {0}, "unclear", "inconclusive"},
+    {"\"op\":\"less\",\"seeds\":1,\"relative\":true," LEFT "," RIGHT, {1}, {2}, {0}, "unclear", "inconclusive"},
+    {"\"op\":\"ordered\",\"seeds\":1,\"direction\":\"rising\",\"of\":[" ROW("a") "," ROW("b") "]", {1}, {2}, {0}, "unclear", "inconclusive"},
+    {"\"op\":\"equal\",\"seeds\":1," LEFT ",\"right\":{\"value\":3}", {3}, {0}, {0}, "holds", SAME},
     {"\"op\":\"spread\",\"low\":1," LEFT "," RIGHT, {1, 100, 200, 50, 7, 160}, {1, 1.1, 1.2, 1, 1.05, 1.1}, {0}, "holds", SAME},
     {"\"op\":\"spread\",\"low\":1," LEFT "," RIGHT, {1, 1.1, 1.2, 1, 1.05, 1.1}, {1, 100, 200, 50, 7, 160}, {0}, "fails", "contradicted"},
     {"\"op\":\"spread\",\"low\":1," LEFT "," RIGHT, {1, 1.1, 1.2, 1, 1.05, 1.1}, {1, 1.2, 1.1, 1, 1.1, 1.05}, {0}, "unclear", "inconclusive"},
@@ -354,6 +361,10 @@ END_TEST
 #define LEFT_AGAIN "\"right\":{\"suite\":\"s\",\"label\":\"a\",\"metric\":\"quality/test/nll\"}"
 #define MORE "{\"says\":\"y\",\"op\":\"greater\"," LEFT "," RIGHT "}"
 #define OTHER "{\"says\":\"z\",\"op\":\"less\"," LEFT ",\"right\":" ROW("zz") "}"
+#define PART "{\"says\":\"y\",\"decides\":\"in part\",\"op\":\"greater\"," LEFT "," RIGHT "}"
+#define PART_OPEN "{\"says\":\"y\",\"decides\":\"in part\",\"seeds\":7,\"op\":\"greater\"," LEFT "," RIGHT "}"
+#define PART_GONE "{\"says\":\"y\",\"decides\":\"in part\",\"op\":\"less\"," LEFT ",\"right\":" ROW("zz") "}"
+#define PART_HELD "{\"says\":\"y\",\"decides\":\"in part\",\"op\":\"less\"," LEFT "," RIGHT "}"
 #define ASIDE "{\"says\":\"y\",\"decides\":false,\"op\":\"greater\"," LEFT "," RIGHT "}"
 
 static void verdict_is(const char *rest, const char *verdict, const char *why) {
@@ -384,6 +395,104 @@ START_TEST(verdicts_say_no_more_than_is_there) {
                "," RIGHT "}]", "inconclusive",
                "too few seeds: 3 there, 7 needed");
     verdict_is("\"scale\":\"not testable\",\"why\":\"no room\"", "not testable at this scale", "no room");
+    /* a part that fails alone costs the word "supported", and no more; open, it leaves the whole open */
+    verdict_is("\"scale\":\"full\",\"assertions\":[" LESS "," PART "]", "supported in part", "that fails: y");
+    verdict_is("\"scale\":\"small\",\"assertions\":[" LESS "," PART "]",
+               "same direction in part at small scale", "that fails: y");
+    verdict_is("\"scale\":\"full\",\"assertions\":[" LESS "," PART_HELD "]", "supported", "");
+    verdict_is("\"scale\":\"full\",\"assertions\":[" MORE "," PART_HELD "]", "contradicted", "");
+    verdict_is("\"scale\":\"full\",\"assertions\":[" LESS "," PART "," PART_OPEN "]", "inconclusive", "too few");
+    verdict_is("\"scale\":\"full\",\"assertions\":[" LESS "," PART "," PART_GONE "]", "not run", "zz");
+}
+END_TEST
+
+/* Facts are there in the second look, too: a row in terms of a fact keeps its finding over the family. */
+START_TEST(a_family_knows_its_facts) {
+    static const double a[6] = {1, 1.01, 0.99};
+    pb_claim_file claim;
+    pb_record records[6];
+    pb_json *results = NULL, *facts = NULL;
+    int n = add_runs(records, 0, "a", a);
+    static const char given[] = "{\"t\": {\"f\": {\"flops\": 2}}}";
+    pb_assert_ok(load_text(
+        HEAD "\"facts\":{\"f\":{\"model\":\"llama-7b\",\"method\":\"full\"}},\"scale\":\"small\","
+             "\"assertions\":[{\"says\":\"x\",\"op\":\"within\",\"low\":0.4,\"high\":0.6,\"of\":{\"ratio\":["
+             ROW("a") ",{\"fact\":\"f\",\"field\":\"flops\"}]}}]}", &claim));
+    pb_assert_ok(pb_json_parse("facts", given, strlen(given), &facts));
+    const pb_claim_file *list[] = {&claim};
+    pb_assert_ok(pb_claims_check(list, 1, records, n, facts, &results));
+    ck_assert_str_eq(text_at(results, "verdict", NULL), SAME);
+    ck_assert_str_eq(text_at(results, "verdict_family", NULL), SAME);
+    pb_json_free(results);
+    pb_json_free(facts);
+    pb_json_free(claim.json);
+    for (int i = 0; i < n; i++) pb_record_free(&records[i]);
+}
+END_TEST
+
+/* Rates of one seed are one observation: six runs of three seeds are three. */
+START_TEST(shares_count_seeds_and_not_runs) {
+    static const double high[6] = {9, 9, 9}, low[6] = {1, 1, 1};
+    static const struct {
+        const char *op, *finding;
+        int need;
+    } cases[] = {{"\"op\":\"share\",\"above\":5,\"low\":0.4,\"of\":" ROW("a*"), "too few seeds", 4},
+                 {"\"op\":\"share\",\"above\":5,\"low\":0.4,\"of\":" ROW("a*"), "holds", 3},
+                 /* of six runs Wilson's interval would start at 0.61 */
+                 {"\"op\":\"share\",\"above\":5,\"low\":0.5,\"of\":" ROW("a*"), "unclear", 3},
+                 {"\"op\":\"rarer\",\"above\":5,\"left\":" ROW("b*") ",\"right\":" ROW("a*"), "too few seeds", 4},
+                 {"\"op\":\"rarer\",\"above\":5,\"left\":" ROW("b*") ",\"right\":" ROW("a*"), "holds", 3}};
+    pb_record records[24];
+    int n = add_runs(records, add_runs(records, 0, "a lr 1", high), "a lr 2", high);
+    n = add_runs(records, add_runs(records, n, "b lr 1", low), "b lr 2", low);
+    for (int i = 0; i < n; i++) snprintf(records[i].run_id, sizeof records[i].run_id, "%016d", i);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        pb_text text = {0};
+        pb_text_add(&text, HEAD "\"scale\":\"small\",\"assertions\":[{\"says\":\"x\",\"seeds\":%d,%s}]}",
+                    cases[i].need, cases[i].op);
+        pb_json *results = checked(text.data, records, n);
+        const pb_json *c = cJSON_GetArrayItem(pb_json_get(results, "claims"), 0);
+        const pb_json *r = cJSON_GetArrayItem(pb_json_get(c, "assertions"), 0);
+        ck_assert_msg(strcmp(text_at(results, NULL, "finding"), cases[i].finding) == 0, "case %zu: %s", i,
+                      text_at(results, NULL, "finding"));
+        ck_assert_int_eq(pb_json_get(r, "n")->valueint, 3);
+        pb_json_free(results);
+        pb_text_free(&text);
+    }
+    for (int i = 0; i < n; i++) pb_record_free(&records[i]);
+}
+END_TEST
+
+/* A curve's least value lies at 2 of 4 steps, its end is a quarter above it; 8 steps of 2 x 5 are five
+ * epochs of 16 examples. */
+START_TEST(curves_and_epochs_are_read) {
+    static const double curve[] = {5, 3, 2, 2.2, 2.5};
+    static const char config[] = "{\"train\":{\"steps\":8,\"batch\":5,\"accumulate\":2}}";
+    static const struct {
+        const char *term;
+        double value;
+    } cases[] = {{"\"sample\":\"curve/valid/nll\",\"how\":\"turn\"", 0.5},
+                 {"\"sample\":\"curve/valid/nll\",\"how\":\"rise\"", 0.25},
+                 {"\"field\":\"train.epochs\"", 5}};
+    pb_record records[3];
+    for (int i = 0; i < 3; i++) {
+        records[i] = run_of("a", (uint64_t)i + 1, 1);
+        pb_assert_ok(pb_record_sample(&records[i], "curve/valid/nll", curve, COUNT(curve)));
+        pb_assert_ok(pb_json_parse("test", config, sizeof config - 1, &records[i].config));
+        records[i].dataset = cJSON_CreateObject();
+        ck_assert(pb_json_add_i64(pb_json_add_object(records[i].dataset, "splits"), "train", 16));
+    }
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        pb_text text = {0};
+        pb_text_add(&text, HEAD "\"scale\":\"small\",\"assertions\":[{\"says\":\"x\",\"op\":\"equal\",\"left\":"
+                    "{\"suite\":\"s\",\"label\":\"a\",%s},\"right\":{\"value\":%.17g}}]}", cases[i].term, cases[i].value);
+        pb_json *results = checked(text.data, records, 3);
+        ck_assert_msg(strcmp(text_at(results, NULL, "finding"), "holds") == 0, "%s: %s", cases[i].term,
+                      text_at(results, NULL, "seen"));
+        pb_json_free(results);
+        pb_text_free(&text);
+    }
+    for (int i = 0; i < 3; i++) pb_record_free(&records[i]);
 }
 END_TEST
 
@@ -618,6 +727,10 @@ static const struct {
     {HEAD "\"scale\":\"smal\",\"assertions\":[" LESS "]}", "small"},
     {HEAD "\"scale\":\"small\"}", "at least one that decides"},
     {HEAD "\"scale\":\"small\",\"assertions\":[" ASIDE "]}", "at least one that decides"},
+    {HEAD "\"scale\":\"small\",\"assertions\":[" PART "]}", "at least one that decides"},
+    {ONE("{\"says\":\"x\",\"decides\":\"partly\",\"op\":\"less\"," LEFT "," RIGHT "}"), "decides: expected true, false or \"in part\""},
+    {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"difference\":[" ROW("a") "," ROW("b") "]}}"), "difference of qualities"},
+    {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"product\":[{\"value\":2},{\"difference\":[" ROW("a") "," ROW("b") "]}]}}"), "difference of qualities"},
     {HEAD "\"scale\":\"not testable\"}", "why"},
     {HEAD "\"scale\":\"not testable\",\"why\":\"w\",\"assertions\":[" LESS "]}", "no assertions"},
     {HEAD "\"scale\":\"arithmetic\",\"assertions\":[" LESS "]}", "facts only"},
@@ -775,6 +888,9 @@ int main(void) {
     tcase_add_test(verdicts, verdicts_say_no_more_than_is_there);
     tcase_add_test(verdicts, a_family_of_parts_has_one_error);
     tcase_add_test(verdicts, a_family_of_one_changes_nothing);
+    tcase_add_test(verdicts, a_family_knows_its_facts);
+    tcase_add_test(verdicts, shares_count_seeds_and_not_runs);
+    tcase_add_test(verdicts, curves_and_epochs_are_read);
     tcase_add_test(verdicts, suites_may_share_runs);
     tcase_add_test(verdicts, claims_are_held_to_parity);
     tcase_add_test(verdicts, qualities_pair_their_examples);

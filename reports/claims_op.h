@@ -1,0 +1,68 @@
+/* Private to claims_op.c, claims_estimate.c and claims_assertion.c: what an assertion says, what it
+ * comes to, and the operators between. */
+#ifndef PB_REPORTS_CLAIMS_OP_H
+#define PB_REPORTS_CLAIMS_OP_H
+
+#include "reports/claims_impl.h"
+
+#define CL_TERMS 16
+
+/* What an assertion says, read from its JSON. */
+typedef struct cl_settings {
+    const pb_json *left, *right, *of;
+    const pb_json *list[CL_TERMS];
+    double x[CL_TERMS];
+    int n_list, n_x;
+    double margin, low, high, above, below, tolerance;
+    int64_t digits;
+    bool relative, falling;
+    int better; /* of non_inferior: +1 higher, -1 lower */
+} cl_settings;
+
+/* ---- claims_estimate.c ---- */
+
+typedef struct cl_estimate {
+    double value, low, high;
+    int n;
+    bool exact; /* no seeds: arithmetic */
+} cl_estimate;
+
+/* The level of an interval on its own, or of one in a family: 1 - (1 - level) x share. */
+double cl_level(const cl_context *x, double level);
+cl_estimate cl_exactly(double v);
+/* One run says nothing about its spread: a value without an interval, which decides nothing. */
+cl_estimate cl_alone(double v);
+/* Several values: their mean and Student's interval; one alone has none. */
+cl_estimate cl_mean(const double *v, int n, double level, bool exact);
+/* left - right, or left / right when relative. n = 0 and value NaN: nothing pairs. */
+pb_status cl_compared(cl_context *x, const cl_settings *s, double level, cl_estimate *out);
+
+/* ---- claims_op.c ---- */
+
+/* The keys that an operator takes. */
+enum {
+    K_LEFT_RIGHT = 1,
+    K_OF = 2,
+    K_LIST = 4,
+    K_MARGIN = 8, /* required */
+    K_RELATIVE = 16,
+    K_RANGE = 32,
+    K_THRESHOLD = 64,
+    K_DIRECTION = 128,
+    K_X = 256,
+    K_BETTER = 512,
+    K_PRECISION = 1024,
+    K_MAY_MARGIN = 2048
+};
+
+typedef pb_status (*cl_operator_fn)(cl_context *x, const cl_settings *s, int64_t need,
+                                    cl_outcome *out);
+typedef struct cl_operator {
+    const char *name;
+    unsigned keys;
+    cl_operator_fn run;
+} cl_operator;
+enum { CL_OPERATORS = 11 };
+extern const cl_operator cl_operators[CL_OPERATORS];
+
+#endif
