@@ -1,5 +1,4 @@
 /* peftbench kernels: single kernels, checked against the reference and timed from cold caches. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,11 +80,14 @@ void pb_kernels_child_options(const pb_kernels_request *q, pb_kernels_options *o
         const char *name;
         int64_t value;
     } numbers[] = {{"--rows", q->rows},
-                   {"--threads", q->threads},
-                   {"--budget", (int64_t)ceil(q->budget_s)}};
-    int n = 2;
-    *out = (pb_kernels_options){.argv = {"--dtype", dtypes[q->dtype == 1]}};
-    for (int i = 0; i < 3; i++) {
+                   {"--threads", q->threads}};
+    int n = 0;
+    *out = (pb_kernels_options){.argv = {NULL}};
+    if (q->dtype >= 0) {
+        out->argv[n++] = "--dtype";
+        out->argv[n++] = dtypes[q->dtype == 1];
+    }
+    for (int i = 0; i < 2; i++) {
         if (!numbers[i].value) continue;
         snprintf(out->numbers[i], sizeof out->numbers[i], "%lld", (long long)numbers[i].value);
         out->argv[n++] = numbers[i].name;
@@ -101,6 +103,8 @@ void pb_kernels_child_options(const pb_kernels_request *q, pb_kernels_options *o
 
 static pb_status compare(pb_cli *cli, const pb_kernels_request *q, const pb_command_line *line) {
     const char *a = line->args[1], *b = line->args[2];
+    if (q->stored && (q->save || q->instructions))
+        return PB_ERROR(PB_E_INPUT, "compare --stored takes no --save and no --instructions: it runs no builds");
     if (q->stored && (line->n_args == 2 || line->n_args == 3))
         return pb_kernels_compare_stored(cli, q, a, line->n_args == 3 ? b : NULL);
     if (q->aa && line->n_args == 2) return pb_kernels_compare(cli, q, a, a);
@@ -141,8 +145,8 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
                        "only cases with this, or one of A|B|C, in their names"),
         PB_OPTION_INT("threads", &q.threads, "N", 1, 1024, "run: CPU threads (default: all cores)"),
         PB_OPTION_TEXT("budget", &q.budget, "TIME",
-                       "run: for all samples together, as 5min or 30s (default: up to 5 s a case). "
-                       "References take their own time; compare: of each process"),
+                       "run, compare: for all samples of all processes together, as 5min or 30s (default: up to 5 s "
+                       "a case\nand process). References take their own time"),
         PB_OPTION_INT("processes", &q.processes, "N", 1, PB_GATE_PROCESSES,
                       "run: that many fresh processes, the first checked (default 1)"),
         PB_OPTION_FLAG("unchecked", &q.unchecked,
@@ -150,7 +154,10 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
                        "but the first process"),
         PB_OPTION_FLAG("anchors", &q.anchors, "run: measures the roofs, --unchecked or not"),
         PB_OPTION_TEXT("save", &q.save, "FILE",
-                       "run: writes all with the raw samples as JSON; count: the counts"),
+                       "run: writes all with the raw samples as JSON; count: the counts; compare: a folder, "
+                       "what each process\nmeasured"),
+        PB_OPTION_FLAG("instructions", &q.instructions,
+                       "compare: counts instructions of both too (as count does, with --gauge): MORE_WORK"),
         PB_OPTION_TEXT("history", &q.history, "FILE",
                        "run: appends the medians as one line, for trend"),
         PB_OPTION_TEXT("plots", &q.plots, "DIR",
@@ -173,7 +180,7 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
                        "compare: where builds of git revisions are kept (default: revisions/ beside "
                        "this program)"),
         PB_OPTION_CHOICE("gauge", &q.gauge, "auto|perf|callgrind", gauges,
-                         "count: who counts (default auto: as the baseline was counted; else the "
+                         "count, compare: who counts (default auto: as the baseline was counted; else the "
                          "processor's counter\nwhere it may be read, or callgrind; baseline: "
                          "callgrind)"),
         PB_OPTION_TEXT("baseline", &q.baseline, "FILE",
@@ -185,8 +192,7 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
         PB_OPTION_FORMAT(&q.format),
     };
     pb_command_line line;
-    if (argc > 0 && (strcmp(argv[0], "compare") == 0 || strcmp(argv[0], "count") == 0))
-        cli->error_code = 1; /* 2 is REGRESSED or MORE_WORK */
+    cli->error_code = 1; /* of all of them: 2 is REGRESSED or MORE_WORK */
     enum { N = sizeof options / sizeof options[0] };
     PB_RETURN(pb_cli_parse(cli, options, N, argc, argv, &line));
     if (line.help) return PB_OK;
@@ -230,9 +236,12 @@ const pb_command pb_command_kernels = {
         "apart, once. 10 fresh\n"
         "processes of each, in random order within each pair; what looks slower is measured again "
         "with 10 more.\n"
+        "With a --budget that leaves fewer than 60 samples a process a kernel is UNCLEAR at best. "
+        "--instructions counts\n"
+        "both as well: over 1 % more is MORE_WORK, however noisy the machine.\n"
         "reports/gate.h says how it is decided. Exit status: 0 all SAME or FASTER, 1 usage or a "
         "build that does not\n"
-        "run, 2 REGRESSED, 3 UNCLEAR, UNSTABLE or SUSPECT, 4 INCOMPARABLE, 5 WRONG.\n"
+        "run, 2 REGRESSED or MORE_WORK, 3 UNCLEAR, UNSTABLE or SUSPECT, 4 INCOMPARABLE, 5 WRONG.\n"
         "compare --stored: A and B are files of run --save, made with --processes 10. The copy and "
         "the library's\n"
         "product must be within 2 % of each other in both; it never says REGRESSED.\n"

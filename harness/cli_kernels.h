@@ -13,8 +13,8 @@ typedef struct pb_kernels_request {
     int dtype, format; /* dtype: 0 f32, 1 bf16, -1 not given */
     int gauge;         /* pb_gauge */
     int64_t rows, threads, processes;
-    double budget_s; /* 0 = none */
-    bool unchecked, anchors, allow_unclear, stored, aa;
+    double budget_s; /* of all processes together; 0 = none */
+    bool unchecked, anchors, allow_unclear, stored, aa, instructions;
     const char *junit, *markdown, *revisions, *baseline, *history, *plots;
     double below; /* per cent of the roof; 0 = all */
 } pb_kernels_request;
@@ -22,10 +22,10 @@ typedef struct pb_kernels_request {
 /* The table's cases that the request names. */
 pb_status pb_kernels_cases(const pb_kernels_request *q, pb_kernel_cases *cases);
 
-/* The same request as options of a process of its own. */
+/* The same request as options of a process of its own, but for the filter and the budget. */
 typedef struct pb_kernels_options {
-    const char *argv[16]; /* NULL-terminated; without the filter */
-    char numbers[3][32];
+    const char *argv[16]; /* NULL-terminated */
+    char numbers[2][32];
 } pb_kernels_options;
 void pb_kernels_child_options(const pb_kernels_request *q, pb_kernels_options *out);
 

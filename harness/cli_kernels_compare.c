@@ -22,65 +22,57 @@ static pb_status write_file(const char *path, pb_text *text) {
     return status;
 }
 
-static bool add_kernel(pb_json *o, const pb_compared *k) {
-    const pb_gate_result *r = &k->result;
-    bool ok = pb_json_add_str(o, "name", k->name) &&
-              pb_json_add_str(o, "verdict", pb_gate_name(r->verdict)) &&
-              pb_json_add_str(o, "why", r->why) && pb_json_add_f64(o, "ratio", r->ratio) &&
-              pb_json_add_f64(o, "low", r->interval.low) &&
-              pb_json_add_f64(o, "high", r->interval.high) &&
-              pb_json_add_f64(o, "detectable", r->detectable) &&
-              pb_json_add_f64(o, "spread", r->spread);
-    for (int side = 0; side < 2; side++) {
-        pb_json *stages = pb_json_add_array(o, side ? "b_medians_s" : "a_medians_s");
-        for (int s = 0; s < PB_GATE_STAGES; s++) {
-            pb_json *medians = k->time[side][s][0] > 0 ? pb_json_add_array(stages, NULL) : NULL;
-            for (int i = 0; medians && i < PB_GATE_PROCESSES && k->time[side][s][i] > 0; i++)
-                ok = ok && pb_json_add_f64(medians, NULL, k->time[side][s][i]);
-        }
-        ok = ok && stages;
-    }
-    return ok;
-}
-
 /* How the comparison came about. */
 typedef struct told {
     uint64_t key;                  /* of the order of processes */
+    double budget_s;               /* 0 = none */
     const pb_stored_notes *stored; /* or NULL */
     const pb_machine_report *machine; /* or NULL: nothing was measured now */
 } told;
 
 static bool add_stored(pb_json *root, const pb_stored_notes *notes) {
     pb_json *anchors = pb_json_add_object(root, "anchors");
-    bool ok = pb_json_add_str(root, "differences",
-                              notes->differences.data ? notes->differences.data : "");
+    bool ok = anchors != NULL;
     for (int i = 0; i < PB_SAVED_ANCHORS; i++)
         ok = ok && pb_json_add_f64(anchors, pb_anchor_name(i), notes->anchors[i]);
     return ok;
 }
 
+/* Machine, system, build and libraries of a side; null where a program does not say. */
+static bool add_environment(pb_json *root, const char *key, const pb_json *environment) {
+    pb_json *copy = environment ? cJSON_Duplicate(environment, true) : cJSON_CreateNull();
+    if (copy && cJSON_AddItemToObject(root, key, copy)) return true;
+    pb_json_free(copy);
+    return false;
+}
+
 static pb_status print_json(const pb_comparison_of_builds *c, const told *t, int code) {
     pb_json *root = cJSON_CreateObject();
-    bool ok = pb_json_add_str(root, "schema", "peftbench-kernels-compare-1") &&
+    const char *differences = c->differences.data;
+    bool ok = pb_json_add_str(root, "schema", "peftbench-kernels-compare-2") &&
               pb_json_add_str(root, "a_sha256", c->sha256[0]) &&
               pb_json_add_str(root, "b_sha256", c->sha256[1]) &&
               pb_json_add_bool(root, "stored", t->stored != NULL) &&
               pb_json_add_i64(root, "order_key", (int64_t)t->key) &&
+              pb_json_add_f64(root, "budget_s", t->budget_s > 0 ? t->budget_s : (double)NAN) &&
+              pb_json_add_i64(root, "samples_wanted", PB_KERNEL_SAMPLES) &&
+              pb_json_add_str(root, "gauge", *c->gauge ? c->gauge : NULL) &&
+              pb_json_add_str(root, "differences", differences ? differences : "") &&
+              add_environment(root, "a_environment", c->environment[0]) &&
+              add_environment(root, "b_environment", c->environment[1]) &&
               pb_json_add_i64(root, "exit", code) && (!t->stored || add_stored(root, t->stored));
     if (ok && t->machine)
         ok = pb_machine_json(t->machine, pb_json_add_object(root, "machine_state")) == PB_OK;
     pb_json *list = pb_json_add_array(root, "kernels");
     for (int i = 0; i < c->n; i++)
-        ok = ok && add_kernel(pb_json_add_object(list, NULL), &c->kernels[i]);
+        ok = ok && pb_compared_json(&c->kernels[i], pb_json_add_object(list, NULL));
     if (ok) return pb_cli_print_json(root);
     pb_json_free(root);
     return pb_cli_built(false);
 }
 
-static void print_stored(const pb_comparison_of_builds *c, const pb_stored_notes *notes) {
-    for (const char *p = notes->differences.data; p && *p; p += strcspn(p, "\n") + 1)
-        printf("differs: %.*s\n", (int)strcspn(p, "\n"), p);
-    printf("binary: %.12s, then %.12s\nanchors:", c->sha256[0], c->sha256[1]);
+static void print_stored(const pb_stored_notes *notes) {
+    printf("anchors:");
     for (int i = 0; i < PB_SAVED_ANCHORS; i++)
         if (!isnan(notes->anchors[i]))
             printf(" %s %+.1f %%%s", pb_anchor_name(i), 100 * (notes->anchors[i] - 1),
@@ -88,43 +80,41 @@ static void print_stored(const pb_comparison_of_builds *c, const pb_stored_notes
     printf("\n");
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* What this comparison could see: A's own spread and the slowdowns that it would have found. */
-static void print_power(const pb_comparison_of_builds *c) {
-    double *spread = calloc((size_t)c->n + 1, sizeof *spread);
-    double *found = calloc((size_t)c->n + 1, sizeof *found);
-    int n = 0;
-    for (int i = 0; spread && found && i < c->n; i++) {
-        if (isnan(c->kernels[i].result.spread) || isnan(c->kernels[i].result.detectable)) continue;
-        spread[n] = 100 * c->kernels[i].result.spread;
-        found[n++] = 100 * (c->kernels[i].result.detectable - 1);
-    }
-    if (n > 0) {
-        qsort(spread, (size_t)n, sizeof *spread, by_value);
-        qsort(found, (size_t)n, sizeof *found, by_value);
+static pb_status print_power(const pb_comparison_of_builds *c) {
+    pb_compared_power p;
+    PB_RETURN(pb_compared_power_of(c, &p));
+    if (p.n > 0)
         printf("A against itself: processes spread by %.1f %% (median of %d kernels, %.1f to %.1f)\n"
                "found with probability 0.8: a slowdown of %.1f %% (median, %.1f to %.1f)\n",
-               spread[n / 2], n, spread[0], spread[n - 1], found[n / 2], found[0], found[n - 1]);
-    }
-    free(spread);
-    free(found);
+               100 * p.spread[1], p.n, 100 * p.spread[0], 100 * p.spread[2], 100 * p.detectable[1],
+               100 * p.detectable[0], 100 * p.detectable[2]);
+    return PB_OK;
+}
+
+static void print_kernel(const pb_compared *k) {
+    const pb_gate_result *r = &k->result;
+    const char *then = k->side[0].variant, *now = k->side[1].variant;
+    printf("%-13s %s: %s", pb_gate_name(r->verdict), k->name, r->why);
+    if (!isnan(r->stage[0].p)) printf(" [U %g, p %.2g", r->stage[0].u, r->stage[0].p);
+    if (!isnan(r->stage[1].p)) printf("; again U %g, p %.2g", r->stage[1].u, r->stage[1].p);
+    if (!isnan(r->spread) && !isnan(r->detectable))
+        printf("; A's spread %.1f %%, finds %.1f %%", 100 * r->spread, 100 * (r->detectable - 1));
+    if (!isnan(r->stage[0].p)) printf("]");
+    if (!isnan(r->work) && !k->counted_only)
+        printf(" [%+.2f %% instructions]", 100 * (r->work - 1));
+    if (*then && *now && strcmp(then, now) != 0) printf(" [kernel %s, then %s]", then, now);
+    printf("\n");
 }
 
 static pb_status print_text(const pb_comparison_of_builds *c, const told *t) {
-    if (t->stored) print_stored(c, t->stored);
-    for (int i = 0; i < c->n; i++) {
-        const pb_gate_result *r = &c->kernels[i].result;
-        printf("%-13s %s: %s", pb_gate_name(r->verdict), c->kernels[i].name, r->why);
-        if (!isnan(r->spread) && !isnan(r->detectable))
-            printf(" [A's spread %.1f %%, finds %.1f %%]", 100 * r->spread,
-                   100 * (r->detectable - 1));
-        printf("\n");
-    }
-    print_power(c);
+    printf("programs: A %.12s, B %.12s\n", c->sha256[0], c->sha256[1]);
+    for (const char *p = c->differences.data; p && *p; p += strcspn(p, "\n") + 1)
+        printf("differs: %.*s\n", (int)strcspn(p, "\n"), p);
+    if (*c->gauge) printf("instructions: %s\n", c->gauge);
+    if (t->stored) print_stored(t->stored);
+    for (int i = 0; i < c->n; i++) print_kernel(&c->kernels[i]);
+    PB_RETURN(print_power(c));
     return t->machine ? pb_kernels_print_machine(t->machine) : PB_OK;
 }
 
@@ -147,7 +137,7 @@ static pb_status tell(pb_cli *cli, const pb_kernels_request *q, const pb_compari
         PB_TRY(write_file(q->junit, &text));
     }
     if (q->markdown) {
-        PB_TRY(pb_compared_markdown(c, &text));
+        PB_TRY(pb_compared_markdown(c, cli->exit_code, &text));
         PB_TRY(write_file(q->markdown, &text));
     }
     if (q->format != 0)
@@ -176,31 +166,45 @@ static pb_status find_side(const pb_kernels_request *q, const char *name, char p
     return status;
 }
 
+/* What is counted: the timed model and rows where they are named, else the table of `kernels count`, which takes a
+ * minute under callgrind. */
+static void count_options(const pb_kernels_request *q, pb_kernels_options *out) {
+    pb_kernels_request counted = {.model = q->model, .rows = q->rows, .dtype = q->dtype};
+    pb_kernels_child_options(&counted, out);
+}
+
 pb_status pb_kernels_compare(pb_cli *cli, const pb_kernels_request *q, const char *a,
                              const char *b) {
     pb_status status = PB_OK;
     char program[2][1024], pinning[160];
     pb_comparison_of_builds c = {0};
-    pb_kernels_options options;
+    pb_kernels_options options, counting;
     pb_machine_watch *watch = NULL;
     pb_machine_report machine;
     uint64_t key = ((uint64_t)pb_now_ns() ^ (uint64_t)getpid()) & UINT64_C(0xffffffffffff);
     pb_kernels_child_options(q, &options);
+    count_options(q, &counting);
     PB_TRY(find_side(q, a, program[0]));
     PB_TRY(find_side(q, b, program[1]));
     pb_compare_request request = {.a = program[0],
                                   .b = program[1],
                                   .options = options.argv,
                                   .filter = q->filter,
-                                  .key = key};
+                                  .budget_s = q->budget_s,
+                                  .save = q->save,
+                                  .key = key,
+                                  .instructions = q->instructions,
+                                  .gauge = (pb_gauge)q->gauge,
+                                  .count_options = counting.argv};
     pb_machine_pin("", (int)q->threads, pinning); /* here, so that both builds inherit the same */
     PB_TRY(pb_machine_begin("", (int)q->threads, &watch));
+    request.watch = watch;
     PB_TRY(pb_compare_builds(&request, &c));
     status = pb_machine_end(watch, &machine);
     watch = NULL;
     if (status != PB_OK) goto done;
     memcpy(machine.pinning, pinning, sizeof pinning);
-    PB_TRY(tell(cli, q, &c, &(told){.key = key, .machine = &machine}));
+    PB_TRY(tell(cli, q, &c, &(told){.key = key, .budget_s = q->budget_s, .machine = &machine}));
 done:
     pb_machine_drop(watch);
     pb_comparison_of_builds_free(&c);
@@ -237,7 +241,6 @@ pb_status pb_kernels_compare_stored(pb_cli *cli, const pb_kernels_request *q, co
     PB_TRY(pb_compare_stored(&runs[0], &runs[1], &c, &notes));
     PB_TRY(tell(cli, q, &c, &(told){.stored = &notes}));
 done:
-    pb_stored_notes_free(&notes);
     pb_comparison_of_builds_free(&c);
     for (int i = 0; i < 2; i++) {
         pb_saved_run_free(&runs[i]);

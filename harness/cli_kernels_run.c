@@ -122,7 +122,12 @@ pb_status pb_kernels_measure_processes(const pb_kernels_request *q, const char *
     pb_kernels_child_options(q, &options);
     PB_TRY(pb_kernel_folder_open(&folder));
     for (int i = 0; i < processes; i++) {
-        pb_kernel_process p = {program, options.argv, q->filter, i == 0 && !q->unchecked, true};
+        pb_kernel_process p = {.program = program,
+                               .options = options.argv,
+                               .filter = q->filter,
+                               .budget_s = q->budget_s / processes,
+                               .check = i == 0 && !q->unchecked,
+                               .anchors = true};
         fprintf(stderr, "process %d of %d\n", i + 1, processes);
         PB_TRY(pb_kernel_process_run(&p, &folder, i ? &more : &root));
         if (i > 0) PB_TRY(pb_saved_run_join(root, more, folder.samples));

@@ -75,11 +75,20 @@ static const char *revision_of(const pb_history *h, const pb_history_series *s, 
     return h->revisions[s->point[i]];
 }
 
+/* Changes that all series together would show if none of them had any: no shuffle of a series of enough points reaches
+ * Q with the probability of one rank among them all. */
+static double by_chance(const pb_history *h) {
+    int n = 0;
+    for (int i = 0; i < h->n; i++) n += h->series[i].n >= 2 * PB_CHANGE_SEGMENT;
+    return (double)n / (PB_CHANGE_SHUFFLES + 1);
+}
+
 static pb_status trend_json(const pb_history *h) {
     pb_json *root = cJSON_CreateObject();
-    bool ok = pb_json_add_str(root, "schema", "peftbench-kernels-trend-1") &&
+    bool ok = pb_json_add_str(root, "schema", "peftbench-kernels-trend-2") &&
               pb_json_add_i64(root, "points", h->n_points) &&
-              pb_json_add_i64(root, "other_machines", h->others);
+              pb_json_add_i64(root, "other_machines", h->others) &&
+              pb_json_add_f64(root, "expected_by_chance", by_chance(h));
     pb_json *list = pb_json_add_array(root, "series");
     for (int i = 0; i < h->n; i++) {
         const pb_history_series *s = &h->series[i];
@@ -89,6 +98,10 @@ static pb_status trend_json(const pb_history *h) {
         for (int c = 0; c < s->n_changes; c++) {
             const pb_change *x = &s->changes[c];
             pb_json *e = pb_json_add_object(changes, NULL);
+            pb_text lines = {0};
+            ok = ok && pb_history_differences(h, s, c, &lines) == PB_OK &&
+                 pb_json_add_str(e, "differences", lines.data ? lines.data : "");
+            pb_text_free(&lines);
             ok = ok && pb_json_add_str(e, "revision", revision_of(h, s, x->at)) &&
                  pb_json_add_str(e, "after", revision_of(h, s, x->at - 1)) &&
                  pb_json_add_f64(e, "ratio", x->after / x->before) && pb_json_add_f64(e, "p", x->p);
@@ -97,6 +110,17 @@ static pb_status trend_json(const pb_history *h) {
     if (ok) return pb_cli_print_json(root);
     pb_json_free(root);
     return pb_cli_built(false);
+}
+
+/* What else is new at the revision where a series changed. */
+static pb_status print_differences(const pb_history *h, const pb_history_series *s, int change) {
+    pb_text lines = {0};
+    pb_status status = pb_history_differences(h, s, change, &lines);
+    for (const char *p = lines.data; status == PB_OK && p && *p; p += strcspn(p, "\n") + 1)
+        printf("%s at %.12s, differs too: %.*s\n", s->name,
+               revision_of(h, s, s->changes[change].at), (int)strcspn(p, "\n"), p);
+    pb_text_free(&lines);
+    return status;
 }
 
 static pb_status trend_text(const pb_history *h) {
@@ -117,9 +141,13 @@ static pb_status trend_text(const pb_history *h) {
         }
     }
     PB_RETURN(pb_table_end(&table, stdout));
-    printf("%d series over %d points: %d changes with p below %g\n", h->n, h->n_points, n,
-           PB_CHANGE_P);
-    if (h->others > 0) printf("%d lines of other machines or threads left out\n", h->others);
+    for (int i = 0; i < h->n; i++)
+        for (int c = 0; c < h->series[i].n_changes; c++)
+            PB_RETURN(print_differences(h, &h->series[i], c));
+    printf("%d series over %d points: %d changes with p below %g; %.2g expected if nothing had changed\n",
+           h->n, h->n_points, n, PB_CHANGE_P, by_chance(h));
+    if (h->others > 0)
+        printf("%d lines of other machines, threads or numbers of processes left out\n", h->others);
     if (h->n_points < 2 * PB_CHANGE_SEGMENT)
         printf("fewer than %d points show no change\n", 2 * PB_CHANGE_SEGMENT);
     return PB_OK;

@@ -8,16 +8,24 @@
 
 #include "base/file.h"
 #include "base/hash.h"
-#include "base/json.h"
-#include "harness/kernel_process.h"
+#include "harness/kernel_count.h"
+#include "harness/kernel_saved.h"
 #include "kernels/core/rng.h"
+
+#define FORECAST 3       /* pairs, after which it is said what can be found */
+#define FIRST_SHARE 0.75 /* of the budget, for the first stage */
 
 typedef struct work {
     const pb_compare_request *q;
     char program[2][1024];
+    char binary[2][PB_SHA256_HEX]; /* as the processes say; "" before the first */
+    char other_machine[192];
+    double share_s; /* budget of a kernel in a process of the first stage; 0 = none */
     pb_kernel_folder folder;
     pb_comparison_of_builds *out;
 } work;
+
+static const char *const sides[] = {"A", "B"};
 
 static pb_status find_program(const char *path, char out[1024]) {
     char *inside = pb_is_dir(path) ? pb_path_join(path, "peftbench") : NULL;
@@ -28,10 +36,10 @@ static pb_status find_program(const char *path, char out[1024]) {
                     "%s: no program peftbench there; expected a build folder or a program", path);
 }
 
-/* ---- what it measured ---- */
+/* ---- the kernels ---- */
 
-static pb_status find_kernel(pb_comparison_of_builds *c, const char *name, bool add,
-                             pb_compared **out) {
+pb_status pb_compared_find(pb_comparison_of_builds *c, const char *name, bool add,
+                           pb_compared **out) {
     *out = NULL;
     for (int i = 0; i < c->n && !*out; i++)
         if (strcmp(c->kernels[i].name, name) == 0) *out = &c->kernels[i];
@@ -40,14 +48,83 @@ static pb_status find_kernel(pb_comparison_of_builds *c, const char *name, bool 
     if (!grown) return PB_ERROR(PB_E_OOM, "no memory for %d kernels", c->n + 1);
     c->kernels = grown;
     *out = &grown[c->n++];
-    **out = (pb_compared){.in = {0, 0}};
+    **out = (pb_compared){.samples = 0};
+    for (int side = 0; side < 2; side++)
+        (*out)->side[side].worst = (*out)->side[side].least = NAN;
     pb_copy((*out)->name, sizeof (*out)->name, name);
     return PB_OK;
 }
 
+static pb_status list_side(work *w, int side) {
+    pb_status status = PB_OK;
+    pb_json *list = NULL;
+    const pb_json *o = NULL;
+    pb_kernel_process p = {.program = w->program[side], .options = w->q->options};
+    PB_TRY(pb_kernel_process_list(&p, &w->folder, &list));
+    cJSON_ArrayForEach(o, list) {
+        const char *name = NULL;
+        pb_compared *k;
+        PB_TRY(pb_json_read_str(o, w->program[side], "name", &name));
+        if (!name) PB_FAIL(PB_E_INPUT, "%s kernels list: a case without a name", w->program[side]);
+        if (!pb_kernel_case_holds(name, w->q->filter)) continue;
+        PB_TRY(pb_compared_find(w->out, name, true, &k));
+        k->side[side].listed = true;
+    }
+done:
+    pb_json_free(list);
+    return status;
+}
+
+static bool in_stage(const pb_compared *k, int stage) {
+    if (!k->side[0].listed || !k->side[1].listed || *k->failed) return false;
+    return stage == 0 || k->result.again;
+}
+
+static int count_stage(const pb_comparison_of_builds *c, int stage) {
+    int n = 0;
+    for (int i = 0; i < c->n; i++) n += in_stage(&c->kernels[i], stage);
+    return n;
+}
+
+/* The filter that leaves a stage's kernels: the one that was asked for, or all names. */
+static pb_status make_filter(const work *w, int stage, pb_text *out) {
+    int n = 0;
+    for (int i = 0; i < w->out->n; i++) {
+        const pb_compared *k = &w->out->kernels[i];
+        if (in_stage(k, stage)) pb_text_add(out, "%s%s", n++ ? "|" : "", k->name);
+    }
+    if (n == w->out->n) {
+        pb_text_free(out);
+        if (w->q->filter) pb_text_add(out, "%s", w->q->filter);
+    }
+    return pb_text_status(out);
+}
+
+/* ---- what a process measured ---- */
+
+static void read_optional(const pb_json *o, const char *key, double *out) {
+    const pb_json *v = pb_json_get(o, key);
+    if (cJSON_IsNumber(v)) *out = v->valuedouble;
+}
+
+static void copy_optional(const pb_json *o, const char *key, char *out, size_t cap) {
+    const pb_json *v = pb_json_get(o, key);
+    if (cJSON_IsString(v)) pb_copy(out, cap, v->valuestring);
+}
+
+static void take_samples(const pb_json *o, pb_compared *k) {
+    const pb_json *list = pb_json_get(o, "samples_s"), *v = NULL;
+    int n = 0;
+    if (!cJSON_IsArray(list) || !list->child) return;
+    cJSON_ArrayForEach(v, list->child) {
+        k->seconds += v->valuedouble;
+        n++;
+    }
+    if (k->samples == 0 || n < k->samples) k->samples = n;
+}
+
 /* One kernel of one process. */
 static pb_status take(work *w, const pb_json *o, int side, int stage, int process) {
-    static const char *const sides[] = {"A", "B"};
     const char *name = NULL, *sha = NULL, *why = NULL;
     bool wrong = false;
     double median = 0;
@@ -59,83 +136,200 @@ static pb_status take(work *w, const pb_json *o, int side, int stage, int proces
     if (!name || !sha || (!wrong && !(median > 0)))
         return PB_ERROR(PB_E_INPUT, "%s: a kernel without name, output_sha256 or median_s",
                         w->program[side]);
-    PB_RETURN(find_kernel(w->out, name, stage == 0 && process == 0, &k));
-    if (!k)
-        return PB_ERROR(PB_E_INPUT, "%s: its first process did not have %s", w->program[side],
-                        name);
+    PB_RETURN(pb_compared_find(w->out, name, false, &k));
+    if (!k || !in_stage(k, stage)) return PB_OK; /* its name holds that of another one */
+    pb_compared_side *s = &k->side[side];
     if (wrong) {
         PB_RETURN(pb_json_read_str(o, w->folder.samples, "why", &why));
         snprintf(k->wrong, sizeof k->wrong, "%s: %.140s", sides[side], why ? why : "wrong");
-    } else if (!*k->sha256[side]) {
-        pb_copy(k->sha256[side], sizeof k->sha256[side], sha);
-    } else if (strcmp(k->sha256[side], sha) != 0) {
+    } else if (!*s->sha256) {
+        pb_copy(s->sha256, sizeof s->sha256, sha);
+    } else if (strcmp(s->sha256, sha) != 0) {
         snprintf(k->wrong, sizeof k->wrong, "%s: not the same output in every process",
                  sides[side]);
     }
+    if (s->in == 0) {
+        copy_optional(o, "variant", s->variant, sizeof s->variant);
+        copy_optional(o, "roof", s->roof, sizeof s->roof);
+        read_optional(o, "error_of_allowed", &s->worst);
+        read_optional(o, "least_s", &s->least);
+    }
+    take_samples(o, k);
     k->time[side][stage][process] = median;
-    k->in[side]++;
+    s->in++;
     return PB_OK;
 }
 
-static pb_status run_process(work *w, int side, int stage, int process, const char *filter) {
+/* It must be the same program in every process, and the file that was there at the beginning. */
+static pb_status check_program(work *w, const pb_json *root, int side) {
+    char binary[PB_SHA256_HEX] = "", now[PB_SHA256_HEX];
+    copy_optional(root, "binary_sha256", binary, sizeof binary);
+    if (!*w->binary[side]) memcpy(w->binary[side], binary, sizeof binary);
+    PB_RETURN(pb_sha256_file(w->program[side], now));
+    if (strcmp(w->binary[side], binary) == 0 && strcmp(w->out->sha256[side], now) == 0)
+        return PB_OK;
+    return PB_ERROR(PB_E_ENV,
+                    "%s became another program while it was measured; compare copies that nobody "
+                    "builds over",
+                    w->program[side]);
+}
+
+static pb_status keep(const work *w, const pb_json *root, int side, int stage, int process) {
+    char name[64];
+    if (!w->q->save) return PB_OK;
+    snprintf(name, sizeof name, "stage%d-pair%02d-%s.json", stage + 1, process + 1, sides[side]);
+    char *path = pb_path_join(w->q->save, name);
+    if (!path) return PB_ERROR(PB_E_OOM, "no memory for a path");
+    pb_status status = pb_json_save(root, path);
+    free(path);
+    return status;
+}
+
+/* ---- processes ---- */
+
+/* A process ended within a kernel: that kernel has its verdict and the others go on without it. False when it
+ * is not known which one it was. */
+static bool blame_kernel(work *w, int side, int stage, int code) {
+    char name[160], line[160];
+    pb_compared *k = NULL;
+    pb_kernel_process_last(&w->folder, name, line);
+    if (code == 0 || !*name) return false;
+    if (pb_compared_find(w->out, name, false, &k) != PB_OK || !k || !in_stage(k, stage))
+        return false;
+    if (code > 128)
+        snprintf(k->wrong, sizeof k->wrong, "%s: ended its process with signal %d", sides[side],
+                 code - 128);
+    snprintf(k->failed, sizeof k->failed, "%s: exit status %d: %.120s", sides[side], code, line);
+    fprintf(stderr, "%s: %s\n", name, k->failed);
+    return true;
+}
+
+static pb_status run_once(work *w, int side, int stage, int process, int *code, pb_json **out) {
+    pb_text filter = {0};
+    pb_status status = PB_OK;
+    int n = count_stage(w->out, stage), all = count_stage(w->out, 0);
+    double budget = w->share_s * n;
+    if (stage > 0) /* what is left of the whole, and no more a kernel than in the first */
+        budget = fmin(budget, w->share_s * all * (1 - FIRST_SHARE) / FIRST_SHARE);
+    PB_TRY(make_filter(w, stage, &filter));
+    pb_kernel_process p = {.program = w->program[side],
+                           .options = w->q->options,
+                           .filter = filter.data,
+                           .budget_s = budget,
+                           .check = stage == 0 && process == 0,
+                           .code = code};
+    PB_TRY(pb_kernel_process_run(&p, &w->folder, out));
+done:
+    pb_text_free(&filter);
+    return status;
+}
+
+static pb_status run_process(work *w, int side, int stage, int process) {
     pb_status status = PB_OK;
     pb_json *root = NULL;
     const pb_json *o = NULL;
-    bool check = stage == 0 && process == 0;
     fprintf(stderr, "stage %d, pair %d of %d: %s\n", stage + 1, process + 1, PB_GATE_PROCESSES,
-            side ? "B" : "A");
-    pb_kernel_process p = {w->program[side], w->q->options, filter, check, false};
-    PB_TRY(pb_kernel_process_run(&p, &w->folder, &root));
+            sides[side]);
+    while (!root) {
+        int code = 0;
+        if (count_stage(w->out, stage) == 0) return PB_OK;
+        status = run_once(w, side, stage, process, &code, &root);
+        if (status != PB_OK && !blame_kernel(w, side, stage, code)) return status;
+        if (status != PB_OK) pb_error_clear();
+    }
+    pb_machine_glance(w->q->watch);
+    PB_TRY(check_program(w, root, side));
+    PB_TRY(keep(w, root, side, stage, process));
+    if (stage == 0 && process == 0 && pb_json_get(root, "environment")) {
+        w->out->environment[side] = cJSON_Duplicate(pb_json_get(root, "environment"), true);
+        if (!w->out->environment[side]) PB_FAIL(PB_E_OOM, "no memory for an environment");
+    }
     cJSON_ArrayForEach(o, pb_json_get(root, "kernels")) PB_TRY(take(w, o, side, stage, process));
 done:
     pb_json_free(root);
     return status;
 }
 
-static pb_status run_stage(work *w, int stage, const char *filter) {
-    for (int i = 0; i < PB_GATE_PROCESSES; i++) {
-        int first = (int)(pb_random_u32(w->q->key, (uint64_t)stage, (uint64_t)i) & 1);
-        PB_RETURN(run_process(w, first, stage, i, filter));
-        PB_RETURN(run_process(w, !first, stage, i, filter));
-    }
-    return PB_OK;
-}
-
 /* ---- verdicts ---- */
 
-static pb_status decide(pb_compared *k, int stages) {
-    pb_gate_input in = {.stages = stages};
+static void judge_samples(const work *w, pb_compared *k) {
+    if (k->samples == 0 || k->samples >= PB_KERNEL_SAMPLES || !(w->share_s > 0) ||
+        w->share_s >= PB_KERNEL_LIMIT_S)
+        return;
+    snprintf(k->few, sizeof k->few, "%d samples a process, %d are wanted: a greater --budget",
+             k->samples, PB_KERNEL_SAMPLES);
+}
+
+static pb_status decide(const work *w, pb_compared *k, int stages, int processes) {
+    double then = k->side[0].instructions, now = k->side[1].instructions;
+    pb_gate_input in = {.stages = k->counted_only ? 0 : stages,
+                        .instructions_a = then,
+                        .instructions_b = fabs(now - then) <= PB_COUNT_SLACK ? then : now};
     for (int s = 0; s < stages; s++) {
-        in.stage[s].a = (pb_gate_side){PB_GATE_PROCESSES, k->time[0][s], NULL};
-        in.stage[s].b = (pb_gate_side){PB_GATE_PROCESSES, k->time[1][s], NULL};
+        in.stage[s].a = (pb_gate_side){processes, k->time[0][s], NULL};
+        in.stage[s].b = (pb_gate_side){processes, k->time[1][s], NULL};
     }
+    judge_samples(w, k);
+    if (*k->few) in.few = k->few;
     if (*k->wrong) in.wrong = k->wrong;
-    for (int side = 0; side < 2; side++)
-        if (k->in[side] != stages * PB_GATE_PROCESSES)
-            in.incomparable = k->in[side] ? "not measured by every process"
-                              : side      ? "only A has it"
-                                          : "only B has it";
+    for (int side = 0; side < 2 && !k->counted_only; side++)
+        if (!k->side[side].listed)
+            in.incomparable = side ? "only A has it" : "only B has it";
+        else if (!in.incomparable && k->side[side].in != stages * processes)
+            in.incomparable = "not measured by every process";
+    if (*k->failed) in.incomparable = k->failed;
+    if (*w->other_machine) in.incomparable = w->other_machine;
     if (in.wrong || in.incomparable) in.stages = 0;
     return pb_gate_decide(&in, &k->result);
 }
 
-static pb_status run_stages(work *w) {
-    pb_status status = PB_OK;
-    pb_text again = {0};
-    PB_TRY(run_stage(w, 0, w->q->filter));
-    for (int i = 0; i < w->out->n; i++) {
-        pb_compared *k = &w->out->kernels[i];
-        PB_TRY(decide(k, 1));
-        if (k->result.again) pb_text_add(&again, "%s%s", again.len ? "|" : "", k->name);
+/* What the pairs so far say about the machine, before the rest of the time is spent on it. */
+static pb_status forecast(const work *w) {
+    pb_compared_power power;
+    for (int i = 0; i < w->out->n; i++) PB_RETURN(decide(w, &w->out->kernels[i], 1, FORECAST));
+    PB_RETURN(pb_compared_power_of(w->out, &power));
+    if (power.n > 0)
+        fprintf(stderr,
+                "after %d pairs: A's processes spread by %.1f %% (median of %d kernels), about %.1f %% of "
+                "slowdown will be found (%.1f to %.1f)\n",
+                FORECAST, 100 * power.spread[1], power.n, 100 * power.detectable[1],
+                100 * power.detectable[0], 100 * power.detectable[2]);
+    if (power.n > 0 && power.detectable[1] > 2 * (PB_GATE_SLOWER - 1))
+        fprintf(stderr, "a quieter machine, or --instructions, could tell more\n");
+    for (int i = 0; i < w->out->n; i++) w->out->kernels[i].result = (pb_gate_result){.again = false};
+    return PB_OK;
+}
+
+static pb_status run_stage(work *w, int stage) {
+    for (int i = 0; i < PB_GATE_PROCESSES; i++) {
+        int first = (int)(pb_random_u32(w->q->key, (uint64_t)stage, (uint64_t)i) & 1);
+        PB_RETURN(run_process(w, first, stage, i));
+        PB_RETURN(run_process(w, !first, stage, i));
+        if (stage == 0 && i == 0)
+            PB_RETURN(pb_environment_differences(w->out->environment[0], w->out->environment[1],
+                                                 &w->out->differences, w->other_machine));
+        if (stage == 0 && i + 1 == FORECAST) PB_RETURN(forecast(w));
     }
-    PB_TRY(pb_text_status(&again));
-    if (!again.len) goto done;
-    PB_TRY(run_stage(w, 1, again.data));
-    for (int i = 0; i < w->out->n; i++)
-        if (w->out->kernels[i].result.again) PB_TRY(decide(&w->out->kernels[i], 2));
-done:
-    pb_text_free(&again);
-    return status;
+    return PB_OK;
+}
+
+static pb_status run_stages(work *w) {
+    const char *const programs[] = {w->program[0], w->program[1]};
+    pb_comparison_of_builds *c = w->out;
+    for (int side = 0; side < 2; side++) PB_RETURN(list_side(w, side));
+    if (w->q->instructions) PB_RETURN(pb_compare_instructions(w->q, programs, &w->folder, c));
+    if (c->n == 0)
+        return PB_ERROR(PB_E_INPUT, "--filter %s: no case has this in its name; see peftbench kernels list",
+                        w->q->filter ? w->q->filter : "");
+    int n = count_stage(c, 0);
+    if (n > 0) w->share_s = FIRST_SHARE * w->q->budget_s / (2 * PB_GATE_PROCESSES * n);
+    if (n > 0) PB_RETURN(run_stage(w, 0));
+    for (int i = 0; i < c->n; i++) PB_RETURN(decide(w, &c->kernels[i], 1, PB_GATE_PROCESSES));
+    if (count_stage(c, 1) == 0) return PB_OK;
+    PB_RETURN(run_stage(w, 1));
+    for (int i = 0; i < c->n; i++)
+        if (c->kernels[i].result.again) PB_RETURN(decide(w, &c->kernels[i], 2, PB_GATE_PROCESSES));
+    return PB_OK;
 }
 
 pb_status pb_compare_builds(const pb_compare_request *request, pb_comparison_of_builds *out) {
@@ -147,6 +341,7 @@ pb_status pb_compare_builds(const pb_compare_request *request, pb_comparison_of_
         PB_RETURN(find_program(paths[side], w.program[side]));
         PB_RETURN(pb_sha256_file(w.program[side], out->sha256[side]));
     }
+    if (request->save) PB_RETURN(pb_make_dirs(request->save));
     PB_RETURN(pb_kernel_folder_open(&w.folder));
     PB_TRY(run_stages(&w));
 done:
@@ -156,70 +351,8 @@ done:
 }
 
 void pb_comparison_of_builds_free(pb_comparison_of_builds *c) {
+    for (int side = 0; side < 2; side++) pb_json_free(c->environment[side]);
+    pb_text_free(&c->differences);
     free(c->kernels);
     *c = (pb_comparison_of_builds){.n = 0};
-}
-
-/* ---- for machines and for people ---- */
-
-static void add_escaped(pb_text *t, const char *s) {
-    for (; *s; s++) {
-        if (*s == '&')
-            pb_text_add(t, "&amp;");
-        else if (*s == '<')
-            pb_text_add(t, "&lt;");
-        else if (*s == '>')
-            pb_text_add(t, "&gt;");
-        else if (*s == '"')
-            pb_text_add(t, "&quot;");
-        else
-            pb_text_add_bytes(t, (unsigned char)*s < 0x20 ? " " : s, 1);
-    }
-}
-
-pb_status pb_compared_junit(const pb_comparison_of_builds *c, bool allow_unclear, pb_text *out) {
-    int failures = 0, skipped = 0;
-    for (int i = 0; i < c->n; i++) {
-        pb_gate_verdict v = c->kernels[i].result.verdict;
-        bool fails = pb_gate_exit(&v, 1, allow_unclear) != 0;
-        failures += fails;
-        skipped += !fails && pb_gate_exit(&v, 1, false) != 0;
-    }
-    pb_text_add(out,
-                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"kernels\" "
-                "tests=\"%d\" failures=\"%d\" skipped=\"%d\">\n",
-                c->n, failures, skipped);
-    for (int i = 0; i < c->n; i++) {
-        const pb_compared *k = &c->kernels[i];
-        pb_gate_verdict v = k->result.verdict;
-        bool fails = pb_gate_exit(&v, 1, allow_unclear) != 0;
-        pb_text_add(out, "  <testcase classname=\"kernels\" name=\"");
-        add_escaped(out, k->name);
-        if (!fails && pb_gate_exit(&v, 1, false) == 0) {
-            pb_text_add(out, "\"/>\n");
-            continue;
-        }
-        pb_text_add(out, "\"><%s message=\"%s: ", fails ? "failure" : "skipped", pb_gate_name(v));
-        add_escaped(out, k->result.why);
-        pb_text_add(out, "\"/></testcase>\n");
-    }
-    pb_text_add(out, "</testsuite>\n");
-    return pb_text_status(out);
-}
-
-pb_status pb_compared_markdown(const pb_comparison_of_builds *c, pb_text *out) {
-    pb_text_add(out, "| kernel | verdict | B / A | 95 %% interval | |\n");
-    pb_text_add(out, "| --- | --- | --- | --- | --- |\n");
-    for (int i = 0; i < c->n; i++) {
-        const pb_compared *k = &c->kernels[i];
-        const pb_gate_result *r = &k->result;
-        pb_text_add(out, "| %s | %s | ", k->name, pb_gate_name(r->verdict));
-        if (isnan(r->ratio))
-            pb_text_add(out, "| | ");
-        else
-            pb_text_add(out, "%.3f | %.3f to %.3f | ", r->ratio, r->interval.low,
-                        r->interval.high);
-        pb_text_add(out, "%s |\n", r->why);
-    }
-    return pb_text_status(out);
 }

@@ -25,6 +25,22 @@ static double number_of(const pb_json *o, const char *group, const char *key) {
     return cJSON_IsNumber(v) ? v->valuedouble : 0;
 }
 
+/* What a time depends on, and may be the reason of a change; not the command line. */
+static bool add_environment(pb_json *line, const pb_json *e) {
+    static const char *const keys[] = {"machine",   "system", "build",  "libraries",
+                                       "variables", "device", "threads"};
+    pb_json *o = pb_json_add_object(line, "environment");
+    bool ok = o != NULL;
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0] && ok; i++) {
+        const pb_json *v = pb_json_get(e, keys[i]);
+        pb_json *copy = v ? cJSON_Duplicate(v, true) : NULL;
+        if (!v) continue;
+        ok = copy && cJSON_AddItemToObject(o, keys[i], copy);
+        if (!ok) pb_json_free(copy);
+    }
+    return ok;
+}
+
 static bool add_times(pb_json *line, const pb_saved_run *run) {
     pb_json *times = pb_json_add_object(line, "seconds");
     bool ok = times != NULL;
@@ -63,10 +79,8 @@ pb_status pb_history_append(const char *path, const pb_saved_run *run) {
               pb_json_add_str(line, "revision", text_of(e, "build", "revision")) &&
               pb_json_add_bool(line, "dirty", dirty) &&
               pb_json_add_str(line, "binary_sha256", run->binary) &&
-              pb_json_add_str(line, "cpu", text_of(e, "machine", "cpu")) &&
-              pb_json_add_f64(line, "cores", number_of(e, "machine", "cores_online")) &&
-              pb_json_add_f64(line, "threads", number_of(e, NULL, "threads")) &&
-              pb_json_add_i64(line, "processes", run->processes) && add_times(line, run);
+              pb_json_add_i64(line, "processes", run->processes) && add_environment(line, e) &&
+              add_times(line, run);
     json = ok ? pb_json_print(line, false) : NULL;
     if (!json) PB_FAIL(PB_E_OOM, "no memory for a line of %s", path);
     pb_text_add(&text, "%s\n", json);
@@ -110,41 +124,54 @@ static pb_status read_lines(const char *path, char *text, lines *out) {
     return PB_OK;
 }
 
-static bool same_machine(const pb_json *a, const pb_json *b) {
-    return strcmp(text_of(a, NULL, "cpu"), text_of(b, NULL, "cpu")) == 0 &&
-           number_of(a, NULL, "cores") == number_of(b, NULL, "cores") &&
-           number_of(a, NULL, "threads") == number_of(b, NULL, "threads");
+/* Can the times of two lines be points of one series? */
+static bool same_kind(const pb_json *a, const pb_json *b) {
+    const pb_json *x = pb_json_get(a, "environment"), *y = pb_json_get(b, "environment");
+    return strcmp(text_of(x, "machine", "cpu"), text_of(y, "machine", "cpu")) == 0 &&
+           number_of(x, "machine", "cores_online") == number_of(y, "machine", "cores_online") &&
+           strcmp(text_of(x, NULL, "device"), text_of(y, NULL, "device")) == 0 &&
+           number_of(x, NULL, "threads") == number_of(y, NULL, "threads") &&
+           number_of(a, NULL, "processes") == number_of(b, NULL, "processes");
 }
 
 static bool is_dirty(const pb_json *line) {
     return cJSON_IsTrue(pb_json_get(line, "dirty"));
 }
 
-/* A later line of the same committed revision stands for this one. */
-static bool replaced(const lines *l, int i) {
-    const char *revision = text_of(l->v[i], NULL, "revision");
-    if (!*revision || is_dirty(l->v[i])) return false;
-    for (int k = i + 1; k < l->n; k++)
-        if (l->v[k] && !is_dirty(l->v[k]) &&
-            strcmp(revision, text_of(l->v[k], NULL, "revision")) == 0)
-            return true;
-    return false;
+/* The same committed revision, built in the same way, measured again. */
+static bool same_point(const pb_json *a, const pb_json *b) {
+    const char *revision = text_of(a, NULL, "revision");
+    const pb_json *x = pb_json_get(a, "environment"), *y = pb_json_get(b, "environment");
+    return *revision && !is_dirty(a) && !is_dirty(b) &&
+           strcmp(revision, text_of(b, NULL, "revision")) == 0 &&
+           strcmp(text_of(x, "build", "compiler"), text_of(y, "build", "compiler")) == 0 &&
+           strcmp(text_of(x, "build", "flags"), text_of(y, "build", "flags")) == 0 &&
+           strcmp(text_of(x, "libraries", "products"), text_of(y, "libraries", "products")) == 0;
 }
 
-/* Leaves only this machine's points, NULL in the place of others, the newest PB_CHANGE_MOST. */
+static void drop_line(lines *l, int i) {
+    pb_json_free(l->v[i]);
+    l->v[i] = NULL;
+}
+
+/* Leaves only points like the last one, NULL in the place of others, the newest PB_CHANGE_MOST. What was measured
+ * again goes where it was first: an old revision must not look like the newest. */
 static void select_lines(lines *l, pb_history *out) {
-    const pb_json *last = l->v[l->n - 1];
-    int kept = 0;
-    for (int i = l->n - 1; i >= 0; i--) {
-        bool other = !same_machine(l->v[i], last);
-        out->others += other;
-        if (!other && !replaced(l, i) && kept < PB_CHANGE_MOST) {
-            kept++;
-            continue;
+    int kept = 0, last = l->n - 1;
+    for (int i = 0; i < last; i++)
+        if (!same_kind(l->v[i], l->v[last])) {
+            out->others++;
+            drop_line(l, i);
         }
-        pb_json_free(l->v[i]);
-        l->v[i] = NULL;
-    }
+    for (int i = 0; i < l->n; i++)
+        for (int k = i + 1; l->v[i] && k < l->n; k++) {
+            if (!l->v[k] || !same_point(l->v[i], l->v[k])) continue;
+            pb_json_free(l->v[i]);
+            l->v[i] = l->v[k];
+            l->v[k] = NULL;
+        }
+    for (int i = last; i >= 0; i--)
+        if (l->v[i] && ++kept > PB_CHANGE_MOST) drop_line(l, i);
 }
 
 static pb_status find_series(pb_history *h, const char *name, pb_history_series **out) {
@@ -163,8 +190,10 @@ static pb_status find_series(pb_history *h, const char *name, pb_history_series 
 }
 
 static pb_status add_point(pb_history *h, const char *path, const pb_json *line) {
-    const pb_json *v = NULL;
+    const pb_json *v = NULL, *e = pb_json_get(line, "environment");
     int point = h->n_points++;
+    h->environments[point] = e ? cJSON_Duplicate(e, true) : NULL;
+    if (e && !h->environments[point]) return PB_ERROR(PB_E_OOM, "%s: no memory for a point", path);
     snprintf(h->revisions[point], sizeof h->revisions[point], "%.44s%s",
              text_of(line, NULL, "revision"), is_dirty(line) ? "+" : "");
     cJSON_ArrayForEach(v, pb_json_get(line, "seconds")) {
@@ -198,7 +227,9 @@ pb_status pb_history_read(const char *path, pb_history *out) {
     PB_TRY(read_lines(path, text, &l));
     select_lines(&l, out);
     out->revisions = calloc(PB_CHANGE_MOST, sizeof *out->revisions);
-    if (!out->revisions) PB_FAIL(PB_E_OOM, "%s: no memory for its revisions", path);
+    out->environments = calloc(PB_CHANGE_MOST, sizeof *out->environments);
+    if (!out->revisions || !out->environments)
+        PB_FAIL(PB_E_OOM, "%s: no memory for its revisions", path);
     for (int i = 0; i < l.n; i++)
         if (l.v[i]) PB_TRY(add_point(out, path, l.v[i]));
     for (int i = 0; i < out->n; i++) PB_TRY(find_changes(&out->series[i]));
@@ -209,7 +240,17 @@ done:
     return status;
 }
 
+pb_status pb_history_differences(const pb_history *h, const pb_history_series *s, int change,
+                                 pb_text *out) {
+    char other_machine[192];
+    int at = s->changes[change].at;
+    return pb_environment_differences(h->environments[s->point[at - 1]],
+                                      h->environments[s->point[at]], out, other_machine);
+}
+
 void pb_history_free(pb_history *h) {
+    for (int i = 0; h->environments && i < h->n_points; i++) pb_json_free(h->environments[i]);
+    free(h->environments);
     free(h->revisions);
     free(h->series);
     *h = (pb_history){.n = 0};

@@ -26,32 +26,96 @@ void pb_kernel_folder_close(pb_kernel_folder *f) {
     *f->path = 0;
 }
 
-static pb_status complain(const pb_kernel_folder *f, const char *program, int code) {
+static pb_status complain(const pb_kernel_folder *f, const char *program, const char *what,
+                          int code) {
     char *text = NULL;
     size_t len = 0;
     if (pb_file_read(f->log, MOST_BYTES, &text, &len) != PB_OK) text = NULL;
     const char *end = text ? text + (len > 400 ? len - 400 : 0) : "";
-    pb_status status = PB_ERROR(PB_E_ENV, "%s kernels run: exit status %d: %s", program, code, end);
+    pb_status status =
+        PB_ERROR(PB_E_ENV, "%s kernels %s: exit status %d: %s", program, what, code, end);
     free(text);
     return status;
 }
 
+/* A command line that grows. */
+typedef struct command {
+    const char *argv[MOST_ARGS];
+    int n;
+} command;
+
+static void add(command *c, const char *word) {
+    if (c->n < MOST_ARGS - 1) c->argv[c->n++] = word;
+}
+
+static void add_pair(command *c, const char *option, const char *value) {
+    if (!value) return;
+    add(c, option);
+    add(c, value);
+}
+
+static command start(const pb_kernel_process *p, const char *what) {
+    command c = {.argv = {p->program, "kernels", what}, .n = 3};
+    for (int i = 0; p->options && p->options[i]; i++) add(&c, p->options[i]);
+    return c;
+}
+
 pb_status pb_kernel_process_run(const pb_kernel_process *p, const pb_kernel_folder *f,
                                 pb_json **out) {
-    const char *argv[MOST_ARGS] = {p->program, "kernels", "run", "--save", f->samples};
-    int n = 5, code = 0;
-    if (!p->check) argv[n++] = "--unchecked";
-    if (p->anchors && !p->check) argv[n++] = "--anchors";
-    if (p->filter) {
-        argv[n++] = "--filter";
-        argv[n++] = p->filter;
-    }
-    for (int i = 0; p->options && p->options[i] && n < MOST_ARGS - 1; i++)
-        argv[n++] = p->options[i];
+    command c = start(p, "run");
+    char budget[PB_F64_CHARS];
+    int code = 0;
+    add_pair(&c, "--save", f->samples);
+    if (!p->check) add(&c, "--unchecked");
+    if (p->anchors && !p->check) add(&c, "--anchors");
+    pb_format_f64(budget, p->budget_s);
+    if (p->budget_s > 0) add_pair(&c, "--budget", budget);
+    add_pair(&c, "--filter", p->filter);
     unlink(f->samples);
-    PB_RETURN(pb_process_run(argv, NULL, f->log, &code));
-    if (code != 0 && code != EXIT_WRONG) return complain(f, argv[0], code);
+    PB_RETURN(pb_process_run(c.argv, NULL, f->log, &code));
+    if (p->code) *p->code = code;
+    if (code != 0 && code != EXIT_WRONG) return complain(f, p->program, "run", code);
     return pb_json_load(f->samples, MOST_BYTES, out);
+}
+
+/* "3 of 10: NAME": what `kernels run` says before each case. */
+static const char *announced(const char *line) {
+    int i = 0, n = 0, end = 0;
+    return sscanf(line, "%d of %d: %n", &i, &n, &end) == 2 && end > 0 ? line + end : NULL;
+}
+
+void pb_kernel_process_last(const pb_kernel_folder *f, char name[160], char line[160]) {
+    char *text = NULL, *save = NULL;
+    *name = *line = 0;
+    if (pb_file_read(f->log, MOST_BYTES, &text, NULL) != PB_OK) pb_error_clear();
+    for (char *s = text ? strtok_r(text, "\n", &save) : NULL; s; s = strtok_r(NULL, "\n", &save)) {
+        const char *of = announced(s);
+        if (of) pb_copy(name, 160, of);
+        pb_copy(line, 160, s);
+    }
+    free(text);
+}
+
+pb_status pb_kernel_process_list(const pb_kernel_process *p, const pb_kernel_folder *f,
+                                 pb_json **out) {
+    command c = start(p, "list");
+    int code = 0;
+    add_pair(&c, "--format", "json");
+    PB_RETURN(pb_process_run(c.argv, NULL, f->log, &code));
+    if (code != 0) return complain(f, p->program, "list", code);
+    return pb_json_load(f->log, MOST_BYTES, out);
+}
+
+pb_status pb_kernel_process_count(const pb_kernel_process *p, const char *gauge,
+                                  const pb_kernel_folder *f) {
+    command c = start(p, "count");
+    int code = 0;
+    add_pair(&c, "--save", f->samples);
+    add_pair(&c, "--gauge", gauge);
+    add_pair(&c, "--filter", p->filter);
+    unlink(f->samples);
+    PB_RETURN(pb_process_run(c.argv, NULL, f->log, &code));
+    return code == 0 ? PB_OK : complain(f, p->program, "count", code);
 }
 
 pb_status pb_kernel_own_program(char out[1024]) {

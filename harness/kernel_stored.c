@@ -37,19 +37,30 @@ static void take(pb_compared *k, const pb_saved_kernel *from, int side) {
     int n = 0;
     if (!from) return;
     if (from->wrong) snprintf(k->wrong, sizeof k->wrong, "%s: %.140s", sides[side], from->why);
-    pb_copy(k->sha256[side], sizeof k->sha256[side], from->sha256);
+    pb_compared_side *s = &k->side[side];
+    s->listed = true;
+    if (!from->checked && !*k->unchecked)
+        snprintf(k->unchecked, sizeof k->unchecked, "%s was not checked against the reference",
+                 sides[side]);
+    pb_copy(s->sha256, sizeof s->sha256, from->sha256);
+    pb_copy(s->variant, sizeof s->variant, from->variant);
+    s->worst = NAN;
+    s->least = from->least;
+    if (!isnan(from->share)) pb_copy(s->roof, sizeof s->roof, pb_roof_name(from));
     for (int i = 0; i < from->time.n; i++)
         if (!isnan(from->time.medians[i])) k->time[side][0][n++] = from->time.medians[i];
-    k->in[side] = n;
+    s->in = n;
 }
 
 static pb_status decide(pb_compared *k, const double *anchors, int n_anchors,
                         const char *other_machine) {
     pb_gate_input in = {.stages = 1, .stored = true, .anchors = anchors, .n_anchors = n_anchors};
-    in.stage[0].a = (pb_gate_side){k->in[0], k->time[0][0], NULL};
-    in.stage[0].b = (pb_gate_side){k->in[1], k->time[1][0], NULL};
+    const int n[] = {k->side[0].in, k->side[1].in};
+    in.stage[0].a = (pb_gate_side){n[0], k->time[0][0], NULL};
+    in.stage[0].b = (pb_gate_side){n[1], k->time[1][0], NULL};
     if (*other_machine) in.incomparable = other_machine;
-    if (!k->in[0] || !k->in[1]) in.incomparable = k->in[0] ? "only A has it" : "only B has it";
+    if (*k->unchecked) in.incomparable = k->unchecked;
+    if (!n[0] || !n[1]) in.incomparable = n[0] ? "only A has it" : "only B has it";
     if (*k->wrong) in.wrong = k->wrong;
     if (in.wrong || in.incomparable) in.stages = 0;
     return pb_gate_decide(&in, &k->result);
@@ -68,7 +79,7 @@ static pb_status collect(const pb_saved_run *a, const pb_saved_run *b,
         pb_copy(k->name, sizeof k->name, here->name);
         take(k, find(a, here->name), 0);
         take(k, find(b, here->name), 1);
-        common = common || (k->in[0] && k->in[1]) || *k->wrong;
+        common = common || (k->side[0].in && k->side[1].in) || *k->wrong;
     }
     if (!common) return PB_ERROR(PB_E_INPUT, "the two runs have no kernel in common");
     return PB_OK;
@@ -81,21 +92,17 @@ pb_status pb_compare_stored(const pb_saved_run *a, const pb_saved_run *b,
     char other_machine[192];
     *out = (pb_comparison_of_builds){.n = 0};
     *notes = (pb_stored_notes){.anchors = {NAN, NAN, NAN}};
+    const pb_json *environments[] = {a->environment, b->environment};
+    for (int side = 0; side < 2; side++)
+        if (environments[side]) out->environment[side] = cJSON_Duplicate(environments[side], true);
     memcpy(out->sha256[0], a->binary, sizeof a->binary);
     memcpy(out->sha256[1], b->binary, sizeof b->binary);
     int n = needed_anchors(a, b, notes, anchors);
-    PB_TRY(pb_environment_differences(a->environment, b->environment, &notes->differences,
+    PB_TRY(pb_environment_differences(a->environment, b->environment, &out->differences,
                                       other_machine));
     PB_TRY(collect(a, b, out));
     for (int i = 0; i < out->n; i++) PB_TRY(decide(&out->kernels[i], anchors, n, other_machine));
 done:
-    if (status != PB_OK) {
-        pb_comparison_of_builds_free(out);
-        pb_stored_notes_free(notes);
-    }
+    if (status != PB_OK) pb_comparison_of_builds_free(out);
     return status;
-}
-
-void pb_stored_notes_free(pb_stored_notes *notes) {
-    pb_text_free(&notes->differences);
 }

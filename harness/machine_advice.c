@@ -6,6 +6,7 @@
 
 #define NOISY_OTHERS 0.05 /* CPUs' worth of time */
 #define NOISY_STEAL 0.01
+#define NOISY_CLOCK 1.05 /* most over least */
 
 pb_status pb_machine_json(const pb_machine_report *r, pb_json *o) {
     bool ok = pb_json_add_i64(o, "cpus", r->cpus) && pb_json_add_i64(o, "allowed", r->allowed) &&
@@ -16,6 +17,8 @@ pb_status pb_machine_json(const pb_machine_report *r, pb_json *o) {
               pb_json_add_f64(o, "quota_cpus", r->quota) &&
               pb_json_add_f64(o, "mhz_begin", r->mhz[0]) &&
               pb_json_add_f64(o, "mhz_end", r->mhz[1]) &&
+              pb_json_add_f64(o, "mhz_least", r->mhz_least) &&
+              pb_json_add_f64(o, "mhz_most", r->mhz_most) &&
               pb_json_add_str(o, "governor", *r->governor ? r->governor : NULL) &&
               pb_json_add_str(o, "pinning", r->pinning);
     if (ok && r->stopped >= 0) ok = pb_json_add_i64(o, "quota_stops", r->stopped);
@@ -57,6 +60,9 @@ static void about_room(const pb_machine_report *r, pb_text *t) {
 }
 
 static void about_clock(const pb_machine_report *r, pb_text *t) {
+    if (r->mhz_most > NOISY_CLOCK * r->mhz_least)
+        pb_text_add(t, "the clock moved between %.0f and %.0f MHz: see to governor, boost and temperature\n",
+                    r->mhz_least, r->mhz_most);
     if (*r->governor && strcmp(r->governor, "performance") != 0)
         pb_text_add(t,
                     "governor %s: the clock follows the load; sudo cpupower frequency-set -g "

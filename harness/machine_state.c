@@ -282,6 +282,16 @@ static pb_status take_look(const pb_machine_watch *w, look *l) {
     return look_at_processes(w->root, l);
 }
 
+/* fmin and fmax leave NaN out. */
+static void see_clock(pb_machine_report *r, double mhz) {
+    r->mhz_least = fmin(r->mhz_least, mhz);
+    r->mhz_most = fmax(r->mhz_most, mhz);
+}
+
+void pb_machine_glance(pb_machine_watch *w) {
+    if (w) see_clock(&w->report, mean_mhz(w->root, w->report.cpus));
+}
+
 static int64_t risen(int64_t before, int64_t after) {
     return before < 0 || after < 0 ? -1 : after - before;
 }
@@ -312,6 +322,7 @@ pb_status pb_machine_begin(const char *root, int threads, pb_machine_watch **out
     pb_copy(w->root, sizeof w->root, root);
     pb_machine_report *r = &w->report;
     r->threads = threads;
+    r->mhz_least = r->mhz_most = NAN;
     r->cpus = r->allowed = r->cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
     if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
         r->allowed = CPU_COUNT(&allowed);
@@ -339,6 +350,7 @@ pb_status pb_machine_end(pb_machine_watch *w, pb_machine_report *out) {
         r->seconds = ticks / hz;
         r->mhz[0] = w->before.mhz;
         r->mhz[1] = after.mhz;
+        for (int i = 0; i < 2; i++) see_clock(r, r->mhz[i]);
         r->stopped = risen(w->before.stopped, after.stopped);
         r->throttled = risen(w->before.throttled, after.throttled);
         if (all > 0) {

@@ -18,6 +18,7 @@ typedef struct pb_machine_report {
     double load;              /* run queue of the last minute, at begin */
     double quota;             /* CPUs that the control group may use; NaN without a limit */
     double mhz[2];            /* mean clock at begin and end; NaN when not told */
+    double mhz_least, mhz_most; /* of these and of every glance between */
     int64_t stopped;          /* times the control group was stopped for its quota; -1 = not told */
     int64_t throttled;        /* times a core throttled for heat or power; -1 = not told */
     bool boost, boost_known;  /* may the clock rise above its base? */
@@ -34,6 +35,8 @@ typedef struct pb_machine_watch pb_machine_watch;
 pb_status pb_machine_begin(const char *root, int threads, pb_machine_watch **out);
 pb_status pb_machine_end(pb_machine_watch *watch, pb_machine_report *out);
 void pb_machine_drop(pb_machine_watch *watch);
+/* Looks at the clock on the way, right after a process has worked; NULL is fine. */
+void pb_machine_glance(pb_machine_watch *watch);
 
 /* Keeps this process and its children to one hardware thread of each core, where cores have several
  * and `threads` (0 = all CPUs) are no more than cores: threads that share a core take turns. Says in

@@ -2,14 +2,6 @@
  * ops_<family>.c. */
 #include "kernels/ops.h"
 
-#ifdef PB_PLANT_SPIN
-#include <stdlib.h>
-#endif
-#include <string.h>
-
-#ifdef PB_PLANT_SPIN
-#include "base/text.h"
-#endif
 #include "kernels/core/check.h"
 #include "kernels/core/device_impl.h"
 
@@ -71,20 +63,6 @@ static pb_status run_kernel(pb_device *dev, const pb_kernel *k, const void *args
     return status;
 }
 
-#ifdef PB_PLANT_SPIN
-/* For tests/proof only: PB_SPIN=op:percent makes calls of that op on the cpu device longer by a share
- * of their own time. */
-static void spin(const pb_device *dev, pb_op op, int64_t from) {
-    const char *plan = getenv("PB_SPIN");
-    size_t n = strlen(ops[op].name);
-    double percent = 0;
-    if (!plan || strncmp(plan, ops[op].name, n) != 0 || plan[n] != ':') return;
-    if (strcmp(dev->name, "cpu") != 0 || !pb_parse_f64(plan + n + 1, &percent)) return;
-    int64_t took = pb_now_ns() - from;
-    while ((double)(pb_now_ns() - from) < (double)took * (1 + percent / 100)) {}
-}
-#endif
-
 pb_status pb_op_run(pb_device *dev, pb_op op, const void *args) {
     if ((unsigned)op >= PB_OP_COUNT || args == NULL)
         return PB_ERROR(PB_E_BUG, "op %d without arguments", (int)op);
@@ -96,13 +74,7 @@ pb_status pb_op_run(pb_device *dev, pb_op op, const void *args) {
         return PB_ERROR(PB_E_UNSUPPORTED, "%s has no kernel for %s", dev->name, ops[op].name);
     pb_work work = pb_op_work(op, args);
     if (dev->observer != NULL) dev->observer(dev->observer_user, ops[op].name, true, &work);
-#ifdef PB_PLANT_SPIN
-    int64_t from = pb_now_ns();
-#endif
     pb_status status = run_kernel(dev, k, args);
-#ifdef PB_PLANT_SPIN
-    spin(dev, op, from);
-#endif
     if (!dev->backend->computes) dev->planned_ns += nominal_ns(dev, work);
     if (dev->observer != NULL) dev->observer(dev->observer_user, ops[op].name, false, &work);
     if (status != PB_OK) {

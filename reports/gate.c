@@ -269,6 +269,8 @@ static pb_gate_verdict decide(const pb_gate_input *in, pb_gate_result *r) {
         v = by_time(in, r);
     else
         say(r, PB_GATE_SAME, "%+.2f %% instructions; time was not measured", more);
+    if (in->few && (v == PB_GATE_SAME || v == PB_GATE_FASTER) && in->stages > 0)
+        v = say(r, PB_GATE_UNCLEAR, "%s", in->few);
     if (r->work > PB_GATE_WORK && v != PB_GATE_FASTER && v != PB_GATE_REGRESSED)
         v = say(r, PB_GATE_MORE_WORK, "%+.2f %% instructions", more);
     if (in->stages == 0 && r->work < 1 / PB_GATE_WORK)

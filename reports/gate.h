@@ -55,7 +55,7 @@ typedef enum pb_gate_verdict {
     PB_GATE_MORE_WORK,    /* over 1 % more instructions, and time does not say FASTER */
     PB_GATE_LESS_WORK,    /* over 1 % fewer, where instructions alone are compared */
     PB_GATE_CLOCK,        /* time changed and cycles did not */
-    PB_GATE_UNCLEAR,      /* none of them: more processes could tell */
+    PB_GATE_UNCLEAR,      /* none of them: more processes, or more samples in each, could tell */
     PB_GATE_UNSTABLE,     /* the interval is so wide that a quieter machine is needed first */
     PB_GATE_SUSPECT,      /* stored mode: 1 and 2 hold, but not against a binary run now */
     PB_GATE_INCOMPARABLE, /* the caller's reason, or anchors that moved */
@@ -80,6 +80,7 @@ typedef struct pb_gate_input {
     bool stored;           /* A's numbers come from a file: no REGRESSED, no FASTER */
     const double *anchors; /* stored: ratios now / then of kernels that cannot have changed */
     int n_anchors;
+    const char *few;          /* why there are too few samples for SAME or FASTER, or NULL */
     const char *wrong;        /* why results are wrong, or NULL */
     const char *incomparable; /* why the sides cannot be compared, or NULL */
 } pb_gate_input;

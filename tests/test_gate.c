@@ -287,6 +287,25 @@ START_TEST(instructions_are_a_gauge_of_their_own) {
 }
 END_TEST
 
+/* A median of few samples is no ground for good news; what is slower stays slower. */
+START_TEST(few_samples_are_unclear_at_best) {
+    made m;
+    const double ratios[] = {1, 0.9, 1.1};
+    const pb_gate_verdict want[] = {PB_GATE_UNCLEAR, PB_GATE_UNCLEAR, PB_GATE_REGRESSED};
+    for (int i = 0; i < 3; i++) {
+        make(&m, ratios[i], 0, 0.005, 2);
+        m.in.few = "5 samples a process, 60 are wanted";
+        assert_verdict(&m, want[i]);
+        if (want[i] == PB_GATE_UNCLEAR) ck_assert_str_eq(decided(&m).why, m.in.few);
+    }
+    make(&m, 1, 0, 0.005, 1);
+    m.in.few = "few";
+    m.in.instructions_a = 1e6;
+    m.in.instructions_b = 1.2e6;
+    assert_verdict(&m, PB_GATE_MORE_WORK);
+}
+END_TEST
+
 START_TEST(wrong_results_have_no_speed) {
     made m;
     make(&m, 0.5, 0, 0.005, 1);
@@ -498,6 +517,7 @@ int main(void) {
     tcase_add_test(t, spread_is_of_a_against_itself);
     tcase_add_test(t, stored_numbers_never_accuse);
     tcase_add_test(t, instructions_are_a_gauge_of_their_own);
+    tcase_add_test(t, few_samples_are_unclear_at_best);
     tcase_add_test(t, wrong_results_have_no_speed);
     tcase_add_test(t, bad_numbers_are_named);
     tcase_add_test(t, exit_status_is_the_worst_news);

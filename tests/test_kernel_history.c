@@ -9,25 +9,30 @@
 #include "plots/kernels.h"
 #include "tests/support.h"
 
-/* Appends a run of one kernel at a revision. */
-static void append(const char *path, const char *revision, bool dirty, const char *cpu, double time) {
+/* Appends a run of one kernel at a revision, made by a compiler in a number of processes. */
+static void append_of(const char *path, const char *revision, bool dirty, const char *cpu, double time,
+                      const char *compiler, int processes) {
     char text[512];
     pb_json *environment = NULL;
     snprintf(text, sizeof text,
-             "{\"build\":{\"revision\":\"%s\",\"dirty\":%s},\"machine\":{\"cpu\":\"%s\","
+             "{\"build\":{\"revision\":\"%s\",\"dirty\":%s,\"compiler\":\"%s\"},\"machine\":{\"cpu\":\"%s\","
              "\"cores_online\":2},\"threads\":2}",
-             revision, dirty ? "true" : "false", cpu);
+             revision, dirty ? "true" : "false", compiler, cpu);
     pb_assert_ok(pb_json_parse("made", text, strlen(text), &environment));
     pb_saved_kernel k = {.name = "m/op/s", .time = {.n = 1, .median = time, .medians = {time}}};
     pb_saved_run run = {.kernels = &k,
                         .n = 1,
-                        .processes = 1,
+                        .processes = processes,
                         .binary = "b",
                         .time_utc = "t",
                         .environment = environment};
     run.anchors[0] = (pb_saved_times){.n = 1, .median = 0.05, .medians = {0.05}};
     pb_assert_ok(pb_history_append(path, &run));
     pb_json_free(environment);
+}
+
+static void append(const char *path, const char *revision, bool dirty, const char *cpu, double time) {
+    append_of(path, revision, dirty, cpu, time, "one", 1);
 }
 
 static const pb_history_series *series(const pb_history *h, const char *name) {
@@ -58,6 +63,36 @@ START_TEST(a_step_is_found_at_its_revision) {
     double ratio = s->changes[0].after / s->changes[0].before, want = 1.05;
     pb_assert_close(&ratio, &want, 1, 0, 0.002, "ratio of the levels");
     ck_assert_int_eq(series(&h, "anchor/copy")->n_changes, 0);
+    pb_history_free(&h);
+    free(path);
+    free(dir);
+}
+END_TEST
+
+START_TEST(an_old_revision_keeps_its_place) {
+    char *dir = pb_test_dir(), *path = pb_path_join(dir, "history.jsonl"), revision[16];
+    pb_history h;
+    pb_text lines = {0};
+    for (int i = 0; i < 20; i++) {
+        double time = (i < 10 ? 1e-3 : 1.1e-3) * (1 + 0.001 * ((i * 7) % 5));
+        snprintf(revision, sizeof revision, "r%d", i);
+        append_of(path, revision, false, "one", time, i < 10 ? "old" : "new", 10);
+    }
+    append_of(path, "r3", false, "one", 1.001e-3, "old", 10);  /* again: still the fourth */
+    append_of(path, "r4", false, "one", 5, "old", 1);          /* one process: another kind of number */
+    append_of(path, "r19", false, "one", 1.1e-3, "newer", 10); /* another compiler: a point of its own */
+    pb_assert_ok(pb_history_read(path, &h));
+    ck_assert_int_eq(h.n_points, 21);
+    ck_assert_int_eq(h.others, 1);
+    ck_assert_str_eq(h.revisions[3], "r3");
+    const pb_history_series *s = series(&h, "m/op/s");
+    double want = 1.001e-3;
+    pb_assert_close(&s->seconds[3], &want, 1, 0, 1e-12, "the newer time in the old place");
+    ck_assert_int_eq(s->n_changes, 1);
+    ck_assert_str_eq(h.revisions[s->point[s->changes[0].at]], "r10");
+    pb_assert_ok(pb_history_differences(&h, s, 0, &lines));
+    ck_assert_str_eq(lines.data, "build/compiler: old, then new\n");
+    pb_text_free(&lines);
     pb_history_free(&h);
     free(path);
     free(dir);
@@ -125,6 +160,7 @@ int main(void) {
     Suite *s = suite_create("kernel_history");
     TCase *t = pb_test_case(s, "history");
     tcase_add_test(t, a_step_is_found_at_its_revision);
+    tcase_add_test(t, an_old_revision_keeps_its_place);
     tcase_add_test(t, what_is_no_history_is_named);
     tcase_add_test(t, figures_of_kernels_are_drawn);
     return pb_run_suite(s);

@@ -117,6 +117,7 @@ END_TEST
 
 static void stopped_and_hot(const char *root) {
     ten_quiet_seconds(root);
+    put(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "1900000\n");
     put(root, "sys/fs/cgroup/job/cpu.stat", "usage_usec 5\nnr_periods 9\nnr_throttled 12\n");
     put(root, "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count", "8\n");
 }
@@ -131,7 +132,9 @@ START_TEST(quotas_clocks_and_heat_are_named) {
     put(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "2100000\n");
     put(root, "sys/devices/system/cpu/intel_pstate/no_turbo", "0\n");
     pb_machine_report r = watched(root, stopped_and_hot, 1);
-    ck_assert(r.quota == 0.5 && r.stopped == 7 && r.throttled == 5 && r.mhz[1] == 2100);
+    ck_assert(r.quota == 0.5 && r.stopped == 7 && r.throttled == 5 && r.mhz[1] == 1900);
+    ck_assert(r.mhz_least == 1900 && r.mhz_most == 2100);
+    assert_advice(&r, "the clock moved between 1900 and 2100 MHz");
     ck_assert(r.boost && r.boost_known);
     assert_advice(&r, "may use 0.5 CPUs at a time (cpu.max): --threads 1");
     assert_advice(&r, "was stopped 7 times");
@@ -141,6 +144,24 @@ START_TEST(quotas_clocks_and_heat_are_named) {
     put(root, "sys/devices/system/cpu/intel_pstate/no_turbo", "1\n");
     r = watched(root, NULL, 1);
     ck_assert(!r.boost && r.boost_known);
+    free(root);
+}
+END_TEST
+
+/* Slow in between only, when a process has just ended. */
+START_TEST(glances_see_the_clock_on_the_way) {
+    char *root = quiet();
+    pb_machine_watch *w = NULL;
+    pb_machine_report r;
+    put(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "2000000\n");
+    pb_assert_ok(pb_machine_begin(root, 1, &w));
+    put(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "1500000\n");
+    pb_machine_glance(w);
+    put(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "2000000\n");
+    ten_quiet_seconds(root);
+    pb_assert_ok(pb_machine_end(w, &r));
+    ck_assert(r.mhz[0] == 2000 && r.mhz[1] == 2000 && r.mhz_least == 1500 && r.mhz_most == 2000);
+    pb_machine_glance(NULL);
     free(root);
 }
 END_TEST
@@ -190,6 +211,7 @@ int main(void) {
     tcase_add_test(t, a_quiet_machine_needs_no_advice);
     tcase_add_test(t, other_processes_and_stolen_time_are_named);
     tcase_add_test(t, quotas_clocks_and_heat_are_named);
+    tcase_add_test(t, glances_see_the_clock_on_the_way);
     tcase_add_test(t, siblings_are_left_alone);
     tcase_add_test(t, this_machine_is_watched);
     return pb_run_suite(s);

@@ -1,104 +1,239 @@
 #!/usr/bin/env bash
-# The proof of the regression gate on a real machine, for hours on a quiet one:
-#   (a) a build against itself: PROOF_AA kernel comparisons (2995), none REGRESSED: with 95 % confidence the rate of false
-#       alarms is then below 0.1 %;
-#   (b) a kernel that spins for 5 % of its own time: found PROOF_FIVE times of as many (59): found at least 95 % of the time;
-#   (c) a kernel that spins for 1 %, PROOF_ONE comparisons (59), none REGRESSED.
-# A comparison of (b) whose own spread lets it find only more than 3.5 % is "too noisy" and counts for nothing; the spread is
-# within the sides, so that leaving it out does not favour either answer.
+# The proof of the regression gate on a real machine, within a time that is given.
 #
-# Usage: tests/proof/gate_proof.sh FOLDER [kernels options, e.g. --model shape:minilm --rows 512 --threads 1]
-# Every comparison is a file in FOLDER; called again, it goes on. PROOF_MINUTES ends it after that time (default: none).
-# PROOF_FILTER names the cases (default: all); PROOF_BUDGET the time of a process of (a) (default 60s).
-# FOLDER/gate-proof.txt is the result. Exit status: 0 proven, 1 refuted, 3 not finished or the machine is too noisy.
+# Usage: tests/proof/gate_proof.sh [options] OUT
+#   --minutes M     ends after about M minutes (default 40); OUT keeps what is done, the next call goes on from there
+#   --jobs N        processes that count instructions side by side (default: all cores)
+#   --threads N     of a timed kernel (default 1: the other core is for the rest of the machine)
+#   --rows N        token rows of the timed kernels (default 256); counted ones have the table's 64
+#   --cases N       kernels of the time part (default 12, of different ops)
+#   --program FILE  a peftbench_planted (default: builds one in build-proof); both sides are copies of it
+#   --summary       only writes the summary of what OUT holds
+#
+# A and B are folders with the same program, tests/tools/planted.c. Beside B's lies what is planted into a kernel.
+#
+# Instructions (all cores, any machine; callgrind, and perf_event where there is one):
+#   1. the table of `kernels count` once, as a baseline; then again and again against it, each in a process of its own, until
+#      2995 kernels were judged: none may be MORE_WORK. After four whole tables without the ops of more than 4e6 instructions,
+#      which would take most of the time;
+#   2. 59 kernels one after the other with 5 % more instructions: each must be MORE_WORK; the same with 1 %: what is said is
+#      reported. Kernels whose 5 % are less than the gate's slack of 64 instructions are left out, and listed.
+# Time (a quiet machine):
+#   3. a process times every kernel: the cheapest of each op are candidates; a comparison of A with itself over them: the
+#      --cases with the least spread are taken. This is done before, and once; nothing is left out afterwards.
+#   4. sets, until the time is over: `kernels compare A B` of all those kernels, of which a third spins for 5 % of its own
+#      time, a third for 1 % and a third for nothing, by turns. Every comparison is reported, with the slowdown that its own
+#      spread could have found. Those of a set share 20 processes: the sets are what is independent.
+# About half of the time goes to 1 and 2 at most. OUT/times.tsv says how long each step took.
+#
+# Results: OUT/gate-proof.md and OUT/gate-proof.json (tests/proof/summary.py). Exit status: 0 what was planted was found
+# where it had to be and nothing else, 1 refuted, 2 usage, 3 not finished: call it again.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
-[ $# -ge 1 ] || { sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//'; exit 2; }
-mkdir -p "$1"
-folder=$(cd "$1" && pwd)
-shift
-want_aa=${PROOF_AA:-2995} want_five=${PROOF_FIVE:-59} want_one=${PROOF_ONE:-59}
-end=$(($(date +%s) + 60 * ${PROOF_MINUTES:-100000}))
+minutes=40 jobs=$(nproc) threads=1 rows=256 cases=12 program='' only_summary=0 out=''
+usage() { sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//' >&2 && exit 2; }
+while [ $# -gt 0 ]; do
+    case $1 in
+    --minutes | --jobs | --threads | --rows | --cases | --program)
+        [ $# -ge 2 ] || usage
+        declare "${1#--}=$2"
+        shift ;;
+    --summary) only_summary=1 ;;
+    -*) usage ;;
+    *) [ -z "$out" ] || usage && out=$1 ;;
+    esac
+    shift
+done
+[ -n "$out" ] || usage
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+want_aa=2995 want_planted=59
+start=$(date +%s)
+end=$((start + 60 * minutes)) middle=$((start + 30 * minutes))
+summary() { python3 "$root/tests/proof/summary.py" "$out" "$want_aa" "$want_planted"; }
+if [ "$only_summary" = 1 ]; then
+    code=0
+    summary || code=$?
+    exit $code
+fi
 
-# A program with the spin in it: both sides run it, only B is told to spin.
-build=${PROOF_BUILD:-$root/build-proof}
-cmake -S "$root" -B "$build" -DPB_PLANT_SPIN=ON -DBUILD_TESTING=OFF -DPB_CUDA=OFF >"$folder/build.log"
-cmake --build "$build" --parallel "$(nproc)" --target peftbench >>"$folder/build.log" 2>&1 || {
-    echo "the build failed: $folder/build.log" >&2
-    exit 1
+# step NAME COMMAND...: runs it and writes down how long it took.
+step() {
+    local name=$1 from code=0
+    from=$(date +%s)
+    shift
+    echo "$name" >&2
+    "$@" || code=$?
+    printf '%s\t%d\n' "$name" "$(($(date +%s) - from))" >>"$out/times.tsv"
+    return $code
 }
-program=$build/peftbench
-mkdir -p "$folder"/{aa,five,one}
-export PB_SPIN= # nobody spins unless its script says so
 
-# compare PART NUMBER B [options]: one comparison into a file; half-written ones do not count.
-compare() {
-    local part=$1 number=$2 b=$3 code=0
-    shift 3
-    "$program" kernels compare "$program" "$b" --format json --allow-unclear "$@" >"$folder/part.json" 2>"$folder/part.log" ||
-        code=$?
+build() {
+    cmake -S "$root" -B "$root/build-proof" -DPB_CUDA=OFF >"$out/build.log"
+    cmake --build "$root/build-proof" --parallel "$(nproc)" --target peftbench_planted >>"$out/build.log" 2>&1 || {
+        echo "the build failed: $out/build.log" >&2
+        return 1
+    }
+}
+if [ -z "$program" ] && [ ! -e "$out/a/peftbench" ]; then
+    step build build
+    program=$root/build-proof/tests/peftbench_planted
+fi
+mkdir -p "$out"/{a,b,sets}
+[ -e "$out/a/peftbench" ] || cp "$program" "$out/a/peftbench"
+ln -f "$out/a/peftbench" "$out/b/peftbench"
+a=$out/a/peftbench
+
+# ---- instructions ----
+
+# Every op goes through what plants, with nothing to do: A and B differ in what is planted alone.
+"$a" kernels list --format json --model shape:minilm --rows 64 2>/dev/null >"$out/list.json"
+python3 -c 'import json, sys
+for op in sorted({case["op"] for case in json.load(open(sys.argv[1]))}): print(op, "work", 0)' "$out/list.json" >"$out/nothing"
+cp "$out/nothing" "$out/a/planted"
+
+# count_one GAUGE NAME OP PLANTED FILTER: judges against the baseline into OUT/GAUGE/NAME.json, in a folder of its own.
+count_one() {
+    local gauge=$1 name=$2 op=$3 number=$4 filter=$5 code=0 own
+    [ "$(date +%s)" -lt "$middle" ] || return 0
+    own=$out/$gauge/$name
+    mkdir -p "$own"
+    ln -f "$out/a/peftbench" "$own/peftbench"
+    { grep -v "^$op " "$out/nothing" || true; [ "$op" = - ] || echo "$op work $number"; } >"$own/planted"
+    "$own/peftbench" kernels count --gauge "$gauge" --baseline "$out/$gauge/base.json" ${filter:+--filter "$filter"} \
+        --format json >"$own/out.json" 2>"$own/log" || code=$?
     case $code in
-    0 | 2) mv "$folder/part.json" "$folder/$part/$number.json" ;;
-    *) echo "kernels compare ended with $code:" >&2 && tail -3 "$folder/part.log" >&2 && exit 1 ;;
+    0 | 2) mv "$own/out.json" "$own.json" && rm -r "$own" ;;
+    *) echo "$own/log: exit status $code" >&2 && tail -2 "$own/log" >&2 ;;
     esac
 }
+export -f count_one
+export out middle
 
-# spinning OP PERCENT: a program that is slower in one op.
-spinning() {
-    printf '#!/bin/sh\nPB_SPIN=%s:%s exec "%s" "$@"\n' "$1" "$2" "$program" >"$folder/slower"
-    chmod 755 "$folder/slower"
+# run_counts: lines "GAUGE NAME OP NUMBER FILTER", tab-separated, several at a time; what is there already is not run.
+run_counts() {
+    while IFS=$'\t' read -r gauge name rest; do
+        [ -e "$out/$gauge/$name.json" ] || printf '%s\t%s\t%s\0' "$gauge" "$name" "$rest"
+    done | xargs -0 -r -P "$jobs" -I{} bash -c 'IFS=$'"'\\t'"' read -r g n o p f <<<"$1"; count_one "$g" "$n" "$o" "$p" "$f"' _ {}
 }
 
-# summary: what the files hold; its last line is proven, refuted or unfinished.
-summary() {
-    python3 "$root/tests/proof/summary.py" "$folder" "$want_aa" "$want_five" "$want_one" | tee "$folder/gate-proof.txt"
+base() { "$a" kernels count --gauge "$1" --save "$out/$1/base.json" >"$out/$1/base.txt" 2>"$out/$1/base.log"; }
+
+plan() { # GAUGE PART: the lines for run_counts
+    python3 - "$out/$1" "$1" "$2" "$want_aa" "$want_planted" <<'PLAN'
+import json, sys
+WHOLE, LIGHT = 4, 4e6  # processes that count the whole table; the others leave out ops that execute more
+folder, gauge, part, want_aa, want = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+base = json.load(open(folder + "/base.json"))
+counts = {name: n for group in base["instructions"].values() for name, n in group.items()}
+if part == "aa":
+    most = {}
+    for name, n in counts.items():
+        most[name.split("/")[1]] = max(n, most.get(name.split("/")[1], 0))
+    light = [op for op, n in most.items() if n <= LIGHT]
+    each = sum(name.split("/")[1] in light for name in counts)
+    left, i = want_aa, 0
+    while left > 0:
+        whole = i < WHOLE or not light
+        print(gauge, f"aa-{i:04d}", "-", 0, "" if whole else "|".join(f"/{op}/" for op in light), sep="\t")
+        left -= len(counts) if whole else each
+        i += 1
+else:
+    percent = {"five": 5, "one": 1}[part]
+    names = [name for name, n in sorted(counts.items()) if 0.05 * n > 64 + 2]
+    chosen = [names[i * len(names) // want] for i in range(want)] if len(names) >= want else names
+    for i, name in enumerate(chosen):
+        number = int(counts[name] * percent / 100) // 2 * 2
+        print(gauge, f"{part}-{i:04d}", name.split("/")[1], number, name, sep="\t")
+PLAN
 }
 
-# needs PART: how many comparisons PART still needs.
-needs() { sed -n "s/^$1: .*, \([0-9]*\) to go.*/\1/p" "$folder/gate-proof.txt"; }
+count_part() { plan "$1" "$2" | run_counts; }
 
-filter=()
-[ -z "${PROOF_FILTER:-}" ] || filter=(--filter "$PROOF_FILTER")
-"$program" kernels list --format json "$@" "${filter[@]}" |
-    python3 -c 'import json, sys
-for case in json.load(sys.stdin): print(case["op"] + "\t" + case["name"])' >"$folder/cases.txt"
-mapfile -t cases <"$folder/cases.txt"
-
-# The spin is there: 300 % of it show in one process. Without this, (c) would be true of anything.
-fastest() { # seconds of the first case's fastest sample: what noise moves least
-    "$1" kernels run "${@:2}" --filter "${cases[0]#*$'\t'}" --unchecked --budget 2s --format json 2>/dev/null |
-        python3 -c 'import json, sys
-print(min(json.load(sys.stdin)["kernels"][0]["samples_s"][0]))'
-}
-spinning "${cases[0]%%$'\t'*}" 300
-python3 -c 'import sys; sys.exit(not 3 < float(sys.argv[2]) / float(sys.argv[1]) < 6)' "$(fastest "$program" "$@")" \
-    "$(fastest "$folder/slower" "$@")" || {
-    echo "a spin of 300 % does not make ${cases[0]%%$'\t'*} four times as slow: the proof would prove nothing" >&2
-    exit 1
-}
-
-summary >/dev/null
-did=1
-while [ "$(tail -1 "$folder/gate-proof.txt")" = unfinished ] && [ $did = 1 ]; do
-    did=0
-    for part in aa five one; do
-        number=$(find "$folder/$part" -name '*.json' | wc -l)
-        if [ "$(needs $part)" = 0 ] || [ "$(date +%s)" -ge "$end" ]; then continue; fi
-        if [ $part = five ] && [ "$number" -ge $((4 * want_five)) ]; then continue; fi # too noisy a machine
-        did=1
-        if [ $part = aa ]; then
-            compare aa "$number" "$program" --budget "${PROOF_BUDGET:-60s}" "$@" "${filter[@]}"
-            continue
-        fi
-        case=${cases[$((number * 37 % ${#cases[@]}))]} # not neighbours in the table one after the other
-        spinning "${case%%$'\t'*}" "$([ $part = five ] && echo 5 || echo 1)"
-        compare "$part" "$number" "$folder/slower" "$@" --filter "${case#*$'\t'}" --budget 2s
+gauges=()
+if command -v valgrind >/dev/null; then gauges+=(callgrind); fi
+if "$a" kernels count --gauge perf --filter minilm/axpby/ --dtype f32 >/dev/null 2>&1; then gauges+=(perf); fi
+[ ${#gauges[@]} -gt 0 ] || { echo "neither valgrind nor a counter of the processor: nothing to count with" >&2 && exit 1; }
+for gauge in "${gauges[@]}"; do
+    mkdir -p "$out/$gauge"
+    [ -e "$out/$gauge/base.json" ] || step "$gauge: the baseline" base "$gauge"
+    for part in five one aa; do
+        if [ "$(date +%s)" -lt "$middle" ]; then step "$gauge: $part" count_part "$gauge" "$part"; fi
     done
-    summary >/dev/null
 done
-summary
-case $(tail -1 "$folder/gate-proof.txt") in
-proven) exit 0 ;;
-refuted) exit 1 ;;
-*) exit 3 ;;
-esac
+
+# ---- time ----
+
+timed=(--model shape:minilm --rows "$rows" --threads "$threads" --dtype f32)
+rm -f "$out/a/planted" # and no clock is read twice
+
+candidates() { # one process over all kernels; what it says, with the time of each line, shows what a kernel costs
+    "$a" kernels run "${timed[@]}" --unchecked --budget 40s --save "$out/candidates.json" 2>&1 >/dev/null |
+        while IFS= read -r line; do printf '%s %s\n' "$(date +%s.%N)" "$line"; done >"$out/candidates.log"
+    echo "$(date +%s.%N) end of end: end" >>"$out/candidates.log"
+}
+pilot() {
+    python3 "$root/tests/proof/choose.py" candidates "$out" "$((2 * cases))" >"$out/candidates" || return 1
+    "$a" kernels compare --aa "$a" "${timed[@]}" --filter "$(cat "$out/candidates")" --format json --allow-unclear \
+        --budget "$(cat "$out/candidates.budget")s" >"$out/pilot.part" 2>"$out/pilot.log" || [ $? = 2 ] || return 1
+    mv "$out/pilot.part" "$out/pilot.json"
+}
+[ -e "$out/pilot.json" ] || {
+    step "time: what each kernel costs" candidates
+    step "time: A against itself, to choose" pilot || { tail -3 "$out/pilot.log" >&2 && exit 1; }
+}
+if [ ! -e "$out/chosen" ]; then
+    python3 "$root/tests/proof/choose.py" pilot "$out" "$cases" >"$out/chosen.part"
+    mv "$out/chosen.part" "$out/chosen"
+fi
+
+# The spin is there: 100 % of it show in one process. Without this, a third of the sets would be true of anything.
+spins() {
+    local name op
+    name=$(cut -d'|' -f1 "$out/chosen")
+    op=$(cut -d/ -f2 <<<"$name")
+    for side in a b; do
+        if [ "$side" = b ]; then echo "$op time 100" >"$out/b/planted"; fi
+        "$out/$side/peftbench" kernels run "${timed[@]}" --filter "$name" --unchecked --budget 3s --format json 2>/dev/null >"$out/spin-$side.json"
+    done
+    python3 -c 'import json, sys
+a, b = (sorted(json.load(open(f))["kernels"][0]["samples_s"][0]) for f in sys.argv[1:])
+ratio = b[len(b) // 10] / a[len(a) // 10]
+sys.exit(f"a spin of 100 % makes it {ratio:.2f} times as slow: the proof would prove nothing" if not 1.7 < ratio < 2.4 else 0)' \
+        "$out/spin-a.json" "$out/spin-b.json"
+}
+step "time: is the spin there" spins
+
+set_of_comparisons() { # NUMBER: exit status 4 when the program did not do it
+    local number=$1 code=0 i=0 name op
+    local what=(5 1 0)
+    : >"$out/b/planted" && : >"$out/sets/$number.roles"
+    while IFS= read -r name; do
+        op=$(cut -d/ -f2 <<<"$name")
+        role=${what[$(((number + i) % 3))]}
+        [ "$role" = 0 ] || echo "$op time $role" >>"$out/b/planted"
+        printf '%s\t%s\n' "$role" "$name" >>"$out/sets/$number.roles"
+        i=$((i + 1))
+    done < <(tr '|' '\n' <"$out/chosen")
+    "$a" kernels compare "$out/a" "$out/b" "${timed[@]}" --filter "$(cat "$out/chosen")" --format json --allow-unclear \
+        --budget "$(cat "$out/chosen.budget")s" >"$out/sets/part" 2>"$out/sets/log" || code=$?
+    case $code in
+    0 | 2 | 4 | 5) mv "$out/sets/part" "$out/sets/$number.json" ;; # also what is WRONG is reported
+    *) echo "kernels compare ended with $code:" >&2 && tail -3 "$out/sets/log" >&2 && return 4 ;;
+    esac
+}
+number=$(find "$out/sets" -name '*.json' | wc -l)
+failures=0 longest=0
+while [ $(($(date +%s) + longest)) -lt "$end" ] && [ $failures -lt 3 ]; do
+    from=$(date +%s)
+    if step "time: set $number" set_of_comparisons "$number"; then
+        number=$((number + 1))
+    else
+        failures=$((failures + 1))
+    fi
+    took=$(($(date +%s) - from))
+    longest=$((took > longest ? took : longest))
+done
+code=0
+summary || code=$?
+exit $code
