@@ -104,7 +104,8 @@ void pb_kernels_child_options(const pb_kernels_request *q, pb_kernels_options *o
 static pb_status compare(pb_cli *cli, const pb_kernels_request *q, const pb_command_line *line) {
     const char *a = line->args[1], *b = line->args[2];
     if (q->stored && (q->save || q->instructions))
-        return PB_ERROR(PB_E_INPUT, "compare --stored takes no --save and no --instructions: it runs no builds");
+        return PB_ERROR(PB_E_INPUT, "compare --stored takes no --save and no --instructions: it runs no "
+                                    "builds");
     if (q->stored && (line->n_args == 2 || line->n_args == 3))
         return pb_kernels_compare_stored(cli, q, a, line->n_args == 3 ? b : NULL);
     if (q->aa && line->n_args == 2) return pb_kernels_compare(cli, q, a, a);
@@ -145,8 +146,8 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
                        "only cases with this, or one of A|B|C, in their names"),
         PB_OPTION_INT("threads", &q.threads, "N", 1, 1024, "run: CPU threads (default: all cores)"),
         PB_OPTION_TEXT("budget", &q.budget, "TIME",
-                       "run, compare: for all samples of all processes together, as 5min or 30s (default: up to 5 s "
-                       "a case\nand process). References take their own time"),
+                       "run, compare: for all samples of all processes together, as 5min or 30s "
+                       "(default: up to 5 s a case\nand process). References take their own time"),
         PB_OPTION_INT("processes", &q.processes, "N", 1, PB_GATE_PROCESSES,
                       "run: that many fresh processes, the first checked (default 1)"),
         PB_OPTION_FLAG("unchecked", &q.unchecked,
@@ -154,10 +155,11 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
                        "but the first process"),
         PB_OPTION_FLAG("anchors", &q.anchors, "run: measures the roofs, --unchecked or not"),
         PB_OPTION_TEXT("save", &q.save, "FILE",
-                       "run: writes all with the raw samples as JSON; count: the counts; compare: a folder, "
-                       "what each process\nmeasured"),
+                       "run: writes all with the raw samples as JSON; count: the counts; compare: a "
+                       "folder, what each process\nmeasured"),
         PB_OPTION_FLAG("instructions", &q.instructions,
-                       "compare: counts instructions of both too (as count does, with --gauge): MORE_WORK"),
+                       "compare: counts instructions of both too (as count does, with --gauge): "
+                       "MORE_WORK"),
         PB_OPTION_TEXT("history", &q.history, "FILE",
                        "run: appends the medians as one line, for trend"),
         PB_OPTION_TEXT("plots", &q.plots, "DIR",

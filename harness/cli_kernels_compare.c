@@ -166,8 +166,8 @@ static pb_status find_side(const pb_kernels_request *q, const char *name, char p
     return status;
 }
 
-/* What is counted: the timed model and rows where they are named, else the table of `kernels count`, which takes a
- * minute under callgrind. */
+/* What is counted: the timed model and rows where they are named, else the table of `kernels
+ * count`, which takes a minute under callgrind. */
 static void count_options(const pb_kernels_request *q, pb_kernels_options *out) {
     pb_kernels_request counted = {.model = q->model, .rows = q->rows, .dtype = q->dtype};
     pb_kernels_child_options(&counted, out);

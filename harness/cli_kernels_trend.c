@@ -75,8 +75,8 @@ static const char *revision_of(const pb_history *h, const pb_history_series *s, 
     return h->revisions[s->point[i]];
 }
 
-/* Changes that all series together would show if none of them had any: no shuffle of a series of enough points reaches
- * Q with the probability of one rank among them all. */
+/* Changes that all series together would show if none of them had any: no shuffle of a series of
+ * enough points reaches Q with the probability of one rank among them all. */
 static double by_chance(const pb_history *h) {
     int n = 0;
     for (int i = 0; i < h->n; i++) n += h->series[i].n >= 2 * PB_CHANGE_SEGMENT;
@@ -144,7 +144,8 @@ static pb_status trend_text(const pb_history *h) {
     for (int i = 0; i < h->n; i++)
         for (int c = 0; c < h->series[i].n_changes; c++)
             PB_RETURN(print_differences(h, &h->series[i], c));
-    printf("%d series over %d points: %d changes with p below %g; %.2g expected if nothing had changed\n",
+    printf("%d series over %d points: %d changes with p below %g; %.2g expected if nothing had "
+           "changed\n",
            h->n, h->n_points, n, PB_CHANGE_P, by_chance(h));
     if (h->others > 0)
         printf("%d lines of other machines, threads or numbers of processes left out\n", h->others);

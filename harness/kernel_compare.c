@@ -187,8 +187,8 @@ static pb_status keep(const work *w, const pb_json *root, int side, int stage, i
 
 /* ---- processes ---- */
 
-/* A process ended within a kernel: that kernel has its verdict and the others go on without it. False when it
- * is not known which one it was. */
+/* A process ended within a kernel: that kernel has its verdict and the others go on without it.
+ * False when it is not known which one it was. */
 static bool blame_kernel(work *w, int side, int stage, int code) {
     char name[160], line[160];
     pb_compared *k = NULL;
@@ -290,13 +290,14 @@ static pb_status forecast(const work *w) {
     PB_RETURN(pb_compared_power_of(w->out, &power));
     if (power.n > 0)
         fprintf(stderr,
-                "after %d pairs: A's processes spread by %.1f %% (median of %d kernels), about %.1f %% of "
-                "slowdown will be found (%.1f to %.1f)\n",
+                "after %d pairs: A's processes spread by %.1f %% (median of %d kernels), about "
+                "%.1f %% of slowdown will be found (%.1f to %.1f)\n",
                 FORECAST, 100 * power.spread[1], power.n, 100 * power.detectable[1],
                 100 * power.detectable[0], 100 * power.detectable[2]);
     if (power.n > 0 && power.detectable[1] > 2 * (PB_GATE_SLOWER - 1))
         fprintf(stderr, "a quieter machine, or --instructions, could tell more\n");
-    for (int i = 0; i < w->out->n; i++) w->out->kernels[i].result = (pb_gate_result){.again = false};
+    for (int i = 0; i < w->out->n; i++)
+        w->out->kernels[i].result = (pb_gate_result){.again = false};
     return PB_OK;
 }
 
@@ -319,7 +320,8 @@ static pb_status run_stages(work *w) {
     for (int side = 0; side < 2; side++) PB_RETURN(list_side(w, side));
     if (w->q->instructions) PB_RETURN(pb_compare_instructions(w->q, programs, &w->folder, c));
     if (c->n == 0)
-        return PB_ERROR(PB_E_INPUT, "--filter %s: no case has this in its name; see peftbench kernels list",
+        return PB_ERROR(PB_E_INPUT,
+                        "--filter %s: no case has this in its name; see peftbench kernels list",
                         w->q->filter ? w->q->filter : "");
     int n = count_stage(c, 0);
     if (n > 0) w->share_s = FIRST_SHARE * w->q->budget_s / (2 * PB_GATE_PROCESSES * n);

@@ -16,7 +16,7 @@ typedef struct pb_compare_request {
     const char *const *options; /* of `kernels run`, NULL-terminated: model, rows, threads, ... */
     const char *filter;         /* NULL = all cases */
     double budget_s;  /* for the samples of all processes together; 0 = as many as are wanted */
-    const char *save; /* a folder for what every process measured, "stage1-pair01-A.json"; or NULL */
+    const char *save; /* folder for what each process measured, "stage1-pair01-A.json"; or NULL */
     pb_machine_watch *watch; /* glances at the clock after every process; or NULL */
     uint64_t key;     /* of the order */
     bool instructions;               /* both programs are counted as well, */
@@ -29,7 +29,7 @@ typedef struct pb_compared_side {
     char sha256[65];         /* of the output; every process must have it */
     char variant[64];        /* "" = not told */
     char roof[16];           /* that binds, "" = not told */
-    double worst, least;     /* error as a fraction of what is allowed; seconds at the roof; or NaN */
+    double worst, least;     /* error over what is allowed; seconds at the roof; or NaN */
     double instructions;     /* of one call; 0 = not counted */
     int in;                  /* processes that had this case */
     bool listed;             /* the program's table has it */
@@ -58,26 +58,26 @@ typedef struct pb_comparison_of_builds {
     pb_text differences;     /* of these, a line each ("build/compiler: X, then Y") */
 } pb_comparison_of_builds;
 
-/* Runs both. A kernel whose output is wrong, or differs between processes of a build, or that ends its process with a
- * signal, is WRONG; one that only one of them has, or cannot run, is INCOMPARABLE. Fewer than 60 samples a
- * process for want of budget are UNCLEAR at best. A budget is divided: three quarters over the first stage's
- * 20 processes, one over the second's; equally over the kernels. After three pairs it says on stderr what slowdown
- * can be expected to be found.
- * PB_E_ENV when a program does not run, with the end of what it said, or is not the same one throughout. Free with
- * pb_comparison_of_builds_free. */
+/* Runs both. A kernel whose output is wrong, or differs between processes of a build, or that ends
+ * its process with a signal, is WRONG; one that only one of them has, or cannot run, is
+ * INCOMPARABLE. Fewer than 60 samples a process for want of budget are UNCLEAR at best. A budget is
+ * divided: three quarters over the first stage's 20 processes, one over the second's; equally over
+ * the kernels. After three pairs it says on stderr what slowdown can be expected to be found.
+ * PB_E_ENV when a program does not run, with the end of what it said, or is not the same one
+ * throughout. Free with pb_comparison_of_builds_free. */
 pb_status pb_compare_builds(const pb_compare_request *request, pb_comparison_of_builds *out);
 void pb_comparison_of_builds_free(pb_comparison_of_builds *c);
 
-/* Counts both programs' instructions: a kernel that was timed under the same name gets both numbers, others are added
- * for themselves. Part of pb_compare_builds. */
+/* Counts both programs' instructions: a kernel that was timed under the same name gets both
+ * numbers, others are added for themselves. Part of pb_compare_builds. */
 pb_status pb_compare_instructions(const pb_compare_request *request, const char *const program[2],
                                   const pb_kernel_folder *folder, pb_comparison_of_builds *c);
 /* The kernel of that name; NULL, or with `add` a new one. */
 pb_status pb_compared_find(pb_comparison_of_builds *c, const char *name, bool add,
                            pb_compared **out);
 
-/* What a comparison could see, over its timed kernels: {least, median, greatest} of A's spread and of the
- * slowdown that would be found, as ratios - 1. */
+/* What a comparison could see, over its timed kernels: {least, median, greatest} of A's spread and
+ * of the slowdown that would be found, as ratios - 1. */
 typedef struct pb_compared_power {
     double spread[3], detectable[3];
     int n; /* kernels; 0 = nothing is known */
@@ -86,10 +86,11 @@ pb_status pb_compared_power_of(const pb_comparison_of_builds *c, pb_compared_pow
 
 /* ---- for machines and for people (kernel_compare_tell.c) ---- */
 
-/* One test case per kernel, with the seconds of its samples: a failure whatever does not exit with 0; an unclear one
- * is skipped when that is allowed. */
+/* One test case per kernel, with the seconds of its samples: a failure whatever does not exit with
+ * 0; an unclear one is skipped when that is allowed. */
 pb_status pb_compared_junit(const pb_comparison_of_builds *c, bool allow_unclear, pb_text *out);
-/* A table for a pull request, with both programs, the machine, what else differs and the exit status. */
+/* A table for a pull request, with both programs, the machine, what else differs and the exit
+ * status. */
 pb_status pb_compared_markdown(const pb_comparison_of_builds *c, int code, pb_text *out);
 /* Everything that is known of a kernel. */
 bool pb_compared_json(const pb_compared *k, pb_json *o);

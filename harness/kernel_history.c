@@ -154,8 +154,9 @@ static void drop_line(lines *l, int i) {
     l->v[i] = NULL;
 }
 
-/* Leaves only points like the last one, NULL in the place of others, the newest PB_CHANGE_MOST. What was measured
- * again goes where it was first: an old revision must not look like the newest. */
+/* Leaves only points like the last one, NULL in the place of others, the newest PB_CHANGE_MOST.
+ * What was measured again goes where it was first: an old revision must not look like the
+ * newest. */
 static void select_lines(lines *l, pb_history *out) {
     int kept = 0, last = l->n - 1;
     for (int i = 0; i < last; i++)

@@ -1,5 +1,5 @@
-/* The times of kernels from revision to revision: JSON Lines, one line a run, and where they changed.
- * Test: tests/test_kernel_history.c. */
+/* The times of kernels from revision to revision: JSON Lines, one line a run, and where they
+ * changed. Test: tests/test_kernel_history.c. */
 #ifndef PB_HARNESS_KERNEL_HISTORY_H
 #define PB_HARNESS_KERNEL_HISTORY_H
 
@@ -28,10 +28,11 @@ typedef struct pb_history {
     int n;
 } pb_history;
 
-/* The last PB_CHANGE_MOST points that are like the last line: same processor, cores, device, threads and number of
- * processes. Compiler, libraries and system may differ: a change of them is a change to be found. A committed revision
- * that comes again from the same compiler and libraries replaces its point, in the place where it was. PB_E_INPUT with file and
- * line for what is no history. Free with pb_history_free. */
+/* The last PB_CHANGE_MOST points that are like the last line: same processor, cores, device,
+ * threads and number of processes. Compiler, libraries and system may differ: a change of them is a
+ * change to be found. A committed revision that comes again from the same compiler and libraries
+ * replaces its point, in the place where it was. PB_E_INPUT with file and line for what is no
+ * history. Free with pb_history_free. */
 pb_status pb_history_read(const char *path, pb_history *out);
 void pb_history_free(pb_history *h);
 /* What else differed where a series changed: lines as of pb_environment_differences. */

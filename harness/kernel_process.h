@@ -23,17 +23,19 @@ typedef struct pb_kernel_process {
     int *code;                  /* where its exit status goes, also when it fails; or NULL */
 } pb_kernel_process;
 
-/* What it saved, also where results are wrong. PB_E_ENV with the end of what it said when it fails. */
+/* What it saved, also where results are wrong. PB_E_ENV with the end of what it said when it
+ * fails. */
 pb_status pb_kernel_process_run(const pb_kernel_process *p, const pb_kernel_folder *f,
                                 pb_json **out);
-/* After a failure: the case that the process had announced last ("3 of 10: NAME"), "" when it had not come to
- * one, and the last line that it said. */
+/* After a failure: the case that the process had announced last ("3 of 10: NAME"), "" when it had
+ * not come to one, and the last line that it said. */
 void pb_kernel_process_last(const pb_kernel_folder *f, char name[160], char line[160]);
-/* Its table of cases, as `kernels list` prints it with the options: an array of objects with a name. */
+/* Its table of cases, as `kernels list` prints it with the options: an array of objects with a
+ * name. */
 pb_status pb_kernel_process_list(const pb_kernel_process *p, const pb_kernel_folder *f,
                                  pb_json **out);
-/* What one call of each case executes, into f->samples: `kernels count` with the options, in the way of
- * `gauge` ("perf", "callgrind"). */
+/* What one call of each case executes, into f->samples: `kernels count` with the options, in the
+ * way of `gauge` ("perf", "callgrind"). */
 pb_status pb_kernel_process_count(const pb_kernel_process *p, const char *gauge,
                                   const pb_kernel_folder *f);
 

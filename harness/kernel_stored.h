@@ -11,10 +11,11 @@ typedef struct pb_stored_notes {
     double anchors[PB_SAVED_ANCHORS]; /* B / A; NaN where a side lacks it */
 } pb_stored_notes;
 
-/* The copy and the library's product, in each dtype that the runs have kernels of, must be within
- * 2 % of each other; with another processor or another number of cores or threads nothing is
- * compared, nor a kernel that a run did not check. Numbers of processes may differ; one a side decides nothing. PB_E_INPUT when a run has
- * no kernels in common with the other. Free with pb_comparison_of_builds_free. */
+/* The copy and the library's product, in each dtype that the runs have kernels of, must be within 2
+ * % of each other; with another processor or another number of cores or threads nothing is
+ * compared, nor a kernel that a run did not check. Numbers of processes may differ; one a side
+ * decides nothing. PB_E_INPUT when a run has no kernels in common with the other. Free with
+ * pb_comparison_of_builds_free. */
 pb_status pb_compare_stored(const pb_saved_run *a, const pb_saved_run *b,
                             pb_comparison_of_builds *out, pb_stored_notes *notes);
 

@@ -61,7 +61,9 @@ static void about_room(const pb_machine_report *r, pb_text *t) {
 
 static void about_clock(const pb_machine_report *r, pb_text *t) {
     if (r->mhz_most > NOISY_CLOCK * r->mhz_least)
-        pb_text_add(t, "the clock moved between %.0f and %.0f MHz: see to governor, boost and temperature\n",
+        pb_text_add(t,
+                    "the clock moved between %.0f and %.0f MHz: see to governor, boost and "
+                    "temperature\n",
                     r->mhz_least, r->mhz_most);
     if (*r->governor && strcmp(r->governor, "performance") != 0)
         pb_text_add(t,

@@ -10,8 +10,8 @@
 #include "tests/support.h"
 
 /* A build folder whose program counts its processes and says what `kernels` holds; in it, $n is the
- * number of the process from 1 (0 when its cases are listed), $j a last digit that differs between processes,
- * $all its arguments, $top more members of what it saves, $counts instructions. */
+ * number of the process from 1 (0 when its cases are listed), $j a last digit that differs between
+ * processes, $all its arguments, $top more members of what it saves, $counts instructions. */
 static char *build(const char *kernels) {
     char *dir = pb_test_dir(), *path = pb_path_join(dir, "peftbench");
     pb_text t = {0};

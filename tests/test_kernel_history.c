@@ -10,13 +10,13 @@
 #include "tests/support.h"
 
 /* Appends a run of one kernel at a revision, made by a compiler in a number of processes. */
-static void append_of(const char *path, const char *revision, bool dirty, const char *cpu, double time,
-                      const char *compiler, int processes) {
+static void append_of(const char *path, const char *revision, bool dirty, const char *cpu,
+                      double time, const char *compiler, int processes) {
     char text[512];
     pb_json *environment = NULL;
     snprintf(text, sizeof text,
-             "{\"build\":{\"revision\":\"%s\",\"dirty\":%s,\"compiler\":\"%s\"},\"machine\":{\"cpu\":\"%s\","
-             "\"cores_online\":2},\"threads\":2}",
+             "{\"build\":{\"revision\":\"%s\",\"dirty\":%s,\"compiler\":\"%s\"},"
+             "\"machine\":{\"cpu\":\"%s\",\"cores_online\":2},\"threads\":2}",
              revision, dirty ? "true" : "false", compiler, cpu);
     pb_assert_ok(pb_json_parse("made", text, strlen(text), &environment));
     pb_saved_kernel k = {.name = "m/op/s", .time = {.n = 1, .median = time, .medians = {time}}};
@@ -31,7 +31,8 @@ static void append_of(const char *path, const char *revision, bool dirty, const 
     pb_json_free(environment);
 }
 
-static void append(const char *path, const char *revision, bool dirty, const char *cpu, double time) {
+static void append(const char *path, const char *revision, bool dirty, const char *cpu,
+                   double time) {
     append_of(path, revision, dirty, cpu, time, "one", 1);
 }
 
@@ -79,8 +80,8 @@ START_TEST(an_old_revision_keeps_its_place) {
         append_of(path, revision, false, "one", time, i < 10 ? "old" : "new", 10);
     }
     append_of(path, "r3", false, "one", 1.001e-3, "old", 10);  /* again: still the fourth */
-    append_of(path, "r4", false, "one", 5, "old", 1);          /* one process: another kind of number */
-    append_of(path, "r19", false, "one", 1.1e-3, "newer", 10); /* another compiler: a point of its own */
+    append_of(path, "r4", false, "one", 5, "old", 1); /* one process: another kind of number */
+    append_of(path, "r19", false, "one", 1.1e-3, "newer", 10); /* another compiler: its own point */
     pb_assert_ok(pb_history_read(path, &h));
     ck_assert_int_eq(h.n_points, 21);
     ck_assert_int_eq(h.others, 1);

@@ -1,6 +1,7 @@
-/* peftbench_planted: the program with faults planted into its kernels, for tests of what must find them
- * (tests/kernel_instructions.sh, tests/proof/gate_proof.sh). Linked with --wrap=pb_op_run; the program itself has no
- * such switch. What is planted stands in a file `planted` beside it, one op a line; without the file it is peftbench:
+/* peftbench_planted: the program with faults planted into its kernels, for tests of what must find
+ * them (tests/kernel_planted.sh, tests/proof/gate_proof.sh). Linked with --wrap=pb_op_run; the
+ * program itself has no such switch. What is planted stands in a file `planted` beside it, one op a
+ * line; without the file it is peftbench:
  *     OP time PERCENT   calls on the cpu device spin for that share of their own time
  *     OP work N         they execute N instructions more
  *     axpby pass 1      a pass over the result that nobody needs */
