@@ -11,7 +11,7 @@ SHORTEST_S, LONGEST_S = 30e-6, 5e-3
 
 
 def costs(out):
-    """{name: (op, median, seconds with inputs, seconds a sample)} of the run over all kernels."""
+    """{name: (op, median, seconds of a process with enough samples, seconds a sample)} of the run over all kernels."""
     stamps, names = [], []
     for line in (out / "candidates.log").read_text().splitlines():
         stamp, _, text = line.partition(" ")
@@ -22,8 +22,14 @@ def costs(out):
     walls = {name: later - now for name, now, later in zip(names, stamps, stamps[1:])}
     kernels = json.loads((out / "candidates.json").read_text())["kernels"]
     share = RUN_S / len(kernels)
-    return {k["name"]: (k["op"], k["median_s"], walls[k["name"]], min(share, walls[k["name"]]) / (len(k["samples_s"][0]) + 5))
-            for k in kernels if k["name"] in walls and not k["wrong"]}
+    result = {}
+    for k in kernels:
+        if k["wrong"] or k["name"] not in walls:
+            continue
+        sampling = min(share, walls[k["name"]])
+        sample = sampling / (len(k["samples_s"][0]) + 5)
+        result[k["name"]] = (k["op"], k["median_s"], walls[k["name"]] - sampling + SAMPLES * sample, sample)
+    return result
 
 
 def tell(out, name, chosen, cost):
@@ -37,7 +43,7 @@ def main():
     cost = costs(out)
     if what == "candidates":
         chosen, ops = [], set()
-        for name, (op, median, wall, _) in sorted(cost.items(), key=lambda item: item[1][2]):
+        for name, (op, median, _, _) in sorted(cost.items(), key=lambda item: item[1][2]):
             if op not in ops and SHORTEST_S <= median <= LONGEST_S and len(chosen) < wanted:
                 chosen.append(name)
                 ops.add(op)
