@@ -70,13 +70,26 @@ if(PB_CUDA)
   if(PB_CUDA_ARCHITECTURES)
     set(pb_architectures ${PB_CUDA_ARCHITECTURES})
   endif()
-  set(CMAKE_CUDA_ARCHITECTURES ${pb_architectures})
+  # The front end runs once for each of 75, 80, 90 that is needed, the assembler for every architecture: no kernel asks for more
+  # than sm_80 has. PTX of the last one lets later architectures start, too.
+  set(pb_gencode "")
+  foreach(a ${pb_architectures})
+    set(virtual ${a})
+    foreach(v 75 80 90)
+      if(a MATCHES "^[0-9]+$" AND NOT v GREATER a)
+        set(virtual ${v})
+      endif()
+    endforeach()
+    list(APPEND pb_gencode -gencode=arch=compute_${virtual},code=sm_${a})
+  endforeach()
+  list(APPEND pb_gencode -gencode=arch=compute_${virtual},code=compute_${virtual})
+  set(CMAKE_CUDA_ARCHITECTURES OFF)
   enable_language(CUDA)
   set(CMAKE_CUDA_STANDARD 17)
   set(CMAKE_CUDA_FLAGS_RELEASE "-O3")
   get_filename_component(PB_CUDA_LIBRARY_DIR ${PB_CUBLASLT_LIBRARY} DIRECTORY)
   # Line numbers for profilers; no fast-math; warnings of both compilers are errors.
-  set(PB_CUDA_FLAGS -lineinfo -Xptxas=-v -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Wno-unused-parameter,-Werror
+  set(PB_CUDA_FLAGS ${pb_gencode} -lineinfo -Xptxas=-v -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Wno-unused-parameter,-Werror
     --expt-relaxed-constexpr)
   message(STATUS "cuda backend: ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION}, architectures ${pb_architectures}")
 endif()

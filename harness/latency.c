@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "harness/environment.h"
+#include "harness/forward_timer.h"
 #include "harness/runner_impl.h"
 #include "harness/trainer_impl.h"
 
@@ -68,8 +69,7 @@ typedef struct lane {
     int row;
     bool merged;
     pb_session session;
-    pb_batch_buffers buffers;
-    pb_event *begin, *end;
+    pb_forward_timer timer;
     double *seconds[MAX_SHAPES];
     double flops[MAX_SHAPES];
 } lane;
@@ -113,9 +113,7 @@ static pb_status open_lane(bench *b, int row, bool merged) {
         .no_optim = true,
     };
     PB_RETURN(pb_session_open(&l->session, &spec));
-    PB_RETURN(pb_batch_buffers_new(&l->session, &b->bounds, &l->buffers));
-    PB_RETURN(pb_event_new(l->session.dev, &l->begin));
-    PB_RETURN(pb_event_new(l->session.dev, &l->end));
+    PB_RETURN(pb_forward_timer_open(&l->timer, &l->session, &b->bounds));
     for (int s = 0; s < b->n_shapes; s++) {
         l->seconds[s] = calloc((size_t)b->suite->latency.repeats, sizeof(double));
         if (!l->seconds[s]) return PB_ERROR(PB_E_OOM, "no memory for %s", run->label);
@@ -125,28 +123,9 @@ static pb_status open_lane(bench *b, int row, bool merged) {
 
 static void close_lane(lane *l, int n_shapes) {
     if (l->merged && l->session.self) l->run->method->unmerge(l->session.self, l->session.dev);
-    pb_event_free(l->begin);
-    pb_event_free(l->end);
+    pb_forward_timer_close(&l->timer);
     for (int s = 0; s < n_shapes; s++) free(l->seconds[s]);
     pb_session_close(&l->session);
-}
-
-/* Loading the batch is not timed. */
-static pb_status time_pass(lane *l, const pb_host_batch *hb, double *seconds, double *flops) {
-    pb_session *s = &l->session;
-    pb_pass pass = pb_session_eval_pass(s);
-    pb_batch batch;
-    double ns = 0.0;
-    PB_RETURN(pb_batch_put(s, &l->buffers, hb, &batch));
-    pb_tensor out = pb_first(l->buffers.loss, pb_batch_targets(s, hb));
-    double before = pb_device_work(s->dev).flops;
-    PB_RETURN(pb_event_record(l->begin));
-    PB_RETURN(pb_model_forward(s->model, &pass, &batch, out, (pb_tensor){0}));
-    PB_RETURN(pb_event_record(l->end));
-    PB_RETURN(pb_event_elapsed(l->begin, l->end, &ns));
-    *seconds = ns * 1e-9;
-    *flops = pb_device_work(s->dev).flops - before;
-    return PB_OK;
 }
 
 /* Round by round every lane once; who begins changes from round to round. */
@@ -156,7 +135,8 @@ static pb_status time_shape(bench *b, int shape) {
         for (int k = 0; k < b->n_lanes; k++) {
             lane *l = &b->lanes[(k + (int)(i + WARMUP)) % b->n_lanes];
             double seconds = 0.0;
-            PB_RETURN(time_pass(l, &b->batch[shape].batch, &seconds, &l->flops[shape]));
+            PB_RETURN(pb_forward_timer_pass(&l->timer, &b->batch[shape].batch, &seconds,
+                                            &l->flops[shape]));
             if (i >= 0) l->seconds[shape][i] = seconds;
         }
     }
@@ -206,15 +186,14 @@ static pb_status describe_model(const bench *b, const lane *l, pb_record *r) {
 }
 
 static pb_status add_lane(const bench *b, const lane *l, pb_record *r) {
+    const pb_latency *grid = &b->suite->latency;
+    const char *form = l->merged ? "merged" : "unmerged";
     for (int s = 0; s < b->n_shapes; s++) {
-        char shape[32], sample[96], metric[96];
-        const char *name = l->merged ? "merged" : "unmerged";
+        char shape[32], metric[96];
+        PB_RETURN(pb_forward_record(r, form, grid->batch[s / grid->n_length],
+                                    grid->length[s % grid->n_length], l->seconds[s], grid->repeats));
         shape_name(b, s, shape);
-        snprintf(sample, sizeof sample, "time/infer/%s@shape=%s", name, shape);
-        snprintf(metric, sizeof metric, "time/infer/%s/median@shape=%s", name, shape);
-        PB_RETURN(pb_record_sample(r, sample, l->seconds[s], b->suite->latency.repeats));
-        PB_RETURN(pb_record_derived(r, metric, "median", sample));
-        snprintf(metric, sizeof metric, "work/infer_%s/flops@shape=%s", name, shape);
+        snprintf(metric, sizeof metric, "work/infer_%s/flops@shape=%s", form, shape);
         PB_RETURN(pb_record_known(r, metric, l->flops[s], 1));
     }
     return PB_OK;

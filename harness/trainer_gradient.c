@@ -84,6 +84,22 @@ pb_status pb_trainer_gradient(pb_trainer *t, int64_t step) {
     return PB_OK;
 }
 
+pb_status pb_trainer_record_last_gradient(pb_trainer *t) {
+    pb_params *params = pb_model_params(t->session.model);
+    double sum = 0.0;
+    int64_t n = 0;
+    for (int i = 0; i < pb_params_count(params); i++) {
+        const pb_param *p = pb_params_at(params, i);
+        double square = 0.0;
+        if (!counts(p)) continue;
+        PB_RETURN(square_norm(t, p, &square));
+        sum += square;
+        n += pb_numel(p->grad);
+    }
+    if (n == 0) return PB_OK;
+    return pb_record_known(t->record, "gradient/norm/adapter", sqrt(sum), n);
+}
+
 pb_status pb_trainer_record_gradient(pb_trainer *t) {
     const pb_gradient_log *log = &t->gradient;
     if (log->n == 0 || log->n_parts < 2) return PB_OK; /* the method added nothing */

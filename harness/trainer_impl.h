@@ -103,7 +103,8 @@ pb_status pb_trainer_general_after(pb_trainer *t);
 pb_status pb_trainer_curve_point(pb_trainer *t, int64_t step);
 /* Latency unmerged and merged, agreement of both, adapter file, profile by op. trainer_measure.c */
 pb_status pb_trainer_latency(pb_trainer *t);
-/* The same over the run's own shapes of batches, beside the base model. trainer_latency.c */
+/* The same over the run's own shapes of batches, beside the base model. trainer_latency.c (one pass:
+ * forward_timer.h) */
 pb_status pb_trainer_latency_grid(pb_trainer *t);
 pb_status pb_trainer_adapter(pb_trainer *t);
 pb_status pb_trainer_profile(pb_trainer *t);
@@ -126,6 +127,8 @@ pb_status pb_record_known(pb_record *r, const char *tag, double value, int64_t n
 /* Behind a step: norms before clipping, by the last part of the parameters' names. */
 pb_status pb_trainer_gradient(pb_trainer *t, int64_t step);
 pb_status pb_trainer_record_gradient(pb_trainer *t);
+/* The norm over all of them; the last step's gradients still stand there. */
+pb_status pb_trainer_record_last_gradient(pb_trainer *t);
 void pb_gradient_log_free(pb_gradient_log *log);
 
 /* --- what 4 bits do to the base model: trainer_quant.c --- */

@@ -4,15 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "harness/forward_timer.h"
 #include "harness/trainer_impl.h"
 
 typedef struct shape_pass {
     pb_trainer *t;
     const pb_infer_shape *shape;
     pb_synthetic data;
-    pb_batch_buffers buffers;
-    pb_batch batch;
-    pb_event *begin, *end;
+    pb_forward_timer timer;
     bool *hooked; /* of each site */
     double *seconds[2]; /* without hooks, with them; infer_repeats each */
 } shape_pass;
@@ -43,16 +42,12 @@ static pb_status shape_new(shape_pass *p) {
                                .sequences = hb->sequences,
                                .max_len = hb->max_len,
                                .targets = hb->targets};
-    PB_RETURN(pb_batch_buffers_new(s, &bounds, &p->buffers));
-    PB_RETURN(pb_event_new(s->dev, &p->begin));
-    PB_RETURN(pb_event_new(s->dev, &p->end));
-    return pb_batch_put(s, &p->buffers, hb, &p->batch);
+    return pb_forward_timer_open(&p->timer, s, &bounds);
 }
 
 static void shape_free(shape_pass *p) {
     if (p->hooked) set_hooks(p, true);
-    pb_event_free(p->begin);
-    pb_event_free(p->end);
+    pb_forward_timer_close(&p->timer);
     pb_synthetic_free(&p->data);
     free(p->hooked);
     free(p->seconds[WITHOUT]);
@@ -60,27 +55,13 @@ static void shape_free(shape_pass *p) {
 }
 
 static pb_status pass_once(shape_pass *p, int which, double *seconds) {
-    pb_session *s = &p->t->session;
-    pb_pass pass = pb_session_eval_pass(s);
-    double ns = 0.0;
     set_hooks(p, which == WITH);
-    PB_RETURN(pb_event_record(p->begin));
-    PB_RETURN(pb_model_forward(s->model, &pass, &p->batch,
-                               pb_first(p->buffers.loss, p->data.batch.targets), (pb_tensor){0}));
-    PB_RETURN(pb_event_record(p->end));
-    PB_RETURN(pb_event_elapsed(p->begin, p->end, &ns));
-    *seconds = ns * 1e-9;
-    return PB_OK;
+    return pb_forward_timer_pass(&p->timer, &p->data.batch, seconds, NULL);
 }
 
-static pb_status record_times(const shape_pass *p, const char *name, int which) {
-    char sample[96], metric[96];
-    snprintf(sample, sizeof sample, "time/infer/%s@shape=%dx%d", name, p->shape->batch,
-             p->shape->length);
-    snprintf(metric, sizeof metric, "time/infer/%s/median@shape=%dx%d", name, p->shape->batch,
-             p->shape->length);
-    PB_RETURN(pb_record_sample(p->t->record, sample, p->seconds[which], p->t->run->infer_repeats));
-    return pb_record_derived(p->t->record, metric, "median", sample);
+static pb_status record_times(const shape_pass *p, const char *form, int which) {
+    return pb_forward_record(p->t->record, form, p->shape->batch, p->shape->length, p->seconds[which],
+                             p->t->run->infer_repeats);
 }
 
 static pb_status time_shape(pb_trainer *t, const pb_infer_shape *shape, bool merged) {

@@ -173,27 +173,6 @@ bool pb_op_is_product(pb_op op) {
     return op == PB_OP_gemm || op == PB_OP_linear || op == PB_OP_lowrank || op == PB_OP_lowrank_bwd;
 }
 
-/* Over the parameters that the method added; the last step's gradients still stand there. */
-static pb_status record_adapter_gradient(pb_trainer *t) {
-    pb_params *params = pb_model_params(t->session.model);
-    double sum = 0.0;
-    int64_t n = 0;
-    for (int i = 0; i < pb_params_count(params); i++) {
-        const pb_param *p = pb_params_at(params, i);
-        if (p->role != PB_ROLE_ADAPTER || !p->trainable) continue;
-        int64_t size = pb_numel(p->grad);
-        double *g = malloc((size_t)size * sizeof *g);
-        if (g == NULL) return PB_ERROR(PB_E_OOM, "no host memory for a gradient");
-        pb_status status = pb_device_get_f64(t->session.dev, g, p->grad);
-        for (int64_t k = 0; k < size && status == PB_OK; k++) sum += g[k] * g[k];
-        free(g);
-        PB_RETURN(status);
-        n += size;
-    }
-    if (n == 0) return PB_OK;
-    return pb_record_known(t->record, "gradient/norm/adapter", sqrt(sum), n);
-}
-
 /* The last step again, a few times, its update included: nothing is evaluated or saved after this.
  */
 static pb_status trace_steps(pb_trainer *t, pb_profile *profile) {
@@ -277,7 +256,7 @@ pb_status pb_trainer_profile(pb_trainer *t) {
     pb_trainer_progress(t, "time", 1, 2, 0.0, false);
     if (t->best_variant >= 0) PB_RETURN(t->run->method->select(t->session.self, -1));
     PB_TRY(trace_steps(t, &profile));
-    PB_TRY(record_adapter_gradient(t));
+    PB_TRY(pb_trainer_record_last_gradient(t));
     if (table) {
         PB_TRY(write_trace(t, &profile));
         PB_TRY(record_roofs(t));

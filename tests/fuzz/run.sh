@@ -15,19 +15,32 @@ command -v clang >/dev/null || { echo "clang is missing: apt-get install clang l
 CC=clang cmake -S tests/fuzz -B "$build" >/dev/null
 cmake --build "$build" --parallel 2 >"$build/build.log" 2>&1 || { cat "$build/build.log" >&2; exit 3; }
 
-failed=0
-for target in "${targets[@]}"; do
-    found=$build/found/$target
+fuzz() {
+    local target=$1 found=$build/found/$1
     mkdir -p "$found"
-    echo "fuzz_$target: $seconds s"
     if ! "$build/fuzz_$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=16384 -print_final_stats=1 \
         -dict=tests/fuzz/json.dict -artifact_prefix="$found/" "$found" "tests/fuzz/corpus/$target" \
         >"$build/$target.log" 2>&1; then
         tail -n 60 "$build/$target.log" >&2
         echo "fuzz_$target: finding, see above; the input lies in $found/" >&2
-        failed=1
-    else
-        grep -E 'number_of_executed_units|peak_rss_mb' "$build/$target.log"
+        return 1
     fi
+    echo "fuzz_$target, $seconds s: $(grep -E 'number_of_executed_units|peak_rss_mb' "$build/$target.log" | tr -s ' \n' ' ')"
+}
+
+# As many at once as there are processors.
+failed=0
+running=0
+for target in "${targets[@]}"; do
+    if [ $running -eq "$(nproc)" ]; then
+        wait -n || failed=1
+        running=$((running - 1))
+    fi
+    fuzz "$target" &
+    running=$((running + 1))
+done
+while [ $running -gt 0 ]; do
+    wait -n || failed=1
+    running=$((running - 1))
 done
 exit $failed
