@@ -70,12 +70,12 @@ if(PB_CUDA)
   if(PB_CUDA_ARCHITECTURES)
     set(pb_architectures ${PB_CUDA_ARCHITECTURES})
   endif()
-  # The front end runs once for each of 75, 80, 90 that is needed, the assembler for every architecture: no kernel asks for more
+  # The front end runs once for each of 75, 80, 90, 100 that is needed, the assembler for every architecture: no kernel asks for more
   # than sm_80 has. PTX of the last one lets later architectures start, too.
   set(pb_gencode "")
   foreach(a ${pb_architectures})
     set(virtual ${a})
-    foreach(v 75 80 90)
+    foreach(v 75 80 90 100)
       if(a MATCHES "^[0-9]+$" AND NOT v GREATER a)
         set(virtual ${v})
       endif()
