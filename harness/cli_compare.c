@@ -10,9 +10,10 @@ static pb_status run_compare(pb_cli *cli, int argc, char **argv) {
     const pb_option options[] = {
         PB_OPTION_TEXT("baseline", &o.baseline, "NAME",
                        "label or method that the others are compared with\n"
-                       "(default: lora when there, else the first row)"),
+                       "(default: the lora row that the most others are at parity with;\n"
+                       "without a lora row, the row that they are)"),
         PB_OPTION_TEXT("rows", &o.rows, "LABELS",
-                       "only these rows, separated by commas (default: all)"),
+                       "only these rows, separated by commas; each must exist (default: all)"),
         PB_OPTION_TEXT("anchor", &o.anchor, "NAME",
                        "label or method of a row in every folder: all others are taken\n"
                        "relative to it, which is how folders of different machines compare"),
@@ -20,10 +21,12 @@ static pb_status run_compare(pb_cli *cli, int argc, char **argv) {
                        "compare although rows differ in these fields, separated by commas:\n"
                        "scale, targets, dropout, precision, optimizer, steps, tokens, schedule,\n"
                        "batch, accumulate, checkpoint, paged, clip, decay, model, data, order,\n"
-                       "device, machine, software, threads, row, or a setting's path (default: none)"),
+                       "tuning, device, machine, software, threads, row, or a setting's path\n"
+                       "(default: none)"),
         PB_OPTION_TEXT("fail-on", &o.fail_on, "GATES",
                        "exit with 1 when a row is found worse (or better) than the baseline by at\n"
-                       "least an amount in nats, points or per cent, or cannot be judged:\n"
+                       "least an amount in nats, points or per cent, or cannot be judged, or when\n"
+                       "none was judged:\n"
                        "worse:accuracy:1.0,worse:step:5 (measures nll, accuracy, step, memory,\n"
                        "infer-merged, infer-unmerged, forgetting, drift)"),
         PB_OPTION_CHOICE("format", &format, "text|json|markdown|latex", formats,

@@ -19,7 +19,8 @@ static pb_status run_report(pb_cli *cli, int argc, char **argv) {
                        "where the report goes (default: DIR itself)"),
         PB_OPTION_TEXT("baseline", &report.baseline, "NAME",
                        "label or method that the others are compared with\n"
-                       "(default: lora when there, else the first row)"),
+                       "(default: the lora row that the most others are at parity with;\n"
+                       "without a lora row, the row that they are)"),
         PB_OPTION_TEXT("waive", &report.waive, "FIELDS",
                        "compare although rows differ in these fields, separated by commas;\n"
                        "peftbench compare --help lists them (default: none)"),

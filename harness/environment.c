@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/text.h"
 #include "generated/build_info.h"
 #include "kernels/core/about.h"
@@ -135,11 +136,20 @@ static bool add_system(pb_json *root) {
            pb_json_add_str(o, "architecture", u.machine);
 }
 
+/* The revision names a build from unchanged sources; of another one only its own hash says which it was. */
+static bool add_executable(pb_json *build) {
+    char hash[PB_SHA256_HEX];
+    if (!PB_BUILD_DIRTY && PB_BUILD_REVISION[0] != 0) return true;
+    if (pb_sha256_file("/proc/self/exe", hash) == PB_OK) return pb_json_add_str(build, "executable", hash);
+    pb_error_clear();
+    return true;
+}
+
 static bool add_build(pb_json *root) {
     pb_json *o = pb_json_add_object(root, "build");
     return o != NULL && pb_json_add_str(o, "version", PB_BUILD_VERSION) &&
            pb_json_add_str(o, "revision", PB_BUILD_REVISION) &&
-           pb_json_add_bool(o, "dirty", PB_BUILD_DIRTY != 0) &&
+           pb_json_add_bool(o, "dirty", PB_BUILD_DIRTY != 0) && add_executable(o) &&
            pb_json_add_str(o, "compiler", PB_BUILD_COMPILER) &&
            pb_json_add_str(o, "flags", PB_BUILD_FLAGS);
 }

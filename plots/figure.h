@@ -26,7 +26,8 @@ pb_status pb_build_memory_by_purpose(const pb_chapter *c, int which, figure *f);
 pb_status pb_build_time_by_phase(const pb_chapter *c, int which, figure *f);
 /* What a tuning tried: validation loss against learning rate. */
 pb_status pb_build_lr_curves(const pb_chapter *c, int which, figure *f);
-/* Rows of one label at several numbers of training examples. */
+/* Rows of one label at several numbers of training examples; which 0: accuracy, 1: the gap between test and
+ * training loss, 2: the upturn of the validation loss. */
 pb_status pb_build_quality_examples(const pb_chapter *c, int which, figure *f);
 /* which 0: against LoRA merged, 1: against LoRA unmerged. */
 pb_status pb_build_latency_shapes(const pb_chapter *c, int which, figure *f);

@@ -54,20 +54,17 @@ void pb_figure_rows(figure *f, const pb_chapter *c, const int *rows, int n, bool
 /* ---- accuracy against a cost ---- */
 
 typedef struct point {
-    int row;
+    int row, class; /* class: rows that can be compared and share a front; -1 = with none */
     double x, y, x_low, x_high, y_low, y_high, front;
 } point;
 
-/* The rows that no other row beats in both, by rising cost. Where probabilities are known, a row
- * without one cannot be compared with the others and stands beside the front. */
-static int pareto(const point *p, int n, int *front) {
+/* The rows of a class that no other row of it beats in both, by rising cost. */
+static int pareto(const point *p, int n, int class, int *front) {
     int count = 0;
-    bool known = false;
-    for (int i = 0; i < n; i++) known = known || isfinite(p[i].front);
     for (int i = 0; i < n; i++) {
-        bool beaten = known && !isfinite(p[i].front);
+        bool beaten = p[i].class != class;
         for (int k = 0; k < n && !beaten; k++) {
-            if (known && !isfinite(p[k].front)) continue;
+            if (p[k].class != class) continue;
             beaten =
                 (p[k].x <= p[i].x && p[k].y >= p[i].y && (p[k].x < p[i].x || p[k].y > p[i].y)) ||
                 (p[k].x == p[i].x && p[k].y == p[i].y && k < i);
@@ -97,7 +94,8 @@ static void bar(pb_stat s, const double *ends, double unit, double *low, double 
 
 static point make_point(const figure *f, int row, pb_stat x, pb_stat y, double unit, bool memory) {
     const pb_row_marks *k = f->marks ? &f->marks[row] : NULL;
-    point p = {.row = row, .x = x.mean * unit, .y = y.mean * 100, .front = NAN};
+    point p = {.row = row, .class = k ? k->front_class : 0, .x = x.mean * unit, .y = y.mean * 100,
+               .front = NAN};
     bar(x, k ? (memory ? k->memory : k->step) : NULL, unit, &p.x_low, &p.x_high);
     bar(y, k ? k->accuracy : NULL, 100, &p.y_low, &p.y_high);
     if (k) p.front = memory ? k->front_memory : k->front_step;
@@ -130,6 +128,27 @@ static void add_point(pb_text *t, const point *p) {
     pb_text_add(t, "\n\n\n");
 }
 
+/* The fronts of all classes of two rows and more, a blank line between them; false when there is none. */
+static bool add_fronts(pb_text *t, const point *p, int n, double right, int *front) {
+    bool any = false;
+    for (int i = 0; i < n; i++) {
+        int members = 0, earlier = 0;
+        for (int k = 0; k < n; k++) {
+            members += p[k].class == p[i].class;
+            earlier += p[k].class == p[i].class && k < i;
+        }
+        if (p[i].class < 0 || members < 2 || earlier) continue;
+        int count = pareto(p, n, p[i].class, front);
+        if (any) pb_text_add(t, "\n");
+        for (int k = 0; k < count; k++)
+            pb_text_add(t, "%.9g\t%.9g\n", p[front[k]].x, p[front[k]].y);
+        pb_text_add(t, "%.9g\t%.9g\n", right, p[front[count - 1]].y);
+        any = true;
+    }
+    if (!any) pb_text_add(t, "0\t-1e9\n"); /* outside */
+    return any;
+}
+
 static pb_status cost_figure(const pb_chapter *c, const char *tag, double unit, bool memory,
                              figure *f) {
     pb_status status = PB_OK;
@@ -142,7 +161,7 @@ static pb_status cost_figure(const pb_chapter *c, const char *tag, double unit, 
     for (int i = 0; i < c->n_rows; i++) {
         pb_stat y = pb_row_stat(&c->rows[i], "quality/test/accuracy"),
                 x = pb_row_stat(&c->rows[i], tag);
-        if (!y.n || !x.n) continue;
+        if (!y.n || !x.n || (f->marks && f->marks[i].untrained)) continue;
         rows[n] = i;
         p[n] = make_point(f, i, x, y, unit, memory);
         chance[n] = p[n].front;
@@ -153,17 +172,14 @@ static pb_status cost_figure(const pb_chapter *c, const char *tag, double unit, 
     double low, high, right;
     ranges(p, n, &low, &high, &right);
     for (int i = 0; i < n; i++) add_point(&f->data, &p[i]);
-    int count = pareto(p, n, front);
-    for (int i = 0; i < count; i++)
-        pb_text_add(&f->data, "%.9g\t%.9g\n", p[front[i]].x, p[front[i]].y);
-    pb_text_add(&f->data, "%.9g\t%.9g\n", right * 1.08, p[front[count - 1]].y);
+    bool joined = add_fronts(&f->data, p, n, right * 1.08, front);
     double room = fmax((high - low) * 0.12, 0.5), share = share_of(c) * 100;
     low = fmax(0, low - room);
     high = fmin(100, high + room);
     bool show = isfinite(share) && share > low - 0.5 * (high - low);
     if (show) low = fmin(low, fmax(0, share - room));
     f->chance = chance;
-    pb_figure_rows(f, c, rows, n, true);
+    pb_figure_rows(f, c, rows, n, joined);
     f->chance = NULL;
     pb_text_add(&f->vars, "YLOW = %.9g\nYHIGH = %.9g\nXHIGH = %.9g\nSHARE = %.9g\n", low, high,
                 right * 1.08, show ? share : -1.0);
@@ -187,12 +203,12 @@ static bool has_spread(const pb_chapter *c) {
 static void cost_caption(const pb_chapter *c, figure *f, const char *name, const char *title) {
     pb_figure_caption(
         f, name, title,
-        "Upper left is better. The grey steps join the rows that no other row beats in both "
-        "(Pareto front); %s%s.",
+        "Upper left is better. Grey steps join the rows that no other row beats in both (Pareto "
+        "front)%s; %s%s.",
+        f->marks ? ", of rows that can be compared with each other" : "",
         f->marks && has_spread(c) ? "bars: 95 % intervals" : spread_words[has_spread(c)],
         f->marks && has_spread(c)
-            ? "; per cents behind the names: probability to be on the front; without one: not "
-              "comparable"
+            ? "; per cents: probability to be on the front; none: under three seeds or not comparable"
             : "");
 }
 

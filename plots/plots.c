@@ -275,7 +275,7 @@ static const struct {
                 {pb_build_loss_curves, 1},         {pb_build_memory_by_purpose, 1},
                 {pb_build_time_by_phase, 1},       {pb_build_time_by_part, 1},
                 {pb_build_waterfall, MAX_WATERFALLS}, {pb_build_roofline, 1},
-                {pb_build_lr_curves, 1},           {pb_build_quality_examples, 1},
+                {pb_build_lr_curves, 1},           {pb_build_quality_examples, 3},
                 {pb_build_latency_shapes, 2},      {pb_build_dylora_rank, 1},
                 {pb_build_rank_map, MAX_RANK_MAPS}};
 #define N_BUILDERS (int)(sizeof builders / sizeof builders[0])
@@ -323,7 +323,9 @@ pb_status pb_plots_draw_chapter(const pb_chapter *chapter, const pb_row_marks *m
     *figures = NULL;
     *n_figures = 0;
     PB_TRY(open_workshop(&w, out_dir));
-    list = calloc(N_BUILDERS + MAX_RANK_MAPS + MAX_WATERFALLS + 2, sizeof *list);
+    int most = 0;
+    for (int b = 0; b < N_BUILDERS; b++) most += builders[b].repeat;
+    list = calloc((size_t)most, sizeof *list);
     if (!list) PB_FAIL(PB_E_OOM, "no memory for a list of figures");
     for (int b = 0; b < N_BUILDERS; b++)
         for (int i = 0; i < builders[b].repeat; i++)

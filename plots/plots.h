@@ -15,10 +15,12 @@ typedef struct pb_figure {
 
 /* What is known of a chapter's row beyond its records' means, for figures of accuracy against cost:
  * the ends of intervals in the records' units and the probability to be on the front. NaN where
- * unknown. */
+ * unknown. Rows of one front_class share a front; -1 = the row is on none. */
 typedef struct pb_row_marks {
-    double accuracy[2], step[2], memory[2];
+    double accuracy[2], step[2], memory[2], gap[2], upturn[2];
     double front_step, front_memory;
+    int front_class;
+    bool untrained; /* too few steps for its quality to be shown */
 } pb_row_marks;
 /* Fills marks[0..n_rows-1] for the rows of a chapter. */
 typedef pb_status (*pb_marker)(const pb_chapter *chapter, pb_row_marks *marks);

@@ -134,7 +134,7 @@ static bool seen_before(const pb_chapter *c, int row, size_t stem) {
 }
 
 typedef struct spot {
-    double x, y, sd;
+    double x, y, low, high;
 } spot;
 
 static int by_x(const void *a, const void *b) {
@@ -163,12 +163,36 @@ static pb_status stem_legend(figure *f, const pb_chapter *c, const int *rows, in
     return ok ? PB_OK : PB_ERROR(PB_E_OOM, "no memory for a legend");
 }
 
+/* What is drawn over the number of examples. least, most: where the axis ends at the latest. */
+static const struct sized {
+    const char *tag, *axis, *name, *title, *caption;
+    double scale, room, least, most;
+} sized[] = {
+    {"quality/test/accuracy", "Test accuracy (%)", "quality_examples",
+     "Quality against the number of training examples", "", 100, 0.5, 0, 100},
+    {"quality/gap/nll", "Test less training NLL (nats)", "gap_examples",
+     "Overfitting: the gap against the number of training examples",
+     "The larger the gap, the more was learnt by heart. ", 1, 0.02, -INFINITY, INFINITY},
+    {"curve/valid/upturn", "Upturn of the validation loss (%)", "upturn_examples",
+     "Overfitting: the upturn against the number of training examples",
+     "How far the last validation loss lies above the least; 0: it was still falling. ", 100, 0.5, -INFINITY,
+     INFINITY}};
+
+/* The row's place: with the interval where marks have one, else one standard deviation to both sides. */
+static spot spot_of(const figure *f, int row, double x, pb_stat y, int which) {
+    const pb_row_marks *k = f->marks ? &f->marks[row] : NULL;
+    const double *ends = k ? (const double *[]){k->accuracy, k->gap, k->upturn}[which] : NULL;
+    double scale = sized[which].scale, arm = or_zero(y.sd);
+    bool known = ends && isfinite(ends[0]) && isfinite(ends[1]);
+    return (spot){x, y.mean * scale, (known ? ends[0] : y.mean - arm) * scale,
+                  (known ? ends[1] : y.mean + arm) * scale};
+}
+
 pb_status pb_build_quality_examples(const pb_chapter *c, int which, figure *f) {
     pb_status status = PB_OK;
-    const char *tag = "quality/test/accuracy";
-    double scale = 100, low = INFINITY, high = -INFINITY, first = INFINITY, last = 0;
+    const struct sized *d = &sized[which];
+    double low = INFINITY, high = -INFINITY, first = INFINITY, last = 0;
     int n = 0;
-    (void)which;
     int *rows = calloc((size_t)c->n_rows + 1, sizeof *rows);
     spot *s = calloc((size_t)c->n_rows + 1, sizeof *s);
     if (!rows || !s) PB_FAIL(PB_E_OOM, "no memory for a figure");
@@ -178,17 +202,17 @@ pb_status pb_build_quality_examples(const pb_chapter *c, int which, figure *f) {
         if (isnan(examples_of(&c->rows[i], &stem)) || seen_before(c, i, stem)) continue;
         for (int k = i; k < c->n_rows; k++) {
             double x = examples_of(&c->rows[k], &other);
-            pb_stat y = pb_row_stat(&c->rows[k], tag);
+            pb_stat y = pb_row_stat(&c->rows[k], d->tag);
             if (isnan(x) || !y.n || !same_stem(&c->rows[i], stem, &c->rows[k], other)) continue;
-            s[count++] = (spot){x, y.mean * scale, or_zero(y.sd) * scale};
+            s[count++] = spot_of(f, k, x, y, which);
         }
         if (count < 2) continue;
         rows[n++] = i;
         qsort(s, (size_t)count, sizeof *s, by_x);
         for (int k = 0; k < count; k++) {
-            pb_text_add(&f->data, "%.9g\t%.7g\t%.7g\n", s[k].x, s[k].y, s[k].sd);
-            low = fmin(low, s[k].y - s[k].sd);
-            high = fmax(high, s[k].y + s[k].sd);
+            pb_text_add(&f->data, "%.9g\t%.7g\t%.7g\t%.7g\n", s[k].x, s[k].y, s[k].low, s[k].high);
+            low = fmin(low, s[k].low);
+            high = fmax(high, s[k].high);
             first = fmin(first, s[k].x);
             last = fmax(last, s[k].x);
         }
@@ -197,12 +221,11 @@ pb_status pb_build_quality_examples(const pb_chapter *c, int which, figure *f) {
     f->made = n > 0;
     if (!f->made) goto done;
     PB_TRY(stem_legend(f, c, rows, n));
-    double room = fmax((high - low) * 0.1, 0.5);
-    pb_text_add(&f->vars,
-                "YLABEL = 'Test accuracy (%%)'\nXLOW = %.9g\nXHIGH = %.9g\nYLOW = %.9g\nYHIGH = %.9g\n",
-                first / 1.4, last * 1.4, fmax(0, low - room), fmin(100, high + room));
-    pb_figure_caption(f, "quality_examples", "Quality against the number of training examples",
-                      "Bars: \xc2\xb1 one standard deviation over the seeds.");
+    double room = fmax((high - low) * 0.1, d->room);
+    pb_text_add(&f->vars, "YLABEL = '%s'\nXLOW = %.9g\nXHIGH = %.9g\nYLOW = %.9g\nYHIGH = %.9g\n", d->axis,
+                first / 1.4, last * 1.4, fmax(d->least, low - room), fmin(d->most, high + room));
+    pb_figure_caption(f, d->name, d->title, "%sBars: %s.", d->caption,
+                      f->marks ? "95 % intervals" : "\xc2\xb1 one standard deviation over the seeds");
     f->template = "quality_examples";
 done:
     free(s);

@@ -1,6 +1,7 @@
 /* The answer in plain sentences. Every word is bound to a verdict: "better" and "worse" to p <=
  * 0.05 after Holm, "cannot be told apart" to its absence, together with the difference that would
  * have shown; nothing is ever called equal. */
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -191,6 +192,13 @@ static void apart(const group *g, pb_verdict_kind kind, rp_doc *doc) {
     }
 }
 
+/* Too few steps, which is said first, and nothing else keeps the quality of the two apart. */
+static bool is_short(const rp_view *v, int i, int base) {
+    bool trained = pb_is_trained(v->c->entries[i].row) && pb_is_trained(v->c->entries[base].row);
+    int a = i < base ? i : base, b = i < base ? base : i;
+    return !trained && !pb_parity_stop(&v->c->parity[a * v->c->n + b], false);
+}
+
 /* Rows with one reason share a sentence. */
 static void not_compared(const group *g, rp_doc *doc) {
     const rp_view *v = g->v;
@@ -199,7 +207,7 @@ static void not_compared(const group *g, rp_doc *doc) {
         list names = {0};
         pb_text t = {0};
         bool first = true;
-        if (!belongs(g, i, PB_INCOMPARABLE)) continue;
+        if (!belongs(g, i, PB_INCOMPARABLE) || is_short(v, i, g->base)) continue;
         for (int k = 0; k < v->c->n; k++) {
             bool same = belongs(g, k, PB_INCOMPARABLE) &&
                         strcmp(against_base(v, g->lead, k)->why, why) == 0;
@@ -221,32 +229,53 @@ static void not_compared(const group *g, rp_doc *doc) {
         say(doc, &t);
         pb_text_free(&names.text);
     }
+    for (int i = 0; i < v->c->n; i++) { /* costs may be compared where quality is not */
+        pb_text t = {0}, price = {0};
+        if (!belongs(g, i, PB_INCOMPARABLE)) continue;
+        add_price(&price, v, i);
+        if (price.len) pb_text_add(&t, "%s takes %s of %s.", name(v, i), price.data, name(v, g->base));
+        doc->failed = doc->failed || price.failed;
+        pb_text_free(&price);
+        say(doc, &t);
+    }
+}
+
+/* The front of the class of one baseline. */
+static void on_front(const rp_view *v, int f, int base, int classes, rp_doc *doc) {
+    static const char *const what[] = {"time of a step", "peak memory"};
+    list names = {0};
+    pb_text t = {0};
+    int known = 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < v->c->n; i++) {
+            char one[200];
+            if (v->c->front_class[i] != base) continue;
+            known += pass == 0 && !isnan(v->c->front[f][i]);
+            if (!(v->c->front[f][i] >= 0.5)) continue;
+            snprintf(one, sizeof one, "%s (%.0f %%)", name(v, i), 100 * v->c->front[f][i]);
+            if (pass == 0) names.total++;
+            else add_name(&names, one);
+        }
+    if (known > 1 && names.total) {
+        pb_text_add(&t, "On the front of accuracy against %s", what[f]);
+        if (classes > 1) pb_text_add(&t, " among the rows at parity with %s", name(v, base));
+        pb_text_add(&t, ", with the probability to be there: %s.", names.text.data);
+    }
+    say(doc, &t);
+    pb_text_free(&names.text);
 }
 
 static void on_fronts(const rp_view *v, rp_doc *doc) {
-    static const char *const what[] = {"time of a step", "peak memory"};
-    for (int f = 0; f < 2; f++) {
-        list names = {0};
-        pb_text t = {0};
-        int known = 0;
-        for (int i = 0; i < v->c->n; i++) {
-            known += !isnan(v->c->front[f][i]);
-            names.total += v->c->front[f][i] >= 0.5;
-        }
-        if (known < 2 || !names.total) continue;
-        for (int i = 0; i < v->c->n; i++) {
-            char one[200];
-            if (!(v->c->front[f][i] >= 0.5)) continue;
-            snprintf(one, sizeof one, "%s (%.0f %%)", name(v, i), 100 * v->c->front[f][i]);
-            add_name(&names, one);
-        }
-        pb_text_add(&t,
-                    "On the front of accuracy against %s, with the probability to be there: "
-                    "%s.",
-                    what[f], names.text.data);
-        say(doc, &t);
-        pb_text_free(&names.text);
+    int classes = 0;
+    for (int i = 0; i < v->c->n; i++) {
+        bool pair = false;
+        for (int k = 0; k < v->c->n; k++)
+            pair = pair || (k != i && v->c->front_class[k] == i);
+        classes += pair && v->c->front_class[i] == i;
     }
+    for (int f = 0; f < 2; f++)
+        for (int i = 0; i < v->c->n; i++)
+            if (v->c->front_class[i] == i) on_front(v, f, i, classes, doc);
 }
 
 /* What a measure of forgetting says of the rows of one verdict: "full (+0.312 ± 0.050 nats)". */
@@ -318,6 +347,31 @@ static void few_seeds(const rp_view *v, rp_doc *doc) {
     pb_text_free(&l.text);
 }
 
+/* Runs too short for a quality: what is left of the comparison are costs. */
+static void few_steps(const rp_view *v, rp_doc *doc) {
+    list l = {0};
+    int64_t most = 0;
+    bool all = true;
+    if (leading(v) < 0) return;
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < v->c->n; i++) {
+            const pb_row *row = v->c->entries[i].row;
+            if (!row->n_ok) continue;
+            if (pb_is_trained(row)) all = false;
+            else if (pass == 0) l.total++;
+            else add_name(&l, name(v, i));
+            int64_t steps = pb_is_trained(row) ? 0 : pb_row_steps(row);
+            most = steps > most ? steps : most;
+        }
+    if (l.n)
+        rp_add(doc, RP_ITEM,
+               "Quality is not judged%s%s: %" PRId64 " training steps train nothing worth comparing (%d "
+               "are the least). What is compared is the cost.",
+               all ? "" : " of ", all ? "" : l.text.data, most, PB_LEAST_STEPS);
+    doc->failed = doc->failed || l.text.failed;
+    pb_text_free(&l.text);
+}
+
 static void waived(const rp_view *v, rp_doc *doc) {
     pb_text t = {0};
     for (int i = 0; v->waivers && i < v->waivers->n; i++)
@@ -353,6 +407,7 @@ static void own_baselines(const rp_view *v, rp_doc *doc) {
 void rp_answer(const rp_view *v, rp_doc *doc) {
     int lead = leading(v);
     few_seeds(v, doc);
+    few_steps(v, doc);
     waived(v, doc);
     if (v->anchored)
         rp_add(doc, RP_ITEM,

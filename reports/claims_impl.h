@@ -115,7 +115,11 @@ pb_status cl_family(const pb_claim_file *const *claims, int n, const pb_record *
 
 /* ---- rendering (claims_render.c) ---- */
 
-/* The section of a report: counts, table, what was seen. */
+/* The section of a report: counts and the table of verdicts. alone: under a title of its own. */
 void cl_compose(const pb_json *results, bool alone, rp_doc *doc);
+/* What was seen, assertion by assertion: for the end. */
+void cl_compose_basis(const pb_json *results, rp_doc *doc);
+/* Counts and a table narrow enough for a paper; the statements as sentences before it. */
+void cl_compose_brief(const pb_json *results, rp_doc *doc);
 
 #endif

@@ -145,8 +145,35 @@ void cl_compose(const pb_json *results, bool alone, rp_doc *doc) {
            "over all of them (Holm): %.0f parts.",
            parts, parts * 0.05, 100 * (1 - pow(0.95, parts)), number(family, "decided"));
     claims_table(results, doc);
-    rp_add(doc, RP_SUBHEADING, "What each verdict rests on");
+}
+
+void cl_compose_basis(const pb_json *results, rp_doc *doc) {
+    rp_add(doc, RP_HEADING, "What each verdict on a claim rests on");
     assertions_table(results, doc);
+}
+
+void cl_compose_brief(const pb_json *results, rp_doc *doc) {
+    const pb_json *c = NULL;
+    rp_add(doc, RP_HEADING, "Claims of papers, tested here");
+    counts_line(results, doc);
+    overridden_note(results, doc);
+    cJSON_ArrayForEach (c, pb_json_get(results, "claims"))
+        rp_add(doc, RP_TEXT, "%s: %s", text(c, "id"), text(c, "statement"));
+    rp_add_table(doc);
+    rp_column_add(doc, "Claim", false, NULL);
+    rp_column_add(doc, "Source", false, NULL);
+    rp_column_add(doc, "Tested at", false, NULL);
+    rp_column_add(doc, "Verdict", false, NULL);
+    rp_column_add(doc, "Family-wise", false, NULL);
+    cJSON_ArrayForEach (c, pb_json_get(results, "claims")) {
+        const pb_json *source = pb_json_get(c, "source");
+        rp_row_add(doc, 0);
+        rp_cell_add(doc, NAN, "%s", text(c, "id"));
+        rp_cell_add(doc, NAN, "%s, %s", text(source, "work"), text(source, "place"));
+        rp_cell_add(doc, NAN, "%s", text(c, "scale"));
+        rp_cell_add(doc, NAN, "%s", text(c, "verdict"));
+        rp_cell_add(doc, NAN, "%s", text(c, "verdict_family"));
+    }
 }
 
 static pb_status write_one(const char *dir, const char *name, const char *data, size_t len,
@@ -167,6 +194,7 @@ pb_status pb_claims_write(const pb_json *results, const char *dir, FILE *log) {
     doc.title = strdup("Claims");
     if (!json || !doc.title) PB_FAIL(PB_E_OOM, "no memory for the claims");
     cl_compose(results, true, &doc);
+    cl_compose_basis(results, &doc);
     PB_TRY(rp_doc_status(&doc));
     PB_TRY(rp_render_markdown(&doc, &markdown));
     PB_TRY(rp_render_html(&doc, dir, &html));

@@ -52,7 +52,8 @@ static double amount_of(const pb_verdict *v, const pb_measure *m) {
     return m->ratio ? 100 * fabs(v->estimate - 1) : fabs(v->estimate) * m->scale;
 }
 
-static void check_row(const gate *g, const cp_panel *p, int i, pb_text *why) {
+/* True when the pair was judged, whatever the verdict. */
+static bool check_row(const gate *g, const cp_panel *p, int i, pb_text *why) {
     const pb_measure *m = &pb_measures[g->measure];
     int against = p->comparison.against[i];
     const pb_verdict *v = pb_verdict_of(&p->comparison, g->measure, i, against);
@@ -64,6 +65,24 @@ static void check_row(const gate *g, const cp_panel *p, int i, pb_text *why) {
         pb_text_add(why, "%s%s is %s than %s in %s by %.3g %s", why->len ? "; " : "", name,
                     pb_verdict_name(v->kind), base, m->title, amount_of(v, m),
                     m->ratio ? "%" : m->unit);
+    return v->kind != PB_INCOMPARABLE;
+}
+
+/* A gate that nothing went through has not been passed. */
+static void check_gate(const gate *g, const cp_panels *all, pb_text *why) {
+    int judged = 0;
+    size_t before = why->len;
+    for (int k = 0; k < all->n_panels; k++) {
+        const cp_panel *p = &all->panels[k];
+        if (p->baseline < 0)
+            pb_text_add(why, "%s%s: no run finished", why->len ? "; " : "", p->suite);
+        for (int i = 0; i < p->n && p->baseline >= 0; i++)
+            if (!pb_is_baseline(&p->comparison, i) && !pb_is_head_only(p->entries[i].row->method))
+                judged += check_row(g, p, i, why);
+    }
+    if (!judged && why->len == before)
+        pb_text_add(why, "%sno row was judged against a baseline in %s", why->len ? "; " : "",
+                    pb_measures[g->measure].title);
 }
 
 pb_status cp_gates_check(const char *fail_on, const cp_panels *all, pb_text *why) {
@@ -73,11 +92,7 @@ pb_status cp_gates_check(const char *fail_on, const cp_panels *all, pb_text *why
         size_t len = strcspn(p, ",");
         snprintf(one, sizeof one, "%.*s", (int)(len < 120 ? len : 120), p);
         PB_RETURN(parse_gate(one, &g));
-        for (int k = 0; all && k < all->n_panels; k++)
-            for (int i = 0; i < all->panels[k].n; i++)
-                if (all->panels[k].baseline >= 0 && !pb_is_baseline(&all->panels[k].comparison, i) &&
-                    !pb_is_head_only(all->panels[k].entries[i].row->method))
-                    check_row(&g, &all->panels[k], i, why);
+        if (all) check_gate(&g, all, why);
         p += len + (p[len] == ',');
     }
     return pb_text_status(why);

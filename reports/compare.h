@@ -13,9 +13,9 @@ typedef enum pb_compare_format {
 } pb_compare_format;
 
 typedef struct pb_compare_options {
-    const char *baseline; /* label or method, also "label [folder]"; NULL = lora when there, else
-                             the first row */
-    const char *rows;     /* labels separated by commas: only these take part; NULL = all */
+    const char *baseline; /* label or method, also "label [folder]"; NULL = the lora row (without one,
+                             the row) that the most others are at parity with */
+    const char *rows;     /* labels separated by commas, each of a row: only these take part; NULL = all */
     const char *anchor;   /* label or method of a row in every folder to which the others are
                              related; NULL = none */
     const char *waive;    /* fields of the parity guard, separated by commas; NULL = none */
@@ -30,8 +30,8 @@ typedef struct pb_compare_options {
  *
  * A gate "worse:accuracy:1.0" trips when a row has this verdict against the baseline in this
  * measure by at least the amount (points, nats; per cent for step and memory; 0 when left out), and
- * also when there is no verdict because the rows are not comparable. PB_E_CHECK with one line per
- * reason once everything is written to `out`. */
+ * also when there is no verdict because the rows are not comparable, and when no row was judged at all.
+ * PB_E_CHECK with the reasons once everything is written to `out`. */
 pb_status pb_compare(const char *const *dirs, int n, const pb_compare_options *options, FILE *out);
 
 #endif

@@ -1,6 +1,7 @@
 /* From rows to verdicts. */
 #include "reports/comparison.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,10 +101,35 @@ static pb_status check_anchors(const pb_entry *a, const pb_entry *b, char *why, 
     return PB_OK;
 }
 
+static const pb_parity *parity_of(const pb_comparison *c, int a, int b) {
+    return &c->parity[(a < b ? a : b) * c->n + (a < b ? b : a)];
+}
+
 /* Keeps parity two rows apart, in quality or else in cost? */
 static bool is_stopped(const pb_comparison *c, int a, int b, bool cost) {
-    int first = a < b ? a : b, second = a < b ? b : a;
-    return a != b && pb_parity_stop(&c->parity[first * c->n + second], cost) != NULL;
+    return a != b && pb_parity_stop(parity_of(c, a, b), cost) != NULL;
+}
+
+/* How many rows the row can be compared with in quality. */
+static int count_peers(const pb_comparison *c, int i) {
+    int n = 0;
+    for (int k = 0; k < c->n; k++)
+        n += k != i && parity_of(c, i, k)->common > 0 && !is_stopped(c, i, k, false);
+    return n;
+}
+
+static int default_baseline(const pb_comparison *c) {
+    int best = -1, most = -1;
+    for (int pass = 0; pass < 2 && best < 0; pass++)
+        for (int i = 0; i < c->n; i++) {
+            const pb_row *row = c->entries[i].row;
+            if (!row->n_ok || (pass == 0 && strcmp(row->method, "lora") != 0)) continue;
+            int n = count_peers(c, i);
+            if (n <= most) continue;
+            best = i;
+            most = n;
+        }
+    return best;
 }
 
 /* The first row of the baseline's method that row i can be compared with; -1 when there is none. */
@@ -214,6 +240,13 @@ static pb_status compare_pair(pb_comparison *c, int m, int a, int b, const pb_va
     }
     if (stop) {
         say_stop(stop, v->why, sizeof v->why);
+        return PB_OK;
+    }
+    const pb_row *first = c->entries[a].row, *second = c->entries[b].row;
+    if (!pb_measures[m].ratio && (!pb_is_trained(first) || !pb_is_trained(second))) {
+        int64_t steps = pb_row_steps(pb_is_trained(first) ? second : first);
+        snprintf(v->why, sizeof v->why, "%" PRId64 " training steps, and quality is judged from %d on", steps,
+                 PB_LEAST_STEPS);
         return PB_OK;
     }
     if (x->n_examples != y->n_examples) {
@@ -334,7 +367,7 @@ static pb_status estimate(const pb_values *v, int m, pb_estimate *e) {
 }
 
 /* Shared ranks among the rows that have one baseline; a row that cannot be compared with it, or has no
- * value, has none. */
+ * value, has none, and nor has a baseline that nothing is compared with. */
 static pb_status rank(pb_comparison *c, int m) {
     size_t n = (size_t)c->n;
     int count = 0;
@@ -356,7 +389,7 @@ static pb_status rank(pb_comparison *c, int m) {
             for (int k = 0; k < count; k++)
                 better[i * count + k] = pb_verdict_of(c, m, members[i], members[k])->kind == PB_BETTER;
         pb_shared_ranks(better, count, best, worst);
-        for (int i = 0; i < count; i++) {
+        for (int i = 0; i < count && count > 1; i++) {
             c->best[m * c->n + members[i]] = best[i];
             c->worst[m * c->n + members[i]] = worst[i];
         }
@@ -366,42 +399,81 @@ static pb_status rank(pb_comparison *c, int m) {
     return PB_OK;
 }
 
-/* Bootstrap means of every entry in a measure; NaN where it has none. */
+/* Means that new seeds and examples might have given, of every entry in a measure, costs as logarithms;
+ * NaN where it has too few seeds. */
 static pb_status draw(const pb_comparison *c, int m, const pb_values *values, double *out) {
     for (int i = 0; i < c->n; i++) {
         const pb_values *v = &values[m * c->n + i];
         double *mine = out + (size_t)i * DRAWS;
+        size_t n = (size_t)v->n_seeds * (size_t)v->n_examples;
         for (int b = 0; b < DRAWS; b++) mine[b] = NAN;
-        if (!v->n_seeds) continue;
-        pb_sampled in = {v->n_seeds, v->n_examples, v->x, v->weights};
-        PB_RETURN(pb_bootstrap_means(&in, DRAWS, 0, mine));
+        if (v->n_seeds < PB_FRONT_SEEDS) continue;
+        double *x = malloc(n * sizeof *x);
+        if (!x) return PB_ERROR(PB_E_OOM, "no memory for %zu values", n);
+        for (size_t k = 0; k < n; k++) x[k] = pb_measures[m].ratio ? log(v->x[k]) : v->x[k];
+        pb_sampled in = {v->n_seeds, v->n_examples, x, v->weights, v->seeds};
+        pb_status status = pb_mean_draws(&in, DRAWS, 0, mine);
+        free(x);
+        if (status != PB_OK) return status;
+        for (int b = 0; b < DRAWS && pb_measures[m].ratio; b++)
+            mine[b] = round(mine[b] * 1e9) / 1e9; /* equal costs stay equal, whatever the rounding */
     }
     return PB_OK;
 }
 
-/* The front joins all rows, so every pair that a row has with another must be comparable in both
- * measures; a row that cannot be compared with the baseline is left out. */
-static bool on_the_map(const pb_comparison *c, int i, int cost) {
-    return c->baseline < 0 || (!is_stopped(c, i, c->baseline, pb_measures[PB_ACCURACY].ratio) &&
-                               !is_stopped(c, i, c->baseline, pb_measures[cost].ratio));
+/* A front joins all rows of a class, so they must be at parity in quality and in cost, each with each:
+ * a row joins the class of its baseline when it is so with all that are there already. */
+static void find_classes(pb_comparison *c) {
+    int first = -1; /* in the place of a baseline where there is none */
+    for (int i = 0; i < c->n; i++) {
+        const pb_row *row = c->entries[i].row;
+        if (c->baseline < 0 && first < 0 && row->n_ok) first = i;
+        bool founds = c->baseline < 0 ? i == first : pb_is_baseline(c, i);
+        c->front_class[i] = founds && pb_is_trained(row) ? i : -1;
+    }
+    for (int i = 0; i < c->n; i++) {
+        int base = c->baseline < 0 ? first : c->against[i];
+        bool joins = base >= 0 && i != base && c->front_class[base] == base && pb_is_trained(c->entries[i].row);
+        for (int k = 0; k < c->n && joins; k++)
+            if (c->front_class[k] == base)
+                joins = parity_of(c, i, k)->common > 0 && !is_stopped(c, i, k, true);
+        if (joins) c->front_class[i] = base;
+    }
+}
+
+/* The front of one class against one cost; a front of one row says nothing. */
+static void find_front(pb_comparison *c, int base, const double *quality, double *cost, double *work, int f) {
+    double *found = work + (size_t)c->n * DRAWS;
+    int members = 0;
+    for (int i = 0; i < c->n; i++)
+        for (int b = 0; b < DRAWS; b++) {
+            size_t at = (size_t)i * DRAWS + (size_t)b;
+            work[at] = c->front_class[i] == base ? cost[at] : NAN;
+        }
+    pb_front_probability(quality, work, c->n, DRAWS, found);
+    for (int i = 0; i < c->n; i++) members += !isnan(found[i]);
+    for (int i = 0; i < c->n && members > 1; i++)
+        if (c->front_class[i] == base) c->front[f][i] = found[i];
 }
 
 static pb_status find_fronts(pb_comparison *c, const pb_values *values) {
     pb_status status = PB_OK;
     size_t n = ((size_t)c->n + 1) * DRAWS;
-    double *quality = malloc(n * sizeof *quality), *cost = malloc(n * sizeof *cost);
-    if (!quality || !cost) PB_FAIL(PB_E_OOM, "no memory for the draws of %d rows", c->n);
+    double *quality = malloc(n * sizeof *quality), *cost = malloc(n * sizeof *cost),
+           *work = malloc((n + (size_t)c->n) * sizeof *work);
+    if (!quality || !cost || !work) PB_FAIL(PB_E_OOM, "no memory for the draws of %d rows", c->n);
+    find_classes(c);
     PB_TRY(draw(c, PB_ACCURACY, values, quality));
     for (int f = 0; f < 2; f++) {
-        int m = f ? PB_MEMORY : PB_STEP;
-        PB_TRY(draw(c, m, values, cost));
-        for (int i = 0; i < c->n; i++)
-            for (int b = 0; b < DRAWS && !on_the_map(c, i, m); b++) cost[i * DRAWS + b] = NAN;
-        pb_front_probability(quality, cost, c->n, DRAWS, c->front[f]);
+        for (int i = 0; i < c->n; i++) c->front[f][i] = NAN;
+        PB_TRY(draw(c, f ? PB_MEMORY : PB_STEP, values, cost));
+        for (int base = 0; base < c->n; base++)
+            if (c->front_class[base] == base) find_front(c, base, quality, cost, work, f);
     }
 done:
     free(quality);
     free(cost);
+    free(work);
     return status;
 }
 
@@ -414,11 +486,12 @@ static pb_status allocate(pb_comparison *c) {
     c->best = calloc(m * n + 1, sizeof *c->best);
     c->worst = calloc(m * n + 1, sizeof *c->worst);
     c->against = calloc(n + 1, sizeof *c->against);
+    c->front_class = calloc(n + 1, sizeof *c->front_class);
     c->front[0] = calloc(n + 1, sizeof **c->front);
     c->front[1] = calloc(n + 1, sizeof **c->front);
     c->parity = calloc(n * n + 1, sizeof *c->parity);
     if (!c->verdicts || !c->estimates || !c->best || !c->worst || !c->front[0] || !c->front[1] ||
-        !c->parity || !c->against)
+        !c->parity || !c->against || !c->front_class)
         return PB_ERROR(PB_E_OOM, "no memory to compare %d rows", c->n);
     return PB_OK;
 }
@@ -433,6 +506,7 @@ pb_status pb_comparison_make(const pb_entry *entries, int n, int baseline,
     if (!values) PB_FAIL(PB_E_OOM, "no memory to compare %d rows", n);
     for (int a = 0; a < n; a++)
         for (int b = a + 1; b < n; b++) PB_TRY(check_parity(out, a, b, waivers));
+    if (baseline == PB_BASELINE_AUTO) out->baseline = default_baseline(out);
     choose_baselines(out);
     for (int m = 0; m < PB_MEASURES; m++) {
         for (int i = 0; i < n; i++) {
@@ -457,6 +531,7 @@ void pb_comparison_free(pb_comparison *c) {
     free(c->against);
     free(c->best);
     free(c->worst);
+    free(c->front_class);
     free(c->front[0]);
     free(c->front[1]);
     free(c->parity);

@@ -22,7 +22,10 @@ enum {
     PB_MEASURES
 };
 
-#define PB_FAIR_SEEDS 5 /* the least of a fair comparison; fewer are said wherever verdicts are */
+#define PB_FAIR_SEEDS 5    /* the least of a fair comparison; fewer are said wherever verdicts are */
+#define PB_FRONT_SEEDS 3   /* the least that a probability to be on the front can be given for */
+#define PB_LEAST_STEPS 16  /* runs of fewer steps are judged in cost alone: no quality was trained */
+#define PB_BASELINE_AUTO (-2)
 
 typedef struct pb_measure {
     const char *name;   /* "nll", "accuracy", "step", "memory", ... */
@@ -98,14 +101,18 @@ typedef struct pb_comparison {
     pb_estimate *estimates; /* [measure][entry] */
     int *best, *worst;      /* shared ranks [measure][entry]; 0 when the entry has no value */
     double *front[2];       /* probability to be on the front of accuracy against step time (0) and
-                               peak memory (1), per entry; NaN when unknown */
+                               peak memory (1) of the entry's class; NaN when unknown */
+    int *front_class;       /* the baseline of the class whose front the entry belongs to: all of a class
+                               are at parity with each other; -1 = none */
     int family[PB_MEASURES][2]; /* comparable pairs: with the baseline, others */
     pb_parity *parity;          /* [a * n + b] for a < b */
 } pb_comparison;
 
-/* entries must outlive the comparison. baseline -1: only the family of all pairs. Rows that parity keeps
- * from the baseline (a sweep over the number of examples, two models) are compared with the row of the
- * baseline's method that is at parity with them, where there is one: it is a baseline of its own. */
+/* entries must outlive the comparison. baseline -1: only the family of all pairs; PB_BASELINE_AUTO: of the
+ * finished LoRA rows, without one of all finished rows, the one that the most rows are at parity with, of
+ * equal ones the first. Rows that parity keeps from the baseline (a sweep over the number of examples, two
+ * models) are compared with the row of the baseline's method that is at parity with them, where there is
+ * one: it is a baseline of its own. */
 pb_status pb_comparison_make(const pb_entry *entries, int n, int baseline,
                              const pb_waivers *waivers, pb_comparison *out);
 void pb_comparison_free(pb_comparison *c);
@@ -116,6 +123,10 @@ bool pb_is_baseline(const pb_comparison *c, int entry);
 int pb_count_baselines(const pb_comparison *c);
 const pb_verdict *pb_verdict_of(const pb_comparison *c, int measure, int a, int b);
 const pb_estimate *pb_estimate_of(const pb_comparison *c, int measure, int entry);
+/* Training steps of the row's finished runs, the fewest; -1 = unknown. */
+int64_t pb_row_steps(const pb_row *row);
+/* Was the row trained long enough for its quality to be judged? Unknown counts as yes. */
+bool pb_is_trained(const pb_row *row);
 /* Has any entry a value? Measures without one are not shown. */
 bool pb_measure_present(const pb_comparison *c, int measure);
 /* The fewest finished seeds of an entry that has a value in any measure; *same: all have so many. 0 when

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "reports/claims_impl.h"
 #include "reports/model.h"
 #include "reports/verdicts.h"
 
@@ -74,7 +75,8 @@ static void head_verdict(const rp_chapter *m, rp_doc *doc) {
     pb_stat head = {0};
     pb_text t = {0};
     for (int i = 0; i < m->n_rows; i++)
-        if (m->rows[i].head && m->rows[i].accuracy.n) head = m->rows[i].accuracy;
+        if (m->rows[i].head && pb_is_trained(m->rows[i].row) && m->rows[i].accuracy.n)
+            head = m->rows[i].accuracy;
     for (int i = 0; head.n && i < m->n_rows; i++) {
         const rp_row *r = &m->rows[i];
         if (r->head || !r->accuracy.n || r->accuracy.mean > head.mean) continue;
@@ -93,10 +95,11 @@ static void baseline_summary(const rp_chapter *m, rp_doc *doc) {
     rp_word a;
     for (int i = 0; i < m->n_rows; i++) {
         const rp_row *r = &m->rows[i];
-        if (!r->head || !r->accuracy.n) continue;
+        if (!r->head || !r->accuracy.n || !pb_is_trained(r->row)) continue;
         rp_add(doc, RP_ITEM,
-               "For orientation: training only the head (%s) reaches %s %%. It changes nothing "
-               "inside the model, so it takes no part in the comparisons of time and memory.",
+               "For orientation: training only the head (%s) reaches %s %%. It changes nothing inside "
+               "the model and so costs least by nature; it is in the tables, but not named the fastest "
+               "or smallest above.",
                r->row->label, rp_percent(a, r->accuracy));
     }
     head_verdict(m, doc);
@@ -148,6 +151,8 @@ static void size_table(const rp_chapter *m, rp_doc *doc) {
     rp_add_table(doc);
     rp_column_add(doc, "Row", false, NULL);
     rp_column_add(doc, "Runs", false, "Seeds by how their run ended");
+    rp_column_add(doc, "Epochs", true,
+                  "Training examples seen of those there are; below 1 no example was seen twice");
     rp_column_add(doc, "Examples/s", true, "Training examples per second, evaluation not counted");
     rp_column_add(doc, "Trainable", true, "Trained parameters, the task head included");
     rp_column_add(doc, "% of all", true, "Share of all parameters that is trained");
@@ -157,6 +162,7 @@ static void size_table(const rp_chapter *m, rp_doc *doc) {
         rp_row_add(doc, r->colour);
         rp_cell_add(doc, i, "%s", r->row->label);
         status_cell(r->row, doc);
+        rp_cell_add(doc, r->epochs, "%s", rp_number(w, r->epochs));
         rp_cell_add(doc, r->examples.mean, "%s", rp_number(w, r->examples.mean));
         rp_cell_add(doc, r->trainable, "%s", rp_count(w, r->trainable));
         rp_cell_add(doc, r->trainable / r->params, "%s",
@@ -253,8 +259,9 @@ static void introduce(const rp_chapter *m, rp_doc *doc) {
     pb_text_free(&t);
 }
 
-pb_status rp_compose(const rp_chapter *models, int n, const pb_report_options *options,
-                     const char *dir, const char *plots_missing, rp_doc *doc) {
+pb_status rp_compose(const rp_chapter *models, int n, const pb_json *claims,
+                     const pb_report_options *options, const char *dir, const char *plots_missing,
+                     rp_doc *doc) {
     rp_add(doc, RP_TITLE,
            n == 1 ? "Fine-tuning methods compared: %s" : "Fine-tuning methods compared",
            models->c->suite);
@@ -271,6 +278,7 @@ pb_status rp_compose(const rp_chapter *models, int n, const pb_report_options *o
                "and data set "
                "only.",
                n, runs, ok);
+    if (claims) cl_compose(claims, false, doc);
     for (int i = 0; i < n; i++) {
         chapter(&models[i], n > 1, plots_missing, doc);
         PB_RETURN(rp_compose_details(&models[i], doc));
@@ -278,6 +286,7 @@ pb_status rp_compose(const rp_chapter *models, int n, const pb_report_options *o
         rp_add(doc, RP_HEADING, "How it was done");
         rp_how(&view, doc);
     }
+    if (claims) cl_compose_basis(claims, doc);
     notes(models, n, doc);
     rp_add(doc, RP_HEADING, "Make this report again");
     rp_add(doc, RP_TEXT, "From the same records, which `peftbench verify` checks byte by byte:");
@@ -289,7 +298,8 @@ pb_status rp_compose(const rp_chapter *models, int n, const pb_report_options *o
     return PB_OK;
 }
 
-pb_status rp_compose_tables(const rp_chapter *models, int n, rp_doc *doc) {
+pb_status rp_compose_tables(const rp_chapter *models, int n, const pb_json *claims, rp_doc *doc) {
+    if (claims) cl_compose_brief(claims, doc);
     for (int i = 0; i < n; i++) {
         rp_view view = rp_view_of(&models[i]);
         rp_add(doc, RP_HEADING, "%s: %s on %s", models[i].c->suite,

@@ -112,18 +112,14 @@ static void time_table(const rp_chapter *m, rp_doc *doc) {
 
 /* ---- convergence and overfitting ---- */
 
-/* Test NLL less training NLL, run by run. */
-static pb_mean gap_of(const pb_row *row) {
-    enum { MOST = 256 };
-    double gaps[MOST];
-    int n = 0;
-    for (int i = 0; i < row->n_runs && n < MOST; i++) {
-        const pb_metric *test = pb_record_find(row->runs[i], "quality/test/nll"),
-                        *train = pb_record_find(row->runs[i], "quality/train/nll");
-        if (row->runs[i]->status == PB_RUN_OK && test && train)
-            gaps[n++] = test->value - train->value;
-    }
-    return pb_mean_of(gaps, n, PB_STAT_LEVEL);
+/* "1.25 (1.21 to 1.28)". */
+static void mean_cell(pb_mean v, double scale, rp_doc *doc) {
+    rp_word w, low, high;
+    if (v.n > 1)
+        rp_cell_add(doc, v.mean, "%s (%s to %s)", rp_number(w, v.mean * scale),
+                    rp_number(low, v.interval.low * scale), rp_number(high, v.interval.high * scale));
+    else
+        rp_cell_add(doc, v.mean, "%s", rp_number(w, v.mean * scale));
 }
 
 /* Runs that failed, diverged or ran out of memory, of those that were not interrupted. */
@@ -160,13 +156,11 @@ static void stability_table(const rp_chapter *m, rp_doc *doc) {
                   "The gap of a run: mean and 95 % interval over seeds; the larger the more was "
                   "learnt by heart");
     rp_column_add(doc, "Upturn of validation (%)", true,
-                  "How far the last validation loss lies above the least, mean over seeds");
+                  "How far the last validation loss lies above the least: mean and 95 % interval over seeds");
     for (int i = 0; i < m->n_rows; i++) {
         const rp_row *r = &m->rows[i];
-        pb_stat rough = pb_row_stat(r->row, "loss/train/roughness"),
-                upturn = pb_row_stat(r->row, "curve/valid/upturn");
-        pb_mean gap = gap_of(r->row);
-        rp_word w, low, high;
+        pb_stat rough = pb_row_stat(r->row, "loss/train/roughness");
+        rp_word w;
         rp_row_add(doc, r->colour);
         rp_cell_add(doc, i, "%s", r->row->label);
         failed_cell(r->row, doc);
@@ -174,12 +168,8 @@ static void stability_table(const rp_chapter *m, rp_doc *doc) {
         rp_cell_add(doc, r->nll.sd, "%s", rp_number(w, r->nll.n > 1 ? r->nll.sd : NAN));
         rp_cell_add(doc, r->accuracy.sd, "%s",
                     rp_number(w, r->accuracy.n > 1 ? 100 * r->accuracy.sd : NAN));
-        if (gap.n > 1)
-            rp_cell_add(doc, gap.mean, "%s (%s to %s)", rp_number(w, gap.mean),
-                        rp_number(low, gap.interval.low), rp_number(high, gap.interval.high));
-        else
-            rp_cell_add(doc, gap.mean, "%s", rp_number(w, gap.mean));
-        rp_cell_add(doc, upturn.mean, "%s", rp_number(w, 100 * upturn.mean));
+        mean_cell(r->gap, 1, doc);
+        mean_cell(r->upturn, 100, doc);
     }
 }
 
@@ -531,6 +521,7 @@ static pb_status warnings(const rp_chapter *m, rp_doc *doc) {
     int said = 0, n = unverified(m);
     rp_add(doc, RP_HEADING, "Warnings");
     for (int i = 0; i < m->n_rows; i++) said += row_warnings(m->rows[i].row, doc);
+    said += rp_tuning_warnings(m, doc);
     PB_RETURN(automatic_warnings(m, doc, &said));
     if (n)
         rp_add(doc, RP_ITEM,
@@ -563,6 +554,7 @@ static void failures(const rp_chapter *m, rp_doc *doc) {
 }
 
 pb_status rp_compose_details(const rp_chapter *m, rp_doc *doc) {
+    rp_tuning_table(m, doc);
     stability_table(m, doc);
     time_table(m, doc);
     PB_RETURN(rp_compose_profile(m, doc));

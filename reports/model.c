@@ -14,6 +14,29 @@ static double number_at(const pb_json *o, const char *key) {
     return cJSON_IsString(v) && pb_parse_f64(v->valuestring, &parsed) ? parsed : NAN;
 }
 
+#define MOST_RUNS 256 /* of a row that are described */
+
+/* Of the metric, or of what it has more than another of the same run, over the finished runs. */
+static pb_mean mean_of(const pb_row *row, const char *tag, const char *less) {
+    double x[MOST_RUNS];
+    int n = 0;
+    for (int i = 0; i < row->n_runs && n < MOST_RUNS; i++) {
+        double value = pb_record_value(row->runs[i], tag);
+        if (less) value -= pb_record_value(row->runs[i], less);
+        if (row->runs[i]->status == PB_RUN_OK && isfinite(value)) x[n++] = value;
+    }
+    return pb_mean_of(x, n, PB_STAT_LEVEL);
+}
+
+/* How often a run went through the training examples. */
+static double epochs_of(const pb_record *r) {
+    const pb_sample *s = pb_record_find_sample(r, "step/examples");
+    double there = number_at(pb_json_get(r->dataset, "splits"), "train"), seen = 0;
+    if (!s || !s->values || !(there > 0)) return NAN;
+    for (int64_t i = 0; i < s->n; i++) seen += s->values[i];
+    return seen / there;
+}
+
 static void fill_row(rp_row *r, const pb_row *row) {
     struct {
         const char *tag;
@@ -37,29 +60,28 @@ static void fill_row(rp_row *r, const pb_row *row) {
     r->trainable = number_at(example->model, "params_trainable");
     r->params = number_at(example->model, "params_total");
     r->head = pb_is_head_only(row->method);
+    r->gap = mean_of(row, "quality/test/nll", "quality/train/nll");
+    r->upturn = mean_of(row, "curve/valid/upturn", NULL);
+    r->epochs = epochs_of(example);
 }
 
 static int find_baseline(const rp_chapter *m, const char *wanted) {
-    for (int i = 0; wanted && i < m->n_rows; i++)
+    if (!wanted) return PB_BASELINE_AUTO;
+    for (int i = 0; i < m->n_rows; i++)
         if (strcmp(m->rows[i].row->label, wanted) == 0) return i;
-    for (int i = 0; wanted && i < m->n_rows; i++)
+    for (int i = 0; i < m->n_rows; i++)
         if (strcmp(m->rows[i].row->method, wanted) == 0 && m->rows[i].row->n_ok) return i;
-    if (wanted) return -1;
-    for (int i = 0; i < m->n_rows; i++)
-        if (strcmp(m->rows[i].row->method, "lora") == 0 && m->rows[i].row->n_ok) return i;
-    for (int i = 0; i < m->n_rows; i++)
-        if (m->rows[i].row->n_ok) return i;
     return -1;
 }
 
 /* The row with the highest (sign 1) or lowest (-1) mean of the stat at `offset`. Head only always
- * costs least, so it competes in quality alone. */
-static int leader(const rp_chapter *m, size_t offset, int sign, bool with_head) {
+ * costs least, so it competes in quality alone; what was hardly trained competes in cost alone. */
+static int leader(const rp_chapter *m, size_t offset, int sign, bool quality) {
     int best = -1;
     double value = 0;
     for (int i = 0; i < m->n_rows; i++) {
         const pb_stat *s = (const pb_stat *)(const void *)((const char *)&m->rows[i] + offset);
-        if ((m->rows[i].head && !with_head) || !s->n) continue;
+        if ((quality ? !pb_is_trained(m->rows[i].row) : m->rows[i].head) || !s->n) continue;
         if (best >= 0 && !(sign * s->mean > sign * value)) continue;
         best = i;
         value = s->mean;
@@ -103,8 +125,12 @@ static pb_status mark_rows(rp_chapter *m) {
         ends(k->accuracy, pb_estimate_of(&m->comparison, PB_ACCURACY, i)->interval);
         ends(k->step, pb_estimate_of(&m->comparison, PB_STEP, i)->interval);
         ends(k->memory, pb_estimate_of(&m->comparison, PB_MEMORY, i)->interval);
+        ends(k->gap, m->rows[i].gap.interval);
+        ends(k->upturn, m->rows[i].upturn.interval);
         k->front_step = m->comparison.front[0][i];
         k->front_memory = m->comparison.front[1][i];
+        k->front_class = m->comparison.front_class[i];
+        k->untrained = !pb_is_trained(m->rows[i].row);
     }
     return PB_OK;
 }
@@ -120,6 +146,7 @@ static pb_status compare_rows(rp_chapter *m) {
         pb_copy(m->entries[i].name, sizeof m->entries[i].name, m->rows[i].row->label);
     }
     PB_RETURN(pb_comparison_make(m->entries, m->n_rows, m->baseline, m->waivers, &m->comparison));
+    m->baseline = m->comparison.baseline;
     return mark_rows(m);
 }
 

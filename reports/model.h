@@ -14,7 +14,9 @@ typedef struct rp_row {
     unsigned colour;
     pb_stat accuracy, nll, step, forward, backward, optimizer, examples, tokens, total, peak, rss,
         file;
-    double trainable, params;      /* NaN when unknown */
+    pb_mean gap, upturn;      /* with intervals over seeds: test less training NLL; rise of the validation loss above its least */
+    double epochs;            /* training examples seen of those there are; NaN when unknown */
+    double trainable, params; /* NaN when unknown */
     bool head;
 } rp_row;
 
@@ -38,8 +40,8 @@ typedef struct rp_chapter {
     char figure_path[96]; /* "plots/" */
 } rp_chapter;
 
-/* baseline: label or method, NULL = the first lora row, else the first ok row. PB_E_INPUT when none
- * of the chapters has what was asked for. waivers must outlive the models. */
+/* baseline: label or method, NULL = PB_BASELINE_AUTO. PB_E_INPUT when none of the chapters has what was
+ * asked for. waivers must outlive the models. */
 pb_status rp_models_make(const pb_chapter *chapters, int n, const char *baseline,
                          const pb_waivers *waivers, rp_chapter **out);
 void rp_models_free(rp_chapter *models, int n);
@@ -53,12 +55,18 @@ pb_status rp_flatten(const pb_json *json, rp_flat **out, int *n);
 void rp_flat_free(rp_flat *flat, int n);
 const char *rp_flat_find(const rp_flat *flat, int n, const char *path); /* NULL when absent */
 
-/* Everything the report says about the chapters, in order. */
-pb_status rp_compose(const rp_chapter *models, int n, const pb_report_options *options,
-                     const char *dir, const char *plots_missing, rp_doc *doc);
+/* Everything the report says about the chapters, in order. claims: what `claims check` found in the folder,
+ * NULL = nothing; the report then opens with it. */
+pb_status rp_compose(const rp_chapter *models, int n, const pb_json *claims,
+                     const pb_report_options *options, const char *dir, const char *plots_missing,
+                     rp_doc *doc);
 /* Answer, table and method of each comparison alone, without figures and details. */
-pb_status rp_compose_tables(const rp_chapter *models, int n, rp_doc *doc);
+pb_status rp_compose_tables(const rp_chapter *models, int n, const pb_json *claims, rp_doc *doc);
 pb_status rp_compose_details(const rp_chapter *m, rp_doc *doc);
+/* What was tried and chosen; nothing when no row was tuned. Warnings: one for each choice at an edge, and
+ * their number. (tuned.c) */
+void rp_tuning_table(const rp_chapter *m, rp_doc *doc);
+int rp_tuning_warnings(const rp_chapter *m, rp_doc *doc);
 /* Nothing when no record holds a profile. */
 pb_status rp_compose_profile(const rp_chapter *m, rp_doc *doc);
 pb_status rp_render_csv(const pb_record *records, int n, pb_text *out);

@@ -89,6 +89,31 @@ static bool is_listed(const char *list, const char *name) {
     return false;
 }
 
+/* Every name of --rows must be that of a row somewhere: one that is misspelt would silently leave out
+ * what it meant. */
+static pb_status check_rows(const cp_panels *all, const char *list) {
+    for (const char *p = list; p && *p;) {
+        char wanted[160], full[160];
+        const char *names[64];
+        size_t len = strcspn(p, ","), n = 0;
+        bool found = false;
+        snprintf(wanted, sizeof wanted, "%.*s", (int)(len < 150 ? len : 150), p);
+        for (int i = 0; i < all->n_sides && !found; i++)
+            for (int k = 0; k < all->sides[i].n_chapters && !found; k++)
+                for (int r = 0; r < all->sides[i].chapters[k].n_rows && !found; r++) {
+                    const char *label = all->sides[i].chapters[k].rows[r].label;
+                    snprintf(full, sizeof full, "%s [%s]", label, all->sides[i].name);
+                    found = strcmp(label, wanted) == 0 || strcmp(full, wanted) == 0;
+                    if (n < sizeof names / sizeof names[0]) names[n++] = label;
+                }
+        if (!found)
+            return PB_ERROR(PB_E_INPUT, "--rows: no row is called \"%s\"; the nearest is \"%s\"", wanted,
+                            n ? pb_nearest(wanted, names, n) : "");
+        p += len + (p[len] == ',');
+    }
+    return PB_OK;
+}
+
 static bool is_named(const pb_entry *e, const char *wanted) {
     return strcmp(e->name, wanted) == 0 || strcmp(e->row->label, wanted) == 0;
 }
@@ -111,14 +136,11 @@ static const pb_row *find_anchor(const pb_chapter *c, const char *wanted) {
 }
 
 static pb_status choose_baseline(cp_panel *p, const char *wanted) {
-    p->baseline = find_row(p->entries, p->n, wanted ? wanted : "lora");
-    if (p->baseline >= 0 && (wanted || p->entries[p->baseline].row->n_ok)) return PB_OK;
-    if (wanted)
+    p->baseline = wanted ? find_row(p->entries, p->n, wanted) : PB_BASELINE_AUTO;
+    if (wanted && p->baseline < 0)
         return PB_ERROR(PB_E_INPUT,
                         "baseline \"%s\": no row has this label, and no finished row this method",
                         wanted);
-    for (int i = 0; i < p->n && p->baseline < 0; i++)
-        if (p->entries[i].row->n_ok) p->baseline = i;
     return PB_OK;
 }
 
@@ -165,7 +187,9 @@ static pb_status finish(const cp_panels *all, const pb_compare_options *o, cp_pa
         return PB_ERROR(PB_E_INPUT, "%s: no row takes part%s%s", p->suite,
                         o->rows ? "; --rows names " : "", o->rows ? o->rows : "");
     PB_RETURN(choose_baseline(p, o->baseline));
-    return pb_comparison_make(p->entries, p->n, p->baseline, &all->waivers.list, &p->comparison);
+    PB_RETURN(pb_comparison_make(p->entries, p->n, p->baseline, &all->waivers.list, &p->comparison));
+    p->baseline = p->comparison.baseline;
+    return PB_OK;
 }
 
 static void head(const pb_chapter *c, cp_panel *p) {
@@ -234,6 +258,7 @@ pb_status cp_panels_make(const char *const *dirs, int n, const pb_compare_option
                 return PB_ERROR(PB_E_INPUT, "%s is given twice", dirs[i]);
     }
     name_sides(out);
+    PB_RETURN(check_rows(out, options->rows));
     out->panels = calloc(chapters, sizeof *out->panels);
     if (!out->panels) return PB_ERROR(PB_E_OOM, "no memory for %zu comparisons", chapters);
     PB_RETURN(pb_waivers_parse(options->waive, out->sides[0].records, out->sides[0].n_records,

@@ -38,7 +38,7 @@ pb_status cp_panels_make(const char *const *dirs, int n, const pb_compare_option
 void cp_panels_free(cp_panels *p);
 rp_view cp_view_of(const cp_panels *all, const cp_panel *p);
 
-/* One gate of --fail-on against one panel: reasons, one per "; ", are appended to `why`. */
+/* The gates of --fail-on against all panels: reasons, with "; " between them, are appended to `why`. */
 pb_status cp_gates_check(const char *fail_on, const cp_panels *all, pb_text *why);
 
 pb_status cp_render_json(const cp_panels *all, const char *tripped, pb_text *out);

@@ -8,8 +8,6 @@
 
 #include "reports/model.h"
 
-typedef char value[128];
-
 /* ---- readers ---- */
 
 /* Member at a dotted path, NULL when absent. */
@@ -33,18 +31,20 @@ static bool number_at(const pb_json *o, const char *path, double *out) {
     return true;
 }
 
-static bool print(const pb_json *v, value out) {
+/* Whole, however long: only what is shown is cut. */
+static bool print(const pb_json *v, pb_text *out) {
     if (!v || cJSON_IsNull(v)) return false;
-    if (cJSON_IsString(v)) return pb_copy(out, sizeof(value), v->valuestring), true;
+    if (cJSON_IsString(v)) return pb_text_add(out, "%s", v->valuestring), true;
     char *text = pb_json_print(v, false);
-    if (text) pb_copy(out, sizeof(value), text);
+    if (text) pb_text_add(out, "%s", text);
+    out->failed = out->failed || !text;
     free(text);
-    return text != NULL;
+    return true;
 }
 
 /* alpha / r of a low-rank branch, alpha / sqrt r for rsLoRA; AdaLoRA divides by its initial rank.
  * Four digits: the released AdaLoRA adds 1e-5 to the rank. */
-static bool scale(const pb_record *r, value out) {
+static bool scale(const pb_record *r, pb_text *out) {
     const pb_json *p = pb_json_get(r->config, "params");
     double s, alpha, rank;
     if (!number_at(p, "scale", &s)) {
@@ -52,16 +52,13 @@ static bool scale(const pb_record *r, value out) {
         if (!number_at(p, "rank", &rank) && !number_at(p, "init_rank", &rank)) return false;
         s = alpha / (cJSON_IsTrue(at(p, "rslora")) ? sqrt(rank) : rank);
     }
-    pb_text t = {0}; /* points in every locale */
-    pb_text_add(&t, "%.4g", s);
-    if (t.data) pb_copy(out, sizeof(value), t.data);
-    pb_text_free(&t);
-    return *out != 0;
+    pb_text_add(out, "%.4g", s);
+    return true;
 }
 
 /* What the trained weights are kept in between steps: f32 itself, f32 copies beside 16-bit weights,
  * or the 16 bits alone. */
-static bool trained_precision(const pb_record *r, value out) {
+static bool trained_precision(const pb_record *r, pb_text *out) {
     const pb_json *dtype = pb_json_get(r->config, "dtype");
     bool known = false, master = false;
     if (!cJSON_IsString(dtype)) return false;
@@ -72,48 +69,69 @@ static bool trained_precision(const pb_record *r, value out) {
     }
     bool f32 = strcmp(dtype->valuestring, "f32") == 0;
     if (!known && !f32) return false;
-    pb_copy(out, sizeof(value), f32 || master ? "f32" : dtype->valuestring);
+    pb_text_add(out, "%s", f32 || master ? "f32" : dtype->valuestring);
     return true;
 }
 
-static bool steps(const pb_record *r, value out) {
+static bool steps(const pb_record *r, pb_text *out) {
     const pb_sample *s = pb_record_find_sample(r, "loss/train");
     if (!s) return print(at(r->config, "train.steps"), out);
-    snprintf(out, sizeof(value), "%lld", (long long)s->n);
+    pb_text_add(out, "%lld", (long long)s->n);
     return true;
 }
 
-static bool tokens(const pb_record *r, value out) {
+static bool tokens(const pb_record *r, pb_text *out) {
     const pb_sample *s = pb_record_find_sample(r, "step/tokens");
     double sum = 0;
     if (!s || !s->values) return false;
     for (int64_t i = 0; i < s->n; i++) sum += s->values[i];
-    snprintf(out, sizeof(value), "%.0f", sum);
+    pb_text_add(out, "%.0f", sum);
     return true;
 }
 
-static bool batch(const pb_record *r, value out) {
+static bool batch(const pb_record *r, pb_text *out) {
     double n, times = 1;
     if (!number_at(r->config, "train.batch", &n)) return false;
     number_at(r->config, "train.accumulate", &times);
-    snprintf(out, sizeof(value), "%.0f", n * times);
+    pb_text_add(out, "%.0f", n * times);
     return true;
 }
 
 /* The order's own hash where the record has it; else the tokens of every step, which say the same
  * for sequences of unequal length. */
-static bool order(const pb_record *r, value out) {
+static bool order(const pb_record *r, pb_text *out) {
     const pb_sample *s = pb_record_find_sample(r, "step/tokens");
     if (print(at(r->dataset, "order_sha256"), out)) return true;
     if (!s) return false;
-    snprintf(out, sizeof(value), "tokens per step %.12s", s->sha256);
+    pb_text_add(out, "tokens per step %.12s", s->sha256);
     return true;
 }
 
-static bool test_examples(const pb_record *r, value out) {
+static bool test_examples(const pb_record *r, pb_text *out) {
     const pb_sample *s = pb_record_find_sample(r, "eval/test/id");
     if (!s) return false;
-    snprintf(out, sizeof(value), "%lld, ids %.12s", (long long)s->n, s->sha256);
+    pb_text_add(out, "%lld, ids %.12s", (long long)s->n, s->sha256);
+    return true;
+}
+
+static bool is_tuned(const pb_record *r) {
+    return strcmp(r->phase, "final") == 0;
+}
+
+static bool tuning(const pb_record *r, pb_text *out) {
+    pb_text_add(out, "%s", is_tuned(r) ? "chosen on the validation data" : "given");
+    return true;
+}
+
+/* The revision names a build from unchanged sources. Of others the executable's hash does; records that
+ * have none on either side say no more than that both were changed. */
+static bool build_sources(const pb_record *r, pb_text *out) {
+    const pb_json *build = at(r->environment, "build"), *hash = pb_json_get(build, "executable"),
+                  *revision = pb_json_get(build, "revision");
+    if (!cJSON_IsString(revision)) return false;
+    bool named = !cJSON_IsTrue(pb_json_get(build, "dirty")) && *revision->valuestring;
+    pb_text_add(out, "%s", named ? "unchanged" : "changed");
+    if (!named && cJSON_IsString(hash)) pb_text_add(out, ", executable %s", hash->valuestring);
     return true;
 }
 
@@ -127,7 +145,7 @@ static const struct field {
     const char *name, *title;
     source from;
     const char *path;
-    bool (*get)(const pb_record *r, value out);
+    bool (*get)(const pb_record *r, pb_text *out); /* false: the record does not say */
     bool cost_only;
 } fields[] = {
     {"scale", "effective scale (alpha / r)", DERIVED, "params.scale", scale, false},
@@ -161,14 +179,17 @@ static const struct field {
     {"data", "sha256 of the data", DATASET, "sha256", NULL, false},
     {"data", "length limit", CONFIG, "data.max_len", NULL, false},
     {"data", "training examples", DATASET, "splits.train", NULL, false},
+    {"data", "validation examples", DATASET, "splits.valid", NULL, false},
     {"data", "test examples", DATASET, "splits.test", NULL, false},
     {"data", "which test examples", DERIVED, NULL, test_examples, false},
     {"data", "seed of the subsample", CONFIG, "data.subsample_seed", NULL, false},
     {"order", "order of the data", DERIVED, NULL, order, false},
+    {"tuning", "the learning rate is", DERIVED, NULL, tuning, false},
     {"device", "device", CONFIG, "device", NULL, false},
     {"machine", "machine", ENVIRONMENT, "machine.", NULL, false},
     {"software", "system", ENVIRONMENT, "system.", NULL, false},
     {"software", "build", ENVIRONMENT, "build.", NULL, false},
+    {"software", "sources of the build", DERIVED, NULL, build_sources, false},
     {"software", "library", ENVIRONMENT, "libraries.", NULL, false},
     {"software", "environment variable", ENVIRONMENT, "variables.", NULL, false},
     {"threads", "threads", ENVIRONMENT, "threads", NULL, true},
@@ -207,6 +228,23 @@ static bool is_own(const char *path) {
 
 /* ---- the diff of two runs ---- */
 
+/* A value as it is shown beside the other one: long ones from a little before where they part. */
+static void show(char out[128], const char *s, const char *other) {
+    enum { ROOM = 128, BEFORE = 24 };
+    size_t same = 0, from = 0;
+    while (s[same] && s[same] == other[same]) same++;
+    bool fit = strlen(s) < ROOM && strlen(other) < ROOM;
+    if (!fit && same > 2 * BEFORE) from = same - BEFORE;
+    while (from && ((unsigned char)s[from] & 0xC0) == 0x80) from--;
+    size_t n = strlen(s + from), room = ROOM - 1 - (from ? 3 : 0);
+    if (n > room) {
+        n = room - 3;
+        while (n && ((unsigned char)s[from + n] & 0xC0) == 0x80) n--;
+    }
+    snprintf(out, ROOM, "%s%.*s%s", from ? "\xe2\x80\xa6" : "", (int)n, s + from,
+             s[from + n] ? "\xe2\x80\xa6" : "");
+}
+
 static pb_status add(pb_parity *p, const char *field, const char *title, const char *setting,
                      bool cost_only, const char *a, const char *b, const pb_record *on_a,
                      const pb_record *on_b) {
@@ -221,8 +259,8 @@ static pb_status add(pb_parity *p, const char *field, const char *title, const c
                              .cost_only = cost_only};
     pb_copy(f->field, sizeof f->field, field);
     pb_copy(f->title, sizeof f->title, title);
-    pb_copy(f->a, sizeof f->a, a);
-    pb_copy(f->b, sizeof f->b, b);
+    show(f->a, a, b);
+    show(f->b, b, a);
     return PB_OK;
 }
 
@@ -243,15 +281,22 @@ static const pb_json *part(const pb_record *r, source from) {
 
 static pb_status diff_field(const struct field *f, const pb_record *a, const pb_record *b,
                             pb_parity *p) {
-    value x = "", y = "";
-    bool here = f->get ? f->get(a, x) : print(at(part(a, f->from), f->path), x);
-    bool there = f->get ? f->get(b, y) : print(at(part(b, f->from), f->path), y);
+    pb_status status = PB_OK;
+    pb_text x = {0}, y = {0};
+    bool here = f->get ? f->get(a, &x) : print(at(part(a, f->from), f->path), &x);
+    bool there = f->get ? f->get(b, &y) : print(at(part(b, f->from), f->path), &y);
     /* A setting of training that only one has is one that the other has not switched on. */
     bool optional = f->from == CONFIG && strncmp(f->path, "train.", 6) == 0;
-    if (here == there ? !here || strcmp(x, y) == 0 : !optional) return PB_OK;
-    if (!here) pb_copy(x, sizeof x, "not given");
-    if (!there) pb_copy(y, sizeof y, "not given");
-    return add(p, f->name, f->title, f->path, f->cost_only, x, y, a, b);
+    const char *left = here && x.data ? x.data : "", *right = there && y.data ? y.data : "";
+    PB_TRY(pb_text_status(&x));
+    PB_TRY(pb_text_status(&y));
+    if (here == there ? !here || strcmp(left, right) == 0 : !optional) goto done;
+    PB_TRY(add(p, f->name, f->title, f->path, f->cost_only, here ? left : "not given",
+               there ? right : "not given", a, b));
+done:
+    pb_text_free(&x);
+    pb_text_free(&y);
+    return status;
 }
 
 /* Compares two trees path by path; what is only in one counts as "not given". `below` is the prefix
@@ -268,8 +313,8 @@ static pb_status diff_trees(const pb_json *x, const pb_json *y, const struct fie
         const char *left = rp_flat_find(fa, na, f->path), *right = rp_flat_find(fb, nb, f->path);
         if (left && right && strcmp(left, right) == 0) continue;
         if (!field && is_own(f->path)) continue;
-        /* A build from changed sources is still named by its revision. */
-        if (field && strcmp(f->path, "dirty") == 0) continue;
+        /* These two are read together: build_sources. */
+        if (field && (strcmp(f->path, "dirty") == 0 || strcmp(f->path, "executable") == 0)) continue;
         char title[64];
         snprintf(title, sizeof title, field ? "%.24s: %.36s" : "%.0s%.60s",
                  field ? field->title : "", f->path);
@@ -339,6 +384,24 @@ done:
     return status;
 }
 
+/* Rows that were both tuned must have had equal budgets: as many trials at as many seeds, those that
+ * diverged included. */
+static pb_status add_budget(const pb_row *a, const pb_row *b, pb_parity *p) {
+    pb_text x = {0}, y = {0};
+    const pb_record *on_a = pb_row_example(a), *on_b = pb_row_example(b);
+    bool same = a->n_trials == b->n_trials && a->n_trial_runs == b->n_trial_runs;
+    if (same || !is_tuned(on_a) || !is_tuned(on_b)) return PB_OK;
+    pb_text_add(&x, "%d in %d runs", a->n_trials, a->n_trial_runs);
+    pb_text_add(&y, "%d in %d runs", b->n_trials, b->n_trial_runs);
+    pb_status status = pb_text_status(&x);
+    if (status == PB_OK) status = pb_text_status(&y);
+    if (status == PB_OK)
+        status = add(p, "tuning", "trials of the tuning", NULL, false, x.data, y.data, on_a, on_b);
+    pb_text_free(&x);
+    pb_text_free(&y);
+    return status;
+}
+
 static bool is_waived(const pb_waivers *w, const pb_parity_finding *f) {
     for (int i = 0; w && i < w->n; i++)
         if (strcmp(w->names[i], f->field) == 0 || (*f->setting && strcmp(w->names[i], f->setting) == 0))
@@ -371,6 +434,7 @@ pb_status pb_parity_check(const pb_row *a, const pb_row *b, const pb_waivers *wa
             PB_TRY(diff_runs(x, y, out));
         }
     PB_TRY(add_drift(a, b, out));
+    if (out->common) PB_TRY(add_budget(a, b, out));
     mark_waived(out, waivers);
 done:
     if (status != PB_OK) pb_parity_free(out);

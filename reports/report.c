@@ -63,20 +63,17 @@ done:
     return status;
 }
 
-/* The verdicts that `claims check` left in the folder, when there are any. */
-static pb_status add_claims(const char *dir, rp_doc *doc) {
+/* The verdicts that `claims check` left in the folder; NULL when there are none. */
+static pb_status load_claims(const char *dir, pb_json **out) {
     pb_status status = PB_OK;
-    pb_json *results = NULL;
     char *path = pb_path_join(dir, "claims.json");
+    *out = NULL;
     if (!path) PB_FAIL(PB_E_OOM, "%s: no memory for a path", dir);
     if (!pb_file_exists(path)) goto done;
-    PB_TRY(pb_json_load(path, PB_RECORD_MAX_BYTES, &results));
-    if (!cJSON_IsArray(pb_json_get(results, "claims")))
+    PB_TRY(pb_json_load(path, PB_RECORD_MAX_BYTES, out));
+    if (!cJSON_IsArray(pb_json_get(*out, "claims")))
         PB_FAIL(PB_E_INPUT, "%s: claims: expected an array; peftbench claims check writes it", path);
-    cl_compose(results, false, doc);
-    PB_TRY(rp_doc_status(doc));
 done:
-    pb_json_free(results);
     free(path);
     return status;
 }
@@ -89,6 +86,7 @@ pb_status pb_report_write(const char *dir, const pb_report_options *options, FIL
     rp_chapter *models = NULL;
     pb_waiver_list waivers = {0};
     rp_doc doc = {0}, tables = {0};
+    pb_json *claims = NULL;
     int n = 0, n_chapters = 0;
     char missing[512] = "";
     const char *out_dir = options && options->out_dir ? options->out_dir : dir;
@@ -111,13 +109,14 @@ pb_status pb_report_write(const char *dir, const pb_report_options *options, FIL
     PB_TRY(status);
     doc.title = strdup(n_chapters == 1 ? chapters->suite : "peftbench report");
     if (!doc.title) PB_FAIL(PB_E_OOM, "no memory for the report");
-    PB_TRY(rp_compose(models, n_chapters, options, dir, *missing ? missing : NULL, &doc));
-    PB_TRY(add_claims(dir, &doc));
-    PB_TRY(rp_compose_tables(models, n_chapters, &tables));
+    PB_TRY(load_claims(dir, &claims));
+    PB_TRY(rp_compose(models, n_chapters, claims, options, dir, *missing ? missing : NULL, &doc));
+    PB_TRY(rp_compose_tables(models, n_chapters, claims, &tables));
     PB_TRY(render_all(&doc, &tables, records, n, out_dir, log));
 done:
     rp_doc_free(&doc);
     rp_doc_free(&tables);
+    pb_json_free(claims);
     pb_waivers_free(&waivers);
     rp_models_free(models, n_chapters);
     pb_chapters_free(chapters, n_chapters);

@@ -8,8 +8,8 @@
 
 typedef struct pb_report_options {
     const char *out_dir;  /* NULL = the records' folder */
-    const char *baseline; /* label or method of the row others are compared with; NULL = lora when
-                             there, else the first */
+    const char *baseline; /* label or method of the row others are compared with; NULL = the lora row (without
+                             one, the row) that the most others are at parity with */
     const char *waive;   /* fields of the parity guard to waive, separated by commas; NULL = none */
     const char *command; /* how the reader can make it again */
 } pb_report_options;

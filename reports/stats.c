@@ -15,7 +15,7 @@
 
 /* ---- random numbers ---- */
 
-enum { STREAM_EXAMPLES = 1, STREAM_SEEDS, STREAM_FLIPS };
+enum { STREAM_EXAMPLES = 1, STREAM_SEEDS, STREAM_FLIPS, STREAM_SCALE };
 
 /* ---- one sample ---- */
 
@@ -325,15 +325,33 @@ void pb_shared_ranks(const bool *better, int n, int *best, int *worst) {
 
 /* ---- several rows together ---- */
 
-pb_status pb_bootstrap_means(const pb_sampled *in, int draws, uint64_t key, double *out) {
+/* A standard normal number of a draw. */
+static double normal(uint64_t base, uint64_t k) {
+    double u = ((double)(pb_draw_mixed(base + k) >> 11) + 0.5) * 0x1p-53;
+    return gsl_cdf_ugaussian_Pinv(u);
+}
+
+/* Few values, so Student's t and no bootstrap: sum of g (x - mean) / sqrt(n (n - 1)) has for normal g the
+ * spread of the mean, and a common factor sqrt((n - 1) / chi squared) makes it t with n - 1 degrees of
+ * freedom. g belongs to the seed, so that rows with the same seeds move together. */
+static double moved_by_seeds(const margins *m, const pb_sampled *in, uint64_t key, uint64_t draw) {
+    int n = in->n_seeds;
+    double sum = 0, square = 0;
+    if (n < 2) return 0;
+    uint64_t seeds = pb_draw_base(key, STREAM_SEEDS, draw), scale = pb_draw_base(key, STREAM_SCALE, draw);
+    for (int s = 0; s < n; s++)
+        sum += normal(seeds, in->seeds ? in->seeds[s] : (uint64_t)s) * (m->seeds[s] - m->mean);
+    for (int k = 0; k < n - 1; k++) square += pow(normal(scale, (uint64_t)k), 2);
+    return sum / sqrt(n * (n - 1.0)) * sqrt((n - 1) / square);
+}
+
+pb_status pb_mean_draws(const pb_sampled *in, int draws, uint64_t key, double *out) {
     pb_status status = PB_OK;
     margins m = {0};
     PB_TRY(make_margins(in->x, in->weights, in->n_seeds, in->n_examples, &m));
-    int ns = in->n_seeds, ne = in->n_examples;
-    double widen = ns > 1 ? sqrt(ns / (ns - 1.0)) : 0;
+    int ne = in->n_examples;
     for (int b = 0; b < draws; b++) {
-        double seeds = resampled_mean(m.seeds, ns, pb_draw_base(key, STREAM_SEEDS, (uint64_t)b));
-        out[b] = m.mean + widen * (seeds - m.mean);
+        out[b] = m.mean + moved_by_seeds(&m, in, key, (uint64_t)b);
         if (ne < 2) continue;
         double examples =
             resampled_mean(m.examples, ne, pb_draw_base(key, STREAM_EXAMPLES, (uint64_t)b));

@@ -112,17 +112,20 @@ pb_status pb_holm(const double *p, int n, double *adjusted);
  * their best rank. */
 void pb_shared_ranks(const bool *better, int n, int *best, int *worst);
 
-/* ---- bootstrap of several rows together ---- */
+/* ---- draws of several rows together ---- */
 
 /* Values of one row: x[s * n_examples + i], weights as in pb_paired. */
 typedef struct pb_sampled {
     int n_seeds, n_examples;
     const double *x, *weights;
+    const uint64_t *seeds; /* their names, by which rows are paired; NULL = their places */
 } pb_sampled;
-/* `draws` bootstrap means of the row. Rows with the same key resample the same seeds and the same
- * examples, so that draws are paired. The part over seeds is widened by sqrt(n / (n - 1)): plain
- * resampling of few seeds is too narrow. PB_E_INPUT as pb_difference_of. */
-pb_status pb_bootstrap_means(const pb_sampled *in, int draws, uint64_t key, double *out);
+/* `draws` means that the row might have with other seeds and examples: Student's t with n_seeds - 1 degrees of
+ * freedom over the seeds' means, a bootstrap over the examples'. Rows with the same key are moved by the
+ * same seeds and the same examples, so that their draws are paired: the share of draws in which one lies
+ * above the other is the one-sided p of the paired t-test. With one seed only examples move. PB_E_INPUT as
+ * pb_difference_of. */
+pb_status pb_mean_draws(const pb_sampled *in, int draws, uint64_t key, double *out);
 
 /* Over draws: how often row r is on the Pareto front, that is, no other row costs no more and is no
  * worse with one of both strictly. quality (higher is better) and cost (lower is better) are

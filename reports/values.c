@@ -38,6 +38,20 @@ const pb_measure pb_measures[PB_MEASURES] = {
                   .better = -1},
 };
 
+int64_t pb_row_steps(const pb_row *row) {
+    int64_t least = -1;
+    for (int i = 0; i < row->n_runs; i++) {
+        const pb_sample *s = pb_record_find_sample(row->runs[i], "loss/train");
+        if (row->runs[i]->status == PB_RUN_OK && s && (least < 0 || s->n < least)) least = s->n;
+    }
+    return least;
+}
+
+bool pb_is_trained(const pb_row *row) {
+    int64_t steps = pb_row_steps(row);
+    return steps < 0 || steps >= PB_LEAST_STEPS;
+}
+
 static const pb_record *run_of(const pb_row *row, uint64_t seed) {
     for (int i = 0; row && i < row->n_runs; i++)
         if (row->runs[i]->status == PB_RUN_OK && row->runs[i]->seed == seed) return row->runs[i];

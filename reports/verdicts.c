@@ -177,10 +177,12 @@ static void training_table(const rp_view *v, rp_doc *doc) {
     for (int m = PB_NLL; m <= PB_MEMORY; m++) measure_columns(v, m, doc);
     if (front[0])
         rp_column_add(doc, "On the time front", true,
-                      "Probability that no other row is at least as accurate and as fast");
+                      "Probability that no other row at parity with it is at least as accurate and as fast; "
+                      "three seeds are the least");
     if (front[1])
         rp_column_add(doc, "On the memory front", true,
-                      "Probability that no other row is at least as accurate with as little memory");
+                      "Probability that no other row at parity with it is at least as accurate with as "
+                      "little memory; three seeds are the least");
     for (int i = 0; i < v->c->n; i++) {
         name_cell(v, i, doc);
         const pb_row *row = v->c->entries[i].row;
@@ -344,7 +346,7 @@ static void parity_of(const rp_view *v, rp_doc *doc) {
         doc, RP_ITEM,
         "Parity: before a verdict every pair is diffed on effective scale, target modules, "
         "precision of weights and optimizer, optimizer, steps, tokens, schedule, batch, clipping, "
-        "weight decay, dropout, data and their order, software and machine. What is no "
+        "weight decay, dropout, tuning budget, data and their order, software and machine. What is no "
         "difference of the method itself stops the comparison unless waived by name. The "
         "learning rate is each row's own.");
     rp_add(doc, RP_ITEM, "Waivers: %s.", t.len ? t.data : "none");
@@ -381,7 +383,8 @@ void rp_how(const rp_view *v, rp_doc *doc) {
            "probability 0.8 at the strictest level of the family, given the spread that was seen. "
            "Where nothing was detected, equality is not claimed.");
     rp_add(doc, RP_ITEM,
-           "Fronts: 2000 draws of seeds and examples, the same for all rows; the share of draws in "
-           "which no other row is at least as good in both.");
+           "Fronts: 2000 draws of what other seeds (Student's t) and other examples (resampled) might "
+           "give, the same for all rows; the share of draws in which no other row at parity is at least "
+           "as good in both. Fewer than three seeds give no such share.");
     parity_of(v, doc);
 }

@@ -100,6 +100,18 @@ static void free_chapter(pb_chapter *c) {
     free(c->trials);
 }
 
+/* Trials are of the row that they name. */
+static void count_trials(pb_chapter *c) {
+    for (int i = 0; i < c->n_trials; i++) {
+        const pb_json *of = pb_json_get(c->trials[i].runs[0]->tuning, "row");
+        for (int k = 0; k < c->n_rows && cJSON_IsString(of); k++) {
+            if (strcmp(c->rows[k].label, of->valuestring) != 0) continue;
+            c->rows[k].n_trials++;
+            c->rows[k].n_trial_runs += c->trials[i].n_runs;
+        }
+    }
+}
+
 /* items[0..n-1] belong to one chapter. */
 static pb_status make_chapter(const item *items, int n, pb_chapter *c) {
     c->suite = items[0].r->suite;
@@ -117,6 +129,7 @@ static pb_status make_chapter(const item *items, int n, pb_chapter *c) {
         c->n_runs += row->n_runs;
         c->n_ok += row->n_ok;
     }
+    count_trials(c);
     return PB_OK;
 }
 

@@ -18,6 +18,7 @@ typedef struct pb_row {
     const pb_record **runs;     /* sorted by seed; a run found in two folders is taken once */
     int n_runs, n_ok;
     int order; /* position of the method in the reading order: colours and tables follow it */
+    int n_trials, n_trial_runs; /* values that its tuning tried, and their runs; 0 = none in the chapter */
 } pb_row;
 
 typedef struct pb_chapter {

@@ -431,8 +431,9 @@ START_TEST(a_report_and_plots_follow) {
     }
     expect(RUN("compare", suite), 0, "Verdicts", NULL);
     expect(RUN("compare", suite, "--format", "json"), 0, "\"comparisons\"", NULL);
-    /* Two seeds of a few steps on a tiny model: surely none better by this much. */
-    expect(RUN("compare", suite, "--fail-on", "better:nll:1000"), 0, "Verdicts", NULL);
+    /* None can take less than no memory; of a few steps no quality is judged, which no gate lets pass. */
+    expect(RUN("compare", suite, "--fail-on", "better:memory:101"), 0, "Verdicts", NULL);
+    expect(RUN("compare", suite, "--fail-on", "better:nll:1000"), 1, "Verdicts", "training steps");
     expect(RUN("compare", suite, "--fail-on", "worse:memory"), 1, "Verdicts", "peak memory");
     if (pb_plots_available() == PB_OK) expect(RUN("plot", suite), 0, ".svg", NULL);
     setenv("PATH", "/no/such/place", 1);

@@ -37,7 +37,7 @@ static void write_seeds(const char *root, double full_nll, const char *cpu, cons
                               .step_s = 0.1,
                               .peak_mb = row ? 400 : 200,
                               .trainable = 1000,
-                              .steps = 8,
+                              .steps = 16,
                               .examples = 400};
             pb_assert_ok(pb_synthetic_record(&s, &r));
             pb_json *machine = cJSON_GetObjectItemCaseSensitive(r.environment, "machine");
@@ -232,6 +232,31 @@ START_TEST(latency_alone_has_its_own_table) {
 }
 END_TEST
 
+/* Eight steps with a test evaluation, as a suite of forward passes may have: no word on who is better. */
+static void fill_rehearsal(pb_record *r, int row, int seed) {
+    double loss[8] = {0}, noise = 0.001 * (seed * (2 + row) % 5);
+    pb_assert_ok(pb_record_sample(r, "loss/train", loss, 8));
+    put(r, "quality/test/nll", "nats", (row == 1 ? 2.4 : 3.1) + noise);
+    put(r, "quality/test/accuracy", "1", (row == 1 ? 0.4 : 0.2) + noise);
+    put(r, "time/infer/unmerged/median", "s", (row == 2 ? 0.12 : 0.1) * (1 + noise));
+}
+
+START_TEST(a_rehearsal_says_nothing_of_quality) {
+    char *root = pb_test_dir();
+    const char *dirs[] = {root};
+    write_rows(root, fill_rehearsal);
+    char *text = compare(dirs, 1, NULL, PB_OK);
+    assert_has(text, "Quality is not judged: 8 training steps train nothing worth comparing (16 are the least)");
+    assert_has(text, "adapter takes 1.20\xc3\x97 the time of an unmerged forward pass of lora.");
+    ck_assert_ptr_null(strstr(text, "is better than"));
+    ck_assert_ptr_null(strstr(text, "No verdict on"));
+    free(text);
+    free(compare(dirs, 1, &(pb_compare_options){.fail_on = "worse:nll"}, PB_E_CHECK));
+    assert_has(pb_error_message(), "8 training steps");
+    free(root);
+}
+END_TEST
+
 START_TEST(gates_trip_on_verdicts_of_their_size) {
     char *root = pb_test_dir();
     const char *dirs[] = {root};
@@ -240,7 +265,7 @@ START_TEST(gates_trip_on_verdicts_of_their_size) {
         const char *gate;
         pb_status want;
         const char *says;
-    } cases[] = {{"worse:nll:0.1", PB_E_CHECK, "full is worse than LoRA in test NLL by 0.37"},
+    } cases[] = {{"worse:nll:0.1", PB_E_CHECK, "full is worse than LoRA in test NLL by 0.369"},
                  {"worse:nll:5", PB_OK, ""},
                  {"worse:accuracy:1.0", PB_E_CHECK, "points"},
                  {"better:accuracy", PB_OK, ""},
@@ -268,6 +293,26 @@ START_TEST(what_cannot_be_judged_has_not_passed_the_gate) {
     free(compare(dirs, 1, &(pb_compare_options){.fail_on = "worse:accuracy:99"}, PB_E_CHECK));
     assert_has(pb_error_message(), "no verdict (one seed in common");
     free(root);
+}
+END_TEST
+
+/* Nothing judged is nothing passed: a lone row, a head beside the baseline, runs that failed. */
+START_TEST(a_gate_that_judges_nothing_has_not_been_passed) {
+    char *root = pb_test_dir(), *failed = pb_test_dir();
+    const char *dirs[] = {root}, *none[] = {failed};
+    pb_compare_options o = {.fail_on = "worse:nll:0", .rows = "LoRA"};
+    write_pair(root, 1.2, "A", "texts");
+    free(compare(dirs, 1, &o, PB_E_CHECK));
+    assert_has(pb_error_message(), "no row was judged against a baseline in test NLL");
+    o.rows = "LoRA,full";
+    o.fail_on = "better:nll:0";
+    free(compare(dirs, 1, &o, PB_OK));
+    pb_assert_ok(pb_synthetic_failures(failed, "one"));
+    o.rows = NULL;
+    free(compare(none, 1, &o, PB_E_CHECK));
+    assert_has(pb_error_message(), "one: no run finished");
+    free(root);
+    free(failed);
 }
 END_TEST
 
@@ -314,6 +359,9 @@ START_TEST(names_that_are_not_there_are_refused) {
     write_pair(root, 1.2, "A", "texts");
     free(compare(dirs, 1, &(pb_compare_options){.baseline = "nobody"}, PB_E_INPUT));
     free(compare(dirs, 1, &(pb_compare_options){.rows = "nobody"}, PB_E_INPUT));
+    /* A name that is misspelt beside one that is not. */
+    free(compare(dirs, 1, &(pb_compare_options){.rows = "LoRA,ful"}, PB_E_INPUT));
+    assert_has(pb_error_message(), "no row is called \"ful\"; the nearest is \"full\"");
     free(compare(dirs, 1, &(pb_compare_options){.waive = "scael"}, PB_E_INPUT));
     assert_has(pb_error_message(), "\"scale\"");
     char *text = compare(dirs, 1, &(pb_compare_options){.rows = "full"}, PB_OK);
@@ -330,8 +378,10 @@ int main(void) {
     tcase_add_test(t, few_seeds_are_said_first);
     tcase_add_test(t, forgetting_and_forward_passes_are_judged);
     tcase_add_test(t, latency_alone_has_its_own_table);
+    tcase_add_test(t, a_rehearsal_says_nothing_of_quality);
     tcase_add_test(t, gates_trip_on_verdicts_of_their_size);
     tcase_add_test(t, what_cannot_be_judged_has_not_passed_the_gate);
+    tcase_add_test(t, a_gate_that_judges_nothing_has_not_been_passed);
     tcase_add_test(t, folders_of_other_models_data_and_machines_are_named);
     tcase_add_test(t, names_that_are_not_there_are_refused);
     return pb_run_suite(s);

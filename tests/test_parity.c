@@ -18,6 +18,7 @@ static void setup(void) {
 static void teardown(void) {
     made_row_free(&a);
     made_row_free(&b);
+    a = b = (made_row){0};
 }
 
 /* The finding of `field`, which must be there once; NULL when none. */
@@ -87,7 +88,7 @@ START_TEST(a_methods_own_settings_do_not_stop_it) {
          "\"tuning\":{\"trials\":3}}"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         made_row_make(&b, rows[i].method, rows[i].method, 3, rows[i].params, rows[i].changes);
-        made_row_environment(&b, "{\"order\":7,\"argv\":[\"x\"],\"build\":{\"dirty\":true}}");
+        made_row_environment(&b, "{\"order\":7,\"argv\":[\"x\"]}");
         assert_none();
         made_row_free(&b);
     }
@@ -211,6 +212,82 @@ START_TEST(machine_software_and_threads_are_compared) {
 }
 END_TEST
 
+/* A revision names a build from unchanged sources. Of others the executable must be the same one. */
+START_TEST(changed_sources_are_no_revision) {
+    static const struct {
+        const char *a, *b, *left, *right; /* NULL: no difference */
+    } cases[] = {
+        {"\"dirty\":false", "\"dirty\":true", "unchanged", "changed"},
+        {"\"dirty\":true", "\"dirty\":true", NULL, NULL}, /* old records say no more */
+        {"\"dirty\":true,\"executable\":\"aa\"", "\"dirty\":true,\"executable\":\"aa\"", NULL, NULL},
+        {"\"dirty\":true,\"executable\":\"aa\"", "\"dirty\":true,\"executable\":\"bb\"",
+         "changed, executable aa", "changed, executable bb"},
+        {"\"dirty\":true,\"executable\":\"aa\"", "\"dirty\":true", "changed, executable aa", "changed"},
+        {"\"dirty\":false,\"executable\":\"aa\"", "\"dirty\":false,\"executable\":\"bb\"", NULL, NULL},
+        {"\"revision\":\"\",\"executable\":\"aa\"", "\"revision\":\"\",\"executable\":\"bb\"",
+         "changed, executable aa", "changed, executable bb"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char changes[128];
+        teardown();
+        made_row_make(&a, "lora", "LoRA", 3, lora, NULL);
+        made_row_make(&b, "full", "full", 3, "{}", NULL);
+        snprintf(changes, sizeof changes, "{\"build\":{%s}}", cases[i].a);
+        made_row_environment(&a, changes);
+        snprintf(changes, sizeof changes, "{\"build\":{%s}}", cases[i].b);
+        made_row_environment(&b, changes);
+        if (cases[i].left) assert_one("software", cases[i].left, cases[i].right, false);
+        else assert_none();
+    }
+}
+END_TEST
+
+static void mark_final(made_row *r, int trials, int runs) {
+    for (int s = 0; s < r->row.n_runs; s++) strcpy(r->records[s].phase, "final");
+    r->row.n_trials = trials;
+    r->row.n_trial_runs = runs;
+}
+
+START_TEST(tuning_budgets_are_compared) {
+    made_row_make(&b, "full", "full", 3, "{}", NULL);
+    mark_final(&b, 9, 9);
+    assert_one("tuning", "given", "chosen on the validation data", false);
+    mark_final(&a, 9, 9);
+    assert_none();
+    mark_final(&b, 6, 9);
+    assert_one("tuning", "9 in 9 runs", "6 in 9 runs", false);
+    mark_final(&b, 9, 18); /* as many values on twice the seeds */
+    assert_one("tuning", "9 in 9 runs", "9 in 18 runs", false);
+    mark_final(&b, 9, 9);
+    for (int s = 0; s < 3; s++) {
+        pb_json *mine = pb_json_add_object(a.records[s].dataset, "splits"),
+                *theirs = pb_json_add_object(b.records[s].dataset, "splits");
+        ck_assert(pb_json_add_i64(mine, "valid", 500) && pb_json_add_i64(theirs, "valid", 100));
+    }
+    assert_one("data", "500", "100", false);
+}
+END_TEST
+
+/* Lists of target modules are long, and may part late: they are compared whole. */
+START_TEST(long_values_are_compared_whole) {
+    char params[2][400];
+    for (int k = 0; k < 2; k++) {
+        int n = snprintf(params[k], sizeof params[k], "{\"scale\":2,\"targets\":[");
+        for (int i = 0; i < 14; i++)
+            n += snprintf(params[k] + n, sizeof params[k] - (size_t)n, "%s\"layers.%d.attn.q\"", i ? "," : "",
+                          i == 13 && k ? 99 : i);
+        snprintf(params[k] + n, sizeof params[k] - (size_t)n, "]}");
+    }
+    teardown();
+    made_row_make(&a, "lora", "LoRA", 3, params[0], NULL);
+    made_row_make(&b, "dora", "DoRA", 3, params[1], NULL);
+    assert_one("targets", "\xe2\x80\xa6yers.12.attn.q\",\"layers.13.attn.q\"]",
+               "\xe2\x80\xa6yers.12.attn.q\",\"layers.99.attn.q\"]", false);
+    made_row_free(&b);
+    made_row_make(&b, "dora", "DoRA", 3, params[0], NULL);
+    assert_none();
+}
+END_TEST
+
 START_TEST(data_and_their_order_are_compared) {
     made_row_make(&b, "full", "full", 3, "{}", NULL);
     double tokens[4] = {3, 5, 4, 6}, turned[4] = {5, 3, 4, 6}, id[4] = {0, 1, 2, 3};
@@ -292,6 +369,9 @@ int main(void) {
     tcase_add_test(t, every_shared_setting_stops_when_it_differs);
     tcase_add_test(t, low_rank_methods_share_targets_and_dropout);
     tcase_add_test(t, machine_software_and_threads_are_compared);
+    tcase_add_test(t, changed_sources_are_no_revision);
+    tcase_add_test(t, tuning_budgets_are_compared);
+    tcase_add_test(t, long_values_are_compared_whole);
     tcase_add_test(t, data_and_their_order_are_compared);
     tcase_add_test(t, a_row_that_is_two_rows_is_stopped);
     tcase_add_test(t, runs_are_paired_by_seed_and_unfinished_ones_left_out);

@@ -351,6 +351,101 @@ START_TEST(chapters_are_kept_apart) {
 }
 END_TEST
 
+/* ---- tuning, claims ---- */
+
+/* A run of LoRA under `label` in a phase, its rate and number as in `tuning`. */
+static void write_phase(const char *root, const char *label, uint64_t seed, const char *phase,
+                        const char *tuning, double valid) {
+    bool trial = strcmp(phase, "trial") == 0;
+    pb_synthetic s = {.suite = "tuned",
+                      .method = "lora",
+                      .label = label,
+                      .seed = seed,
+                      .accuracy = 0.7,
+                      .nll = 0.8,
+                      .step_s = 0.1,
+                      .peak_mb = 200,
+                      .trainable = 1000,
+                      .steps = 16,
+                      .examples = 50,
+                      .sparse = trial};
+    pb_record r;
+    pb_assert_ok(pb_synthetic_record(&s, &r));
+    pb_copy(r.phase, sizeof r.phase, phase);
+    pb_assert_ok(pb_json_parse("test", tuning, strlen(tuning), &r.tuning));
+    if (trial) pb_assert_ok(pb_record_metric(&r, "quality/valid/nll", valid, "nats", -1, 1, ""));
+    write_record(root, &r);
+}
+
+START_TEST(tunings_and_their_edges_are_told) {
+    static const struct {
+        const char *edge, *cell, *warning;
+    } cases[] = {{"none", "| no |", NULL},
+                 {"low", "| **the lowest tried** |", "is the lowest tried; a better one may lie beyond,"},
+                 {"high", "| **the highest tried** |", "is the highest tried; a better one may lie beyond,"},
+                 {"cliff", "| **the highest that trains** |",
+                  "is the highest that trains; a better one may lie between it and the next one tried,"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *root = pb_test_dir(), tuning[128];
+        bool no_plots;
+        write_phase(root, "LoRA lr 0.001", 7, "trial", "{\"row\":\"LoRA\",\"trial\":1,\"lr\":0.001,\"why\":\"grid\"}",
+                    0.95);
+        write_phase(root, "LoRA lr 0.004", 7, "trial", "{\"row\":\"LoRA\",\"trial\":2,\"lr\":0.004,\"why\":\"grid\"}",
+                    0.851);
+        snprintf(tuning, sizeof tuning, "{\"row\":\"LoRA\",\"trial\":2,\"lr\":0.004,\"edge\":\"%s\"}", cases[i].edge);
+        for (uint64_t seed = 1; seed <= 2; seed++) write_phase(root, "LoRA", seed, "final", tuning, 0);
+        report(root, root, &no_plots);
+        char *md = read_text(root, "report.md");
+        assert_has(md, "| LoRA | 2 | 0.001 to 0.004 | 0.004 | 0.851 ");
+        assert_has(md, cases[i].cell);
+        if (cases[i].warning) assert_has(md, cases[i].warning);
+        else assert_lacks(md, "a better one may lie b");
+        free(md);
+        free(root);
+    }
+    char *root = pb_test_dir();
+    bool no_plots;
+    pb_assert_ok(pb_synthetic_suite(root, "quick", 1));
+    report(root, root, &no_plots);
+    char *md = read_text(root, "report.md");
+    assert_lacks(md, "Learning rates tried"); /* nothing was tuned */
+    free(md);
+    free(root);
+}
+END_TEST
+
+static long place(const char *text, const char *part) {
+    long at = 0;
+    while (text[at] && strncmp(text + at, part, strlen(part)) != 0) at++;
+    ck_assert_msg(text[at] != 0, "no \"%s\"", part);
+    return at;
+}
+
+/* Verdicts on claims stand before the comparisons, in LaTeX too; what they rest on comes last. */
+START_TEST(claims_open_the_report) {
+    static const char claims[] =
+        "{\"records\":3,\"claims\":[{\"id\":\"x-01\",\"statement\":\"Words of the claim.\",\"scale\":\"small\","
+        "\"verdict\":\"supported\",\"verdict_family\":\"inconclusive\",\"source\":{\"work\":\"A work\","
+        "\"place\":\"section 4\"},\"assertions\":[{\"says\":\"less than before\",\"seen\":\"0.5\","
+        "\"finding\":\"holds\",\"wanted\":\"below 1\",\"value\":0.5,\"n\":3}]}],"
+        "\"family\":{\"parts\":1,\"decided\":0}}";
+    char *root = pb_test_dir(), *path = pb_path_join(root, "claims.json");
+    bool no_plots;
+    pb_assert_ok(pb_synthetic_suite(root, "quick", 1));
+    pb_assert_ok(pb_file_write_atomic(path, claims, strlen(claims)));
+    report(root, root, &no_plots);
+    char *md = read_text(root, "report.md"), *tex = read_text(root, "report.tex");
+    ck_assert_int_lt(place(md, "Words of the claim."), place(md, "In short"));
+    ck_assert_int_lt(place(md, "In short"), place(md, "below 1"));
+    ck_assert_int_lt(place(tex, "x-01 & A work, section 4 & small & supported & inconclusive"),
+                     place(tex, "LoRA r8"));
+    free(md);
+    free(tex);
+    free(path);
+    free(root);
+}
+END_TEST
+
 /* ---- hostile text ---- */
 
 static const char hostile[] = "<script>alert(1)</script> \"q\" 'a' & | `x` $(id) {";
@@ -586,6 +681,8 @@ int main(void) {
     tcase_add_test(t, missing_metrics_leave_dashes);
     tcase_add_test(t, completion_is_told_from_classification);
     tcase_add_test(t, chapters_are_kept_apart);
+    tcase_add_test(t, tunings_and_their_edges_are_told);
+    tcase_add_test(t, claims_open_the_report);
     tcase_add_test(t, hostile_text_stays_text);
     t = pb_test_case(s, "surroundings");
     tcase_add_test(t, without_gnuplot_the_report_says_so);

@@ -236,9 +236,13 @@ static void coverage(int seeds) {
     for (int k = 0; k < WORLDS; k++) {
         int held = 0, false_verdicts = 0;
         for (int i = 0; i < SIMULATIONS; i++) {
-            draw_world(r, worlds[k], seeds, 0, d);
+            double truth = i % 2 ? 0.3 : 0; /* p is of 0 alone */
+            draw_world(r, worlds[k], seeds, truth, d);
             pb_assert_ok(pb_difference_of(&(pb_paired){seeds, EXAMPLES, d, NULL}, &quick, &out));
-            held += out.interval.low <= 0 && 0 <= out.interval.high;
+            held += out.interval.low <= truth && truth <= out.interval.high;
+            for (int j = 0; j < seeds * EXAMPLES; j++) d[j] -= truth;
+            pb_assert_ok(pb_difference_of(&(pb_paired){seeds, EXAMPLES, d, NULL},
+                                          &(pb_stat_options){.resamples = 2, .flips = 2}, &out));
             false_verdicts += out.p <= 0.05;
         }
         double share = (double)held / SIMULATIONS, wrong = (double)false_verdicts / SIMULATIONS;
@@ -261,6 +265,66 @@ END_TEST
 
 START_TEST(intervals_hold_the_truth_with_three_seeds) {
     coverage(3);
+}
+END_TEST
+
+/* Right and wrong answers of two methods, paired: an example is right with a chance of its own, moved by the
+ * seed and, for the first method, by the truth. No example says more than -1, 0 or 1. */
+static double draw_right(gsl_rng *r, int seeds, double *d, double *weights) {
+    const double truth = 0.08;
+    double chance[EXAMPLES];
+    (void)weights;
+    for (int i = 0; i < EXAMPLES; i++) chance[i] = gsl_ran_flat(r, 0.2, 0.8);
+    for (int s = 0; s < seeds; s++) {
+        double a = truth + gsl_ran_flat(r, -0.06, 0.06), b = gsl_ran_flat(r, -0.06, 0.06);
+        for (int i = 0; i < EXAMPLES; i++)
+            d[s * EXAMPLES + i] = (gsl_rng_uniform(r) < chance[i] + a) - (gsl_rng_uniform(r) < chance[i] + b);
+    }
+    return truth;
+}
+
+/* Examples of one, two and three tokens, alike in number; the difference grows with the length. The mean per
+ * token is (1 * 0 + 2 * 0.1 + 3 * 0.2) / 6. */
+static double draw_tokens(gsl_rng *r, int seeds, double *d, double *weights) {
+    double b[EXAMPLES];
+    for (int i = 0; i < EXAMPLES; i++) {
+        weights[i] = 1 + (double)gsl_rng_uniform_int(r, 3);
+        b[i] = 0.1 * (weights[i] - 1) + 0.4 * (gsl_ran_exponential(r, 1) - 1);
+    }
+    for (int s = 0; s < seeds; s++) {
+        double a = 0.05 * gsl_ran_ugaussian(r);
+        for (int i = 0; i < EXAMPLES; i++)
+            d[s * EXAMPLES + i] = a + b[i] + 0.4 * gsl_ran_ugaussian(r) / sqrt(weights[i]);
+    }
+    return 0.8 / 6;
+}
+
+/* Of data as records hold them, at the resamples that reports use. */
+START_TEST(intervals_hold_the_truth_of_answers_and_of_tokens) {
+    static const struct {
+        const char *what;
+        double (*draw)(gsl_rng *r, int seeds, double *d, double *weights);
+        bool weighted;
+    } kinds[] = {{"right and wrong", draw_right, false}, {"weighted by tokens", draw_tokens, true}};
+    enum { TIMES = 400 };
+    const double slack = 3 * sqrt(0.95 * 0.05 / TIMES);
+    gsl_rng *r = gsl_rng_alloc(gsl_rng_mt19937);
+    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
+        for (int seeds = 3; seeds <= 5; seeds += 2) {
+            int held = 0;
+            for (int i = 0; i < TIMES; i++) {
+                double d[5 * EXAMPLES], w[EXAMPLES], truth = kinds[k].draw(r, seeds, d, w);
+                pb_difference out;
+                pb_paired in = {seeds, EXAMPLES, d, kinds[k].weighted ? w : NULL};
+                pb_assert_ok(pb_difference_of(&in, &(pb_stat_options){.flips = 9}, &out));
+                held += out.interval.low <= truth && truth <= out.interval.high;
+            }
+            double share = (double)held / TIMES;
+            printf("%s, %d seeds: an interval of 95 %% holds the truth in %.1f %%\n", kinds[k].what, seeds,
+                   100 * share);
+            ck_assert_msg(share >= 0.95 - slack && share <= 0.985 + slack, "%s: %.3f", kinds[k].what, share);
+        }
+    gsl_rng_free(r);
 }
 END_TEST
 
@@ -393,30 +457,88 @@ END_TEST
 
 /* ---- several rows ---- */
 
-START_TEST(bootstrap_means_spread_as_the_mean_does) {
-    enum { S = 5, N = 200, DRAWS = 4000 };
-    static double x[S * N], out[DRAWS], again[DRAWS];
+START_TEST(draws_spread_as_students_t_does) {
+    enum { S = 5, N = 200, DRAWS = 20000 };
+    static double x[S * N], out[DRAWS], again[DRAWS], other[DRAWS];
+    const uint64_t names[S] = {1, 2, 3, 4, 5}, turned[S] = {2, 1, 3, 5, 4};
     gsl_rng *r = gsl_rng_alloc(gsl_rng_mt19937);
-    double b[N], means[S], sum = 0, square = 0;
-    for (int i = 0; i < N; i++) b[i] = gsl_ran_ugaussian(r);
+    double means[S], mean = 0, inside = 0;
     for (int s = 0; s < S; s++) {
-        double a = 0.2 * gsl_ran_ugaussian(r);
-        for (int i = 0; i < N; i++) x[s * N + i] = 3 + a + b[i];
-        means[s] = a;
+        means[s] = 3 + 0.2 * gsl_ran_ugaussian(r);
+        for (int i = 0; i < N; i++) x[s * N + i] = means[s]; /* examples move nothing */
     }
-    pb_sampled in = {S, N, x, NULL};
-    pb_assert_ok(pb_bootstrap_means(&in, DRAWS, 3, out));
-    pb_assert_ok(pb_bootstrap_means(&in, DRAWS, 3, again));
+    pb_sampled in = {S, N, x, NULL, names};
+    pb_assert_ok(pb_mean_draws(&in, DRAWS, 3, out));
+    pb_assert_ok(pb_mean_draws(&in, DRAWS, 3, again));
+    pb_mean m = pb_mean_of(means, S, 0.95);
     for (int i = 0; i < DRAWS; i++) {
         ck_assert(out[i] == again[i]);
+        mean += out[i] / DRAWS;
+        inside += (m.interval.low <= out[i] && out[i] <= m.interval.high) / (double)DRAWS;
+    }
+    assert_near(mean, m.mean, 5 * m.sd / sqrt(S) / sqrt(DRAWS / 2.0), "mean of the draws");
+    assert_near(inside, 0.95, 3 * sqrt(0.95 * 0.05 / DRAWS), "draws inside Student's interval");
+    /* The same seeds move a row by the same, in whatever order they stand. */
+    for (int s = 0; s < S; s++)
+        for (int i = 0; i < N; i++) x[s * N + i] = means[turned[s] - 1];
+    in.seeds = turned;
+    pb_assert_ok(pb_mean_draws(&in, DRAWS, 3, other));
+    for (int i = 0; i < DRAWS; i++) assert_near(other[i], out[i], 1e-12, "turned");
+    gsl_rng_free(r);
+}
+END_TEST
+
+START_TEST(draws_hold_the_spread_of_examples) {
+    enum { S = 5, N = 200, DRAWS = 4000 };
+    static double x[S * N], out[DRAWS];
+    gsl_rng *r = gsl_rng_alloc(gsl_rng_mt19937);
+    double sum = 0, square = 0, var = 0, mean = 0;
+    for (int i = 0; i < N; i++) {
+        double b = gsl_ran_ugaussian(r);
+        for (int s = 0; s < S; s++) x[s * N + i] = b; /* seeds move nothing */
+        mean += b / N;
+        var += b * b / N;
+    }
+    pb_assert_ok(pb_mean_draws(&(pb_sampled){S, N, x, NULL, NULL}, DRAWS, 3, out));
+    for (int i = 0; i < DRAWS; i++) {
         sum += out[i] / DRAWS;
         square += out[i] * out[i] / DRAWS;
     }
-    double var_b = 0;
-    for (int i = 0; i < N; i++) var_b += b[i] * b[i] / N;
-    pb_mean m = pb_mean_of(means, S, 0.95);
-    double want = sqrt(m.sd * m.sd / S + var_b / N);
+    double want = sqrt((var - mean * mean) / N);
     assert_near(sqrt(square - sum * sum), want, 0.06 * want, "spread of the draws");
+    gsl_rng_free(r);
+}
+END_TEST
+
+/* Two rows of equal quality, one of which costs more: that one is on the front when it looks better. A
+ * probability of 95 % and more must then come about in 5 % of the simulations and no more; resampled seeds
+ * would give it in an eighth of those with three seeds alone. */
+START_TEST(fronts_are_as_sure_as_they_say) {
+    enum { DRAWS = 300 };
+    gsl_rng *r = gsl_rng_alloc(gsl_rng_mt19937);
+    static double x[2][5 * EXAMPLES], quality[2 * DRAWS], cost[2 * DRAWS];
+    for (int k = 0; k < 2 * DRAWS; k++) cost[k] = k < DRAWS ? 1 : 2;
+    for (int k = 0; k < WORLDS; k++)
+        for (int seeds = 3; seeds <= 5; seeds += 2) {
+            int sure = 0, out = 0;
+            for (int i = 0; i < SIMULATIONS; i++) {
+                double p[2];
+                for (int row = 0; row < 2; row++) {
+                    draw_world(r, worlds[k], seeds, 0, x[row]);
+                    pb_sampled in = {seeds, EXAMPLES, x[row], NULL, NULL};
+                    pb_assert_ok(pb_mean_draws(&in, DRAWS, (uint64_t)i, quality + row * DRAWS));
+                }
+                pb_front_probability(quality, cost, 2, DRAWS, p);
+                ck_assert(p[0] == 1);
+                sure += p[1] >= 0.95;
+                out += p[1] <= 0.05;
+            }
+            printf("world %d, %d seeds: on the front for sure in %.1f %%, off it in %.1f %%\n", k, seeds,
+                   100.0 * sure / SIMULATIONS, 100.0 * out / SIMULATIONS);
+            double most = 0.05 + SLACK(0.05);
+            ck_assert_msg((double)sure / SIMULATIONS <= most && (double)out / SIMULATIONS <= most, "world %d, %d seeds: %d, %d",
+                          k, seeds, sure, out);
+        }
     gsl_rng_free(r);
 }
 END_TEST
@@ -451,10 +573,13 @@ int main(void) {
     tcase_add_test(t, wilson_holds_the_share_as_often_as_it_says);
     tcase_add_test(t, intervals_hold_the_truth_with_five_seeds);
     tcase_add_test(t, intervals_hold_the_truth_with_three_seeds);
+    tcase_add_test(t, intervals_hold_the_truth_of_answers_and_of_tokens);
     tcase_add_test(t, the_simulation_catches_an_interval_that_forgets_the_seeds);
     tcase_add_test(t, a_family_without_differences_seldom_has_a_verdict);
     tcase_add_test(t, what_would_have_shown_is_found);
     tcase_add_test(t, ratio_intervals_hold_the_truth);
-    tcase_add_test(t, bootstrap_means_spread_as_the_mean_does);
+    tcase_add_test(t, draws_spread_as_students_t_does);
+    tcase_add_test(t, draws_hold_the_spread_of_examples);
+    tcase_add_test(t, fronts_are_as_sure_as_they_say);
     return pb_run_suite(s);
 }

@@ -162,12 +162,44 @@ START_TEST(sizes_of_one_row_are_joined) {
     figure f = {0};
     pb_assert_ok(pb_build_quality_examples(c, 0, &f));
     ck_assert(f.made);
-    ck_assert_str_eq(f.data.data, "100\t55\t7.071068\n1000\t70\t0\n\n\n"
-                                  "100\t25\t0\n1000\t50\t0\n\n\n");
+    ck_assert_str_eq(f.data.data, "100\t55\t47.92893\t62.07107\n1000\t70\t70\t70\n\n\n"
+                                  "100\t25\t25\t25\n1000\t50\t50\t50\n\n\n");
     ck_assert(contains(f.vars.data, "'LoRA'") && contains(f.vars.data, "'full'"));
     ck_assert(!contains(f.vars.data, "n100") && !contains(f.vars.data, "Adapter"));
     pb_text_free(&f.data);
     pb_text_free(&f.vars);
+    pb_chapters_free(c, 1);
+}
+END_TEST
+
+/* Gap and upturn beside it: with intervals where they are known, else with the spread over seeds. */
+START_TEST(overfitting_is_drawn_over_the_examples) {
+    static const char *const wanted[2][3] = {
+        {NULL, "100\t2\t0.5857864\t3.414214\n1000\t0.5\t0.5\t0.5\n\n\n",
+         "100\t20\t20\t20\n1000\t0\t0\t0\n\n\n"},
+        {NULL, "100\t2\t0.25\t4.25\n1000\t0.5\t0.5\t0.5\n\n\n",
+         "100\t20\t10\t30\n1000\t0\t0\t0\n\n\n"}};
+    add_sized("lora", "LoRA n100", 100, 0.5, 0.6);
+    add_sized("lora", "LoRA n1000", 1000, 0.7, 0.7);
+    for (int i = 0; i < 2; i++)
+        for (int s = 0; s < 2; s++) {
+            set_metric(&rows[i], s, "quality/gap/nll", "nats", i ? 0.5 : 1 + 2 * s); /* sd sqrt 2 */
+            set_metric(&rows[i], s, "curve/valid/upturn", "1", i ? 0 : 0.2);
+        }
+    pb_chapter *c = chapter();
+    pb_row_marks marks[2] = {{.gap = {0.25, 4.25}, .upturn = {0.1, 0.3}},
+                             {.gap = {NAN, NAN}, .upturn = {NAN, NAN}}};
+    for (int marked = 0; marked < 2; marked++)
+        for (int which = 1; which < 3; which++) {
+            figure f = {.marks = marked ? marks : NULL};
+            pb_assert_ok(pb_build_quality_examples(c, which, &f));
+            ck_assert(f.made);
+            ck_assert_str_eq(f.data.data, wanted[marked][which]);
+            ck_assert(contains(f.out.caption, marked ? "95 %" : "standard deviation"));
+            ck_assert_str_eq(f.out.name, which == 1 ? "gap_examples" : "upturn_examples");
+            pb_text_free(&f.data);
+            pb_text_free(&f.vars);
+        }
     pb_chapters_free(c, 1);
 }
 END_TEST
@@ -301,6 +333,7 @@ int main(void) {
     tcase_add_test(t, curves_are_of_the_chosen_rank);
     tcase_add_test(t, without_a_tuning_there_is_no_curve);
     tcase_add_test(t, sizes_of_one_row_are_joined);
+    tcase_add_test(t, overfitting_is_drawn_over_the_examples);
     tcase_add_test(t, bars_of_latency_hold_the_median);
     tcase_add_test(t, latency_is_relative_to_lora);
     t = pb_test_case(s, "gnuplot");

@@ -1,0 +1,107 @@
+/* How often the operators of claims err: runs are drawn around a truth that is known, and the interval of an
+ * assertion must hold it as often as it says. A truth right at the bound is then found inside or outside, both
+ * of them wrong or lucky, in no more than 2.5 % of the draws each. */
+#include <gsl/gsl_randist.h>
+#include <gsl/gsl_rng.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/text.h"
+#include "reports/claims.h"
+#include "tests/support.h"
+
+#define COUNT(a) (sizeof(a) / sizeof(a)[0])
+enum { TIMES = 1000, MOST_SEEDS = 5 };
+
+#define STEP(l) "{\"suite\":\"s\",\"label\":\"" l "\",\"metric\":\"time/step/median\"}"
+
+/* One assertion as a claim of its own. */
+static pb_claim_file claim_of(const char *assertion) {
+    char text[1024], *dir = pb_test_dir(), *path = pb_path_join(dir, "t.json");
+    pb_claim_file claim;
+    snprintf(text, sizeof text,
+             "{\"id\":\"t\",\"method\":\"lora\",\"statement\":\"s\",\"source\":{\"work\":\"w\",\"evidence\":\"paper\"},"
+             "\"reported\":\"r\",\"full_scale\":\"f\",\"small_scale\":\"s\",\"seeds\":3,\"scale\":\"small\","
+             "\"assertions\":[{\"says\":\"x\",%s}]}",
+             assertion);
+    pb_assert_ok(pb_file_write_atomic(path, text, strlen(text)));
+    pb_assert_ok(pb_claim_load(path, &claim));
+    free(path);
+    free(dir);
+    return claim;
+}
+
+static void make_runs(pb_record *r, const char *label, int seeds) {
+    for (int s = 0; s < seeds; s++) {
+        r[s] = (pb_record){.seed = (uint64_t)s + 1, .status = PB_RUN_OK};
+        pb_copy(r[s].suite, sizeof r[s].suite, "s");
+        pb_copy(r[s].label, sizeof r[s].label, label);
+        snprintf(r[s].run_id, sizeof r[s].run_id, "%.4s%012d", label, s);
+        pb_assert_ok(pb_record_metric(&r[s], "time/step/median", 1, "s", -1, 1, ""));
+    }
+}
+
+/* The means of rows a and b differ by 1 and have the ratio 2; a seed moves both. */
+static void draw(gsl_rng *z, pb_record *records, int seeds) {
+    for (int s = 0; s < seeds; s++) {
+        double both = 0.2 * gsl_ran_ugaussian(z);
+        records[s].metrics[0].value = 2 + both + 0.1 * gsl_ran_ugaussian(z);
+        records[seeds + s].metrics[0].value = 1 + both + 0.1 * gsl_ran_ugaussian(z);
+    }
+}
+
+START_TEST(intervals_of_assertions_hold_the_truth) {
+    /* The bound is the truth; `either` way is an error of its own. */
+    static const struct {
+        const char *assertion;
+        double truth;
+    } cases[] = {
+        {"\"op\":\"within\",\"low\":2,\"of\":" STEP("a"), 2},
+        {"\"op\":\"within\",\"high\":1,\"of\":{\"difference\":[" STEP("a") "," STEP("b") "]}", 1},
+        {"\"op\":\"greater\",\"margin\":1,\"left\":" STEP("a") ",\"right\":" STEP("b"), NAN}};
+    gsl_rng *z = gsl_rng_alloc(gsl_rng_mt19937);
+    const double most = 0.025 + 3 * sqrt(0.025 * 0.975 / TIMES), slack = 3 * sqrt(0.05 * 0.95 / TIMES);
+    for (size_t k = 0; k < COUNT(cases); k++)
+        for (int seeds = 3; seeds <= MOST_SEEDS; seeds += 2) {
+            pb_record records[2 * MOST_SEEDS];
+            pb_claim_file claim = claim_of(cases[k].assertion);
+            const pb_claim_file *list[] = {&claim};
+            int holds = 0, fails = 0, inside = 0;
+            make_runs(records, "a", seeds);
+            make_runs(records + seeds, "b", seeds);
+            for (int t = 0; t < TIMES; t++) {
+                pb_json *results = NULL;
+                draw(z, records, seeds);
+                pb_assert_ok(pb_claims_check(list, 1, records, 2 * seeds, NULL, &results));
+                const pb_json *c = cJSON_GetArrayItem(pb_json_get(results, "claims"), 0),
+                              *a = cJSON_GetArrayItem(pb_json_get(c, "assertions"), 0);
+                const char *finding = pb_json_get(a, "finding")->valuestring;
+                holds += strcmp(finding, "holds") == 0;
+                fails += strcmp(finding, "fails") == 0;
+                inside += pb_json_get(a, "low")->valuedouble <= cases[k].truth &&
+                          cases[k].truth <= pb_json_get(a, "high")->valuedouble;
+                pb_json_free(results);
+            }
+            printf("assertion %zu, %d seeds: holds in %.1f %%, fails in %.1f %%, the interval holds the truth in "
+                   "%.1f %%\n",
+                   k, seeds, 100.0 * holds / TIMES, 100.0 * fails / TIMES, 100.0 * inside / TIMES);
+            ck_assert_msg((double)holds / TIMES <= most && (double)fails / TIMES <= most, "assertion %zu: %d, %d", k,
+                          holds, fails);
+            if (!isnan(cases[k].truth))
+                ck_assert_msg(fabs((double)inside / TIMES - 0.95) <= slack, "assertion %zu: %d", k, inside);
+            pb_json_free(claim.json);
+            for (int i = 0; i < 2 * seeds; i++) pb_record_free(&records[i]);
+        }
+    gsl_rng_free(z);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("claims_rates");
+    TCase *t = pb_test_case(s, "claims_rates");
+    tcase_add_test(t, intervals_of_assertions_hold_the_truth);
+    return pb_run_suite(s);
+}
