@@ -1,16 +1,19 @@
 /* The cuda device on the host: memory, transfers, events, steps as graphs, products, and what happens when the libraries
  * fail. The stand-in (tests/cuda/api_host.cpp) runs what is enqueued only when somebody waits. */
+#include <dlfcn.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "kernels/ops.h"
 #include "tests/cuda/api_host.h"
+#include "tests/cuda/on_gpu.h"
 #include "tests/support.h"
 
 static pb_device *open_device(const char *name) {
     pb_device *dev = NULL;
     pb_assert_ok(pb_device_open(name, &(pb_device_options){.threads = 1}, &dev));
+    pb_assert_gpu(dev);
     return dev;
 }
 
@@ -186,6 +189,34 @@ START_TEST(graphs_and_eager_give_the_same_bits) {
 }
 END_TEST
 
+/* An event that is a node of a graph has the time of its last launch, whatever else waited for it. */
+START_TEST(times_are_those_of_this_launch) {
+    chain c;
+    double ns = 0.0, sum = 0.0;
+    pb_event *before = NULL;
+    chain_open(&c, true);
+    pb_assert_ok(pb_event_new(c.dev, &before));
+    for (int i = 0; i < 4; i++) {
+        pb_assert_ok(pb_event_record(before));
+        pb_assert_ok(pb_device_step_begin(c.dev));
+        for (int k = 0; k < LAYERS; k++) {
+            pb_linear_args l = {.x = c.x, .y = c.y, .w = {.dense = c.w}};
+            pb_assert_ok(pb_linear(c.dev, &l));
+            pb_act_fwd_args a = {.act = PB_ACT_SILU, .x = c.y, .y = c.x};
+            pb_assert_ok(pb_act_fwd(c.dev, &a));
+        }
+        pb_assert_ok(pb_event_record(c.mark));
+        pb_assert_ok(pb_device_step_end(c.dev));
+        pb_assert_ok(pb_event_elapsed(before, c.mark, &ns));
+        ck_assert_msg(ns > 0.0, "step %d: %g ns", i, ns);
+    }
+    ck_assert_uint_eq(pb_host_graph_launches(), 3);
+    pb_assert_ok(whole_step(&c, 0, SIDE, &sum));
+    pb_event_free(before);
+    chain_close(&c);
+}
+END_TEST
+
 static void count_op(void *user, const char *op, bool begin, const pb_work *work) {
     (void)op;
     (void)work;
@@ -332,6 +363,41 @@ START_TEST(a_probe_keeps_nothing_open) {
 }
 END_TEST
 
+/* --- two objects in one process ------------------------------------------------------------------------ */
+
+/* This program is linked with one build of the stand-in and opens another, as it opens the real backend on a GPU: what the
+ * other does is done by the other, though both define the same names. */
+START_TEST(an_object_that_is_opened_keeps_to_itself) {
+    enum { N = 64 };
+    float x[N], y[N];
+    const char *twin = getenv("PB_CUDA_TWIN");
+    ck_assert_ptr_nonnull(twin);
+    setenv("PB_CUDA_PLUGIN", twin, 1);
+    uint64_t calls = pb_host_calls(), launches = pb_host_launches();
+    pb_device *dev = open_device("cuda");
+    pb_tensor t;
+    for (int i = 0; i < N; i++) x[i] = (float)(i - N / 2);
+    pb_assert_ok(pb_alloc1(dev, PB_MEM_DATA, PB_F32, N, &t));
+    pb_assert_ok(pb_device_put_f32(dev, t, x));
+    pb_assert_ok(pb_act_fwd(dev, &(pb_act_fwd_args){.act = PB_ACT_RELU, .x = t, .y = t}));
+    pb_assert_ok(pb_device_get(dev, y, t, sizeof y));
+    for (int i = 0; i < N; i++) ck_assert(y[i] == (x[i] > 0.0f ? x[i] : 0.0f));
+    void *object = dlopen(twin, RTLD_NOW | RTLD_NOLOAD);
+    ck_assert_ptr_nonnull(object);
+    uint64_t (*its_launches)(void) = NULL;
+    int64_t (*its_live)(void) = NULL;
+    *(void **)&its_launches = dlsym(object, "pb_host_launches");
+    *(void **)&its_live = dlsym(object, "pb_host_live");
+    ck_assert(its_launches != NULL && its_launches != pb_host_launches && its_live != NULL);
+    ck_assert_uint_eq(its_launches(), 1);
+    ck_assert_int_gt(its_live(), 0);
+    close_device(dev);
+    ck_assert_int_eq(its_live(), 0);
+    ck_assert_uint_eq(pb_host_calls(), calls);
+    ck_assert_uint_eq(pb_host_launches(), launches);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("cuda device");
     TCase *memory = pb_test_case(s, "memory");
@@ -340,6 +406,7 @@ int main(void) {
     tcase_add_test(memory, events_lie_where_they_were_enqueued);
     TCase *steps = pb_test_case(s, "steps");
     tcase_add_test(steps, graphs_and_eager_give_the_same_bits);
+    tcase_add_test(steps, times_are_those_of_this_launch);
     tcase_add_test(steps, a_bias_is_there_when_an_algorithm_is_chosen);
     tcase_add_test(steps, with_an_observer_ops_run_where_they_are_called);
     TCase *failures = pb_test_case(s, "failures");
@@ -349,5 +416,7 @@ int main(void) {
     tcase_add_test(missing, a_missing_or_foreign_object_is_an_environment_that_lacks_something);
     tcase_add_test(missing, without_a_gpu_one_line_says_why);
     tcase_add_test(missing, a_probe_keeps_nothing_open);
+    TCase *twin = pb_test_case(s, "twin");
+    tcase_add_test(twin, an_object_that_is_opened_keeps_to_itself);
     return pb_run_suite(s);
 }

@@ -7,12 +7,14 @@
 
 #include "kernels/core/quant.h"
 #include "tests/cuda/api_host.h"
+#include "tests/cuda/on_gpu.h"
 #include "tests/op_check.h"
 #include "tests/support.h"
 
 static pb_device *open_device(const char *name) {
     pb_device *dev = NULL;
     pb_assert_ok(pb_device_open(name, &(pb_device_options){.threads = 1}, &dev));
+    pb_assert_gpu(dev);
     return dev;
 }
 

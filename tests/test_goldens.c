@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "harness/optimizer.h"
 #include "models/model.h"
+#include "tests/cuda/on_gpu.h"
 #include "tests/support.h"
 
 /* What a case needs, on one device. */
@@ -137,6 +138,7 @@ static void open_case(golden *g, const char *family, const char *name, const cha
     snprintf(dir, sizeof dir, "%s/tests/goldens/%s", pb_test_root(), family);
     snprintf(g->path, sizeof g->path, "%s/tests/goldens/%s/%s.safetensors", pb_test_root(), family, name);
     pb_assert_ok(pb_device_open(device, NULL, &g->dev));
+    pb_assert_gpu(g->dev);
     pb_assert_ok(pb_safetensors_open(dir, &g->base));
     pb_assert_ok(pb_safetensors_open(g->path, &g->file));
     pb_json *header = metadata(g->path);

@@ -239,7 +239,7 @@ int pb_api_lt_heuristic(void *lt, void *desc, void *a, void *b, void *d, const p
         cublasStatus_t s = cublasLtMatmulAlgoGetHeuristic(
             (cublasLtHandle_t)lt, (cublasLtMatmulDesc_t)desc, (cublasLtMatrixLayout_t)a, (cublasLtMatrixLayout_t)b, ld, ld,
             pref, 1, &best, &n);
-        /* A bias of a type that does not go with the result is "in conflict" for some versions. */
+        /* A bias that an epilogue does not take is "in conflict" for some versions. */
         bool cannot = s == CUBLAS_STATUS_NOT_SUPPORTED || (s == CUBLAS_STATUS_INVALID_VALUE && p->bias);
         if (!cannot) code = of(s);
         *found = s == CUBLAS_STATUS_SUCCESS && n > 0 && best.state == CUBLAS_STATUS_SUCCESS;

@@ -206,17 +206,23 @@ static pb_status add_bias(pb_cuda *cuda, const pb_gemm_args *g) {
     return status;
 }
 
+static void without_bias(pb_api_product *key) {
+    key->bias = false;
+    key->bias_dtype = PB_API_F32;
+    key->align_bias = 0;
+}
+
 pb_status pb_cuda_gemm(pb_cuda *cuda, const pb_gemm_args *g) {
     pb_api_product key;
     entry *e = NULL;
     if (pb_numel(g->c) == 0) return PB_OK;
     key_of(g, &key);
     if (key.k == 0) return own_product(cuda, g);
+    /* A bias of another type than the result is no combination that the library documents. */
+    if (key.bias && key.bias_dtype != key.d) without_bias(&key);
     PB_RETURN(lookup(cuda, &key, &e));
     if (!e->found && key.bias) {
-        key.bias = false;
-        key.bias_dtype = PB_API_F32;
-        key.align_bias = 0;
+        without_bias(&key);
         PB_RETURN(lookup(cuda, &key, &e));
     }
     if (!e->found) return own_product(cuda, g);

@@ -45,10 +45,10 @@ static __device__ __forceinline__ void pb_ldmatrix4_trans(uint32_t (&r)[4], cons
                  : "r"(pb_shared_address(row)));
 }
 
-/* c += a b */
+/* c += a b. Volatile as all instructions that a whole warp executes together: none may move into a branch. */
 static __device__ __forceinline__ void pb_mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
                                               uint32_t b1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
         "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));

@@ -8,6 +8,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default) /* all else in the object is hidden */
 
 uint64_t pb_host_calls(void);      /* calls of the seam so far */
 void pb_host_fail_at(uint64_t n);  /* the n-th call from now fails (1 = the next); 0 = none */
@@ -21,6 +22,7 @@ uint64_t pb_host_threads_run(void);
 /* Devices opened from now on have this architecture (9.0 at the start): 7.5 has no bf16 tensor cores. */
 void pb_host_architecture(int major, int minor);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
