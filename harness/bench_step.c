@@ -116,7 +116,7 @@ static pb_status timed_steps(bench *b, pb_bench_step_result *out) {
         }
         PB_RETURN(pb_session_step(&b->session, i, pb_synthetic_source, &b->batch, &r));
         if (i < b->warmup) continue;
-        b->series[0][i - b->warmup] = r.forward_s + r.backward_s + r.optimizer_s;
+        b->series[0][i - b->warmup] = r.step_s;
         b->series[1][i - b->warmup] = r.forward_s;
         b->series[2][i - b->warmup] = r.backward_s;
         b->series[3][i - b->warmup] = r.optimizer_s;
@@ -142,8 +142,8 @@ static pb_status traced_steps(bench *b, pb_bench_step_result *out) {
         pb_step_result r;
         PB_TRY(pb_session_step(&b->session, b->warmup + b->steps - 1, pb_synthetic_source,
                                &b->batch, &r));
-        total_s += r.forward_s + r.backward_s + r.optimizer_s;
-        PB_TRY(pb_profile_step(&profile, r.forward_s + r.backward_s + r.optimizer_s));
+        total_s += r.step_s;
+        PB_TRY(pb_profile_step(&profile, r.step_s));
     }
     ended = tracer->end(trace);
     trace = NULL;

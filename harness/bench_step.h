@@ -31,7 +31,8 @@ typedef struct pb_bench_step_options {
 typedef struct pb_bench_step_result {
     double *step_s; /* [steps], each timed step; free with pb_bench_step_free */
     int64_t steps;
-    double median_s, p10_s, p90_s, forward_s, backward_s, optimizer_s; /* medians */
+    /* Medians: of whole steps on the host's clock, and of the device's intervals in them. */
+    double median_s, p10_s, p90_s, forward_s, backward_s, optimizer_s;
     double examples_per_s, tokens_per_s;                               /* at the median */
     int64_t tokens;                                                    /* per step */
     double flops;                                                      /* of products, per step */

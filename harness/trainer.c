@@ -123,7 +123,7 @@ static void keep(pb_trainer *t, int64_t step, const pb_step_result *r, pb_work b
     t->series[PB_SERIES_FORWARD][step] = r->forward_s;
     t->series[PB_SERIES_BACKWARD][step] = r->backward_s;
     t->series[PB_SERIES_OPTIM][step] = r->optimizer_s;
-    t->series[PB_SERIES_STEP][step] = r->forward_s + r->backward_s + r->optimizer_s;
+    t->series[PB_SERIES_STEP][step] = r->step_s;
     t->series[PB_SERIES_EXAMPLES][step] = (double)r->sequences;
     t->series[PB_SERIES_TOKENS][step] = (double)r->tokens;
     t->series[PB_SERIES_LR][step] = pb_optim_lr(t->session.optim, step);

@@ -186,7 +186,7 @@ static pb_status trace_steps(pb_trainer *t, pb_profile *profile) {
         pb_step_result r;
         PB_TRY(pb_trainer_stopped(t, "the profile"));
         PB_TRY(pb_session_step(&t->session, t->steps - 1, pb_trainer_batch, t, &r));
-        PB_TRY(pb_profile_step(profile, r.forward_s + r.backward_s + r.optimizer_s));
+        PB_TRY(pb_profile_step(profile, r.step_s));
     }
 done:
     ended = tracer->end(trace);

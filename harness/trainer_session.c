@@ -1,11 +1,12 @@
-/* Set-up of a training on a device and its step. What a step may not do: take memory, read the
- * clock of the host, depend on anything but its arguments. Test: tests/test_trainer.c,
- * tests/test_laws.c. */
+/* Set-up of a training on a device and its step. What a step may not do: take memory, depend on the
+ * clock or on anything but its arguments. Test: tests/test_trainer.c, tests/test_laws.c. */
 #include "harness/trainer_session.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+
+#include "base/text.h"
 
 pb_tensor pb_first(pb_tensor vector, int64_t n) {
     PB_ASSERT(vector.ndim == 1);
@@ -147,7 +148,11 @@ static pb_status seconds_between(const pb_session *s, int a, int b, double *sum_
     return PB_OK;
 }
 
-static pb_status read_times(const pb_session *s, pb_step_result *out) {
+/* A plan's time is the planned one. */
+static pb_status read_times(const pb_session *s, int64_t from_ns, pb_step_result *out) {
+    PB_RETURN(pb_device_sync(s->dev));
+    if (pb_device_computes(s->dev)) out->step_s = (double)(pb_now_ns() - from_ns) * 1e-9;
+    else PB_RETURN(seconds_between(s, EV_START, EV_END, &out->step_s));
     PB_RETURN(seconds_between(s, EV_START, EV_READY, &out->optimizer_s));
     for (int m = 0; m < (int)s->spec.accumulate; m++) {
         int e = EV_MICRO + 3 * m;
@@ -255,12 +260,13 @@ pb_status pb_session_step(pb_session *s, int64_t step, pb_batch_source source, v
     int64_t total = 0;
     *out = (pb_step_result){0};
     PB_RETURN(count_targets(s, step, source, user, &total));
+    int64_t from = pb_now_ns();
     PB_RETURN(pb_device_step_begin(s->dev));
     pb_status status = run_step(s, step, source, user, total, out);
     pb_status ended = pb_device_step_end(s->dev); /* a device does not stay in a step that failed */
     PB_RETURN(status);
     PB_RETURN(ended);
-    return read_times(s, out);
+    return read_times(s, from, out);
 }
 
 /* --- batches that come from no data set --- */

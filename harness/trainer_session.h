@@ -34,9 +34,12 @@ typedef struct pb_batch_buffers {
     pb_tensor loss;                                  /* M [targets] */
 } pb_batch_buffers;
 
-/* Seconds of one optimizer step, without loading; and what it worked on. */
+/* Seconds of one optimizer step; and what it worked on. step_s is the host's clock from the first batch at hand until
+ * the device has finished: whatever the host does for a step is in it (it writes the step down before a graph of it starts),
+ * copying token numbers too. The others are the device's intervals, between events; nothing of the host is in them while a
+ * graph runs. */
 typedef struct pb_step_result {
-    double forward_s, backward_s, optimizer_s;
+    double step_s, forward_s, backward_s, optimizer_s;
     double loss, norm; /* mean loss over the step's targets; gradient norm before clipping */
     int64_t sequences, tokens, targets;
 } pb_step_result;

@@ -3,7 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "base/text.h"
 #include "tests/lab.h"
 #include "tests/support.h"
 
@@ -199,11 +201,47 @@ START_TEST(sublayer_hooks_see_what_dropout_left) {
 }
 END_TEST
 
+/* --- its time ----------------------------------------------------------------------------------- */
+
+enum { HOST_NS = 20000000 };
+
+/* The host is busy in the step: the first call only counts targets, before it. */
+static pb_status slow_source(void *user, int64_t i, const pb_host_batch **out) {
+    pb_lab *lab = user;
+    (void)i;
+    *out = &lab->batch.batch;
+    nanosleep(&(struct timespec){.tv_nsec = HOST_NS}, NULL);
+    return PB_OK;
+}
+
+START_TEST(what_the_host_does_is_in_the_steps_time) {
+    static const char *const devices[] = {"cpu", "plan:cpu"};
+    pb_lab_options o = {.model = PB_LAB_BERT, .method = pb_method_find("lora"), .device = devices[_i]};
+    char *dir = dir_of(o.model);
+    pb_lab lab;
+    pb_step_result r;
+    pb_assert_ok(pb_lab_open(&lab, dir, &o, NULL));
+    int64_t from = pb_now_ns();
+    pb_assert_ok(pb_session_step(&lab.session, 0, slow_source, &lab, &r));
+    double outside = (double)(pb_now_ns() - from) * 1e-9, parts = r.forward_s + r.backward_s + r.optimizer_s;
+    ck_assert(r.forward_s > 0.0 && r.backward_s > 0.0 && r.optimizer_s > 0.0);
+    if (_i == 0) {
+        ck_assert_msg(r.step_s >= parts + HOST_NS * 1e-9, "%g s, %g s on the device", r.step_s, parts);
+        ck_assert_msg(r.step_s <= outside - HOST_NS * 1e-9, "%g s of %g s", r.step_s, outside);
+    } else { /* planned, exact */
+        ck_assert_msg(fabs(r.step_s - parts) < 1e-9 * parts, "%g s, parts %g s", r.step_s, parts);
+    }
+    free(dir);
+    pb_lab_close(&lab);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("step");
     TCase *t = pb_test_case(s, "step");
     tcase_add_loop_test(t, the_clipped_gradient_is_what_the_optimizer_takes, 0, 2);
     tcase_add_loop_test(t, hooks_are_called_in_order, 0, PB_LAB_MODELS);
     tcase_add_loop_test(t, sublayer_hooks_see_what_dropout_left, 0, PB_LAB_MODELS);
+    tcase_add_loop_test(t, what_the_host_does_is_in_the_steps_time, 0, 2);
     return pb_run_suite(s);
 }
