@@ -27,11 +27,11 @@ const char *pb_lab_config_json(pb_lab_model model) {
 /* --- a model folder --- */
 
 /* Values of one parameter: norms near 1, the rest normal. */
-static float *draw(const pb_param *p, int index, size_t n) {
+static float *draw(const pb_param *p, int index, size_t n, double of_matrices) {
     float *values = malloc(n * sizeof *values);
     bool norm = strstr(p->name, "norm") != NULL || strstr(p->name, "Norm") != NULL;
     bool gain = p->ndim == 1 && norm && strstr(p->name, "weight") != NULL;
-    double sigma = p->ndim == 1 ? 0.1 : 0.25;
+    double sigma = p->ndim == 1 ? 0.1 : of_matrices;
     uint64_t stream = pb_random_stream("lab", (uint64_t)index, 0);
     for (size_t i = 0; values != NULL && i < n; i++) {
         values[i] = (float)((gain ? 1.0 : 0.0) + sigma * pb_random_normal(7, stream, i));
@@ -39,7 +39,7 @@ static float *draw(const pb_param *p, int index, size_t n) {
     return values;
 }
 
-static pb_status write_weights(pb_params *params, const char *path) {
+static pb_status write_weights(pb_params *params, const char *path, double sigma) {
     pb_status status = PB_OK;
     int count = pb_params_count(params), n = 0;
     pb_write_tensor *tensors = calloc((size_t)count, sizeof *tensors);
@@ -53,7 +53,7 @@ static pb_status write_weights(pb_params *params, const char *path) {
                                        .ndim = p->ndim,
                                        .dim = {p->dim[0], p->dim[1]},
                                        .bytes = size * sizeof(float)};
-        tensors[n].data = draw(p, i, size);
+        tensors[n].data = draw(p, i, size, sigma);
         if (tensors[n++].data == NULL) PB_FAIL(PB_E_OOM, "no memory");
     }
     PB_TRY(pb_safetensors_write(path, tensors, n, NULL));
@@ -64,10 +64,13 @@ done:
 }
 
 void pb_lab_write_model(pb_lab_model model, const char *dir) {
+    pb_lab_write_config(pb_lab_config_json(model), 0.25, dir);
+}
+
+void pb_lab_write_config(const char *json, double sigma, const char *dir) {
     pb_model_config config;
     pb_device *dev = NULL;
     pb_model *m = NULL;
-    const char *json = pb_lab_config_json(model);
     pb_model_options options = {.dtype = PB_F32, .max_len = 40};
     char *config_path = pb_path_join(dir, "config.json"),
          *weights = pb_path_join(dir, "model.safetensors");
@@ -76,7 +79,7 @@ void pb_lab_write_model(pb_lab_model model, const char *dir) {
     pb_assert_ok(pb_model_config_parse("lab", json, strlen(json), &config));
     pb_assert_ok(pb_device_open("plan:cpu", NULL, &dev));
     pb_assert_ok(pb_model_new(dev, &config, &options, NULL, &m));
-    pb_assert_ok(write_weights(pb_model_params(m), weights));
+    pb_assert_ok(write_weights(pb_model_params(m), weights, sigma));
     pb_model_free(m);
     pb_device_close(dev);
     free(config_path);

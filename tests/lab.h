@@ -13,6 +13,8 @@ enum { PB_LAB_CLASSES = 3, PB_LAB_SEQUENCES = 8, PB_LAB_MAX_LEN = 9, PB_LAB_WORD
 const char *pb_lab_config_json(pb_lab_model model);
 /* DIR/config.json and DIR/model.safetensors with seeded weights large enough to learn on. */
 void pb_lab_write_model(pb_lab_model model, const char *dir);
+/* The same for any config.json; sigma: of the matrices' values. */
+void pb_lab_write_config(const char *json, double sigma, const char *dir);
 
 typedef struct pb_lab_options {
     pb_lab_model model;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <ftw.h>
+#include <limits.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,11 +27,19 @@ static int remove_entry(const char *path, const struct stat *st, int kind, struc
     return remove(path);
 }
 
+/* A build may run on another machine than its own: both folders can be named in the environment. */
+static const char *folder_of(const char *variable, const char *built) {
+    const char *given = getenv(variable);
+    return given && *given ? given : built;
+}
+
 int pb_run_suite(Suite *s) {
-    char folder[] = PB_TEST_TMP "/XXXXXX";
+    char folder[PATH_MAX];
+    const char *tmp = folder_of("PB_TEST_TMP", PB_TEST_TMP);
     SRunner *runner = srunner_create(s);
-    if (pb_make_dirs(PB_TEST_TMP) != PB_OK || !mkdtemp(folder) || setenv(TMP_VARIABLE, folder, 1) != 0) {
-        fprintf(stderr, "cannot create a folder in %s: %s\n", PB_TEST_TMP, strerror(errno));
+    snprintf(folder, sizeof folder, "%s/XXXXXX", tmp);
+    if (pb_make_dirs(tmp) != PB_OK || !mkdtemp(folder) || setenv(TMP_VARIABLE, folder, 1) != 0) {
+        fprintf(stderr, "cannot create a folder in %s: %s\n", tmp, strerror(errno));
         srunner_free(runner);
         return EXIT_FAILURE;
     }
@@ -43,7 +52,7 @@ int pb_run_suite(Suite *s) {
 }
 
 const char *pb_test_root(void) {
-    return PB_TEST_ROOT;
+    return folder_of("PB_TEST_ROOT", PB_TEST_ROOT);
 }
 
 char *pb_test_dir(void) {

@@ -25,10 +25,11 @@ TCase *pb_test_case(Suite *s, const char *name);
 /* Runs and frees the suite and gives main's exit status: 0 only when at least one check ran and none failed. */
 int pb_run_suite(Suite *s);
 
-/* The source root. */
+/* The source root; PB_TEST_ROOT names another one. */
 const char *pb_test_root(void);
 
-/* A new empty folder (malloc'ed path, caller frees); pb_run_suite removes it with its content. */
+/* A new empty folder (malloc'ed path, caller frees); pb_run_suite removes it with its content. They are made in the build's
+ * tests/tmp, or where PB_TEST_TMP says. */
 char *pb_test_dir(void);
 
 /* Each element must satisfy |got - want| <= abs_tol + rel_tol * |want|. A NaN on either side never passes, an infinity

@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one command:   tests/gpu/run_all.sh [FOLDER]
 #
-# Builds for this machine's architecture, runs the op cases, goldens and ten steps of every method on the device,
-# compute-sanitizer, the benchmarks, HF PEFT beside them, and a traced run. Needs no network; what is missing (nvcc, Python
-# packages, compute-sanitizer) is said and the rest goes on. FOLDER (else $OUT, else gpu-results) gets summary.txt, one log
-# per part, and the records. PB_GPU_BUILD names a finished build folder to use instead of building.
+# Is it right: the op cases, goldens and ten steps of every method on the device, compute-sanitizer. How fast is it: steps, HF
+# PEFT beside them, what fits. Where the time goes: traced and counted runs. Needs no network and no data; what is missing (nvcc,
+# Python packages, compute-sanitizer) is said and the rest goes on. The most telling parts come first.
+#
+# The build: PB_GPU_BUILD names a finished build folder or an archive that tests/gpu/pack.sh made; else build-gpu.tar.xz in the
+# root of the sources is such an archive; else it is built here, for this machine's GPU.
+# FOLDER (else $OUT, else gpu-results) gets summary.txt and results.tar.gz: one log per part, figures, records.
+# PB_GPU_PARTS: only these parts, separated by commas: names, patterns (step-*), or the groups right, fast, trace.
 # PB_GPU_SECONDS: time for all of it (default 460). PB_GPU_DRY=1: pretend that there is no GPU.
 # Exit status: 0 all parts that ran passed, 1 some failed (named in summary.txt), 3 nothing could be run.
 set -u
@@ -13,45 +17,84 @@ out=${1:-${OUT:-$root/gpu-results}}
 total=${PB_GPU_SECONDS:-460}
 mkdir -p "$out" || exit 3
 out=$(cd "$out" && pwd)
+scratch=$(mktemp -d) || exit 3
+trap 'rm -rf "$scratch"' EXIT
+work=$scratch/results
+mkdir "$work" "$scratch/lib" "$scratch/tmp"
 summary=$out/summary.txt
 : >"$summary"
 began=$SECONDS
-failed=0 ran=0
+failed="" ran=0
+IFS=', ' read -ra wanted <<<"${PB_GPU_PARTS:-}"
 
 say() { printf '%s\n' "$*" | tee -a "$summary"; }
+row() { say "$(printf '%-28s %s' "$1" "$2")"; }
 left() { echo $((total - (SECONDS - began))); }
+# After every part: a script that is ended from outside leaves what it has.
+pack_results() {
+    cp "$summary" "$work/summary.txt"
+    tar -czf "$out/results.tar.gz.new" -C "$work" . && mv "$out/results.tar.gz.new" "$out/results.tar.gz"
+}
+is_wanted() { # GROUP NAME
+    local pattern
+    [ ${#wanted[@]} -eq 0 ] && return 0
+    for pattern in build info "${wanted[@]}"; do
+        # shellcheck disable=SC2254
+        case $2 in $pattern) return 0 ;; esac
+        [ "$1" = "$pattern" ] && return 0
+    done
+    return 1
+}
 
-# part NAME SECONDS COMMAND...: runs it within its own budget and what is left of the whole; never ends the script.
+# part GROUP NAME SECONDS COMMAND...: runs it, a program or a function of this script, within its own budget and what is left of
+# the whole; never ends the script.
 part() {
-    local name=$1 budget=$2 rc from=$SECONDS rest
-    shift 2
+    local group=$1 name=$2 budget=$3 rc from=$SECONDS rest
+    shift 3
+    is_wanted "$group" "$name" || return 0
     rest=$(left)
-    if [ -n "$why" ]; then say "$(printf '%-28s not run: %s' "$name" "$why")" && return; fi
-    if [ "$rest" -lt 5 ]; then say "$(printf '%-28s not run: the time is used up' "$name")" && return; fi
+    if [ -n "$why" ]; then row "$name" "not run: $why" && return; fi
+    if [ "$rest" -lt 5 ]; then row "$name" "not run: the time is used up" && return; fi
     [ "$budget" -gt "$rest" ] && budget=$rest
-    timeout --kill-after=5 "$budget" "$@" >"$out/$name.log" 2>&1
+    timeout --kill-after=5 "$budget" bash -c '"$@"' bash "$@" >"$work/$name.log" 2>&1
     rc=$?
     case $rc in
-    0) ran=$((ran + 1)) && say "$(printf '%-28s passed   %4d s' "$name" $((SECONDS - from)))" ;;
-    77) say "$(printf '%-28s not run: %s' "$name" "$(tail -n 1 "$out/$name.log")")" ;;
-    124 | 137) failed=$((failed + 1)) && say "$(printf '%-28s FAILED: not done after %d s' "$name" "$budget")" ;;
-    *) failed=$((failed + 1)) && say "$(printf '%-28s FAILED: exit %d: %s' "$name" "$rc" "$(tail -n 1 "$out/$name.log" | cut -c1-160)")" ;;
+    0) ran=$((ran + 1)) && row "$name" "passed   $(printf '%4d' $((SECONDS - from))) s" ;;
+    77) row "$name" "not run: $(tail -n 1 "$work/$name.log")" ;;
+    124 | 137) failed="$failed $name" && row "$name" "FAILED: not done after $budget s" ;;
+    *) failed="$failed $name" && row "$name" "FAILED: exit $rc: $(tail -n 1 "$work/$name.log" | cut -c1-160)" ;;
     esac
+    pack_results
 }
 
 # --- what is here ---
 
-find_tool() { # NAME: on the PATH, else in the toolkit's usual places
+toolkits() { # folders that may hold bin/, include/ and lib64/ or lib/
+    local dir
+    for dir in "${CUDA_HOME:-}" "${CUDA_PATH:-}" /usr/local/cuda /usr/local/cuda-* /opt/cuda \
+        "${VIRTUAL_ENV:-/nowhere}"/lib/python3*/site-packages/nvidia/cu1* "$root"/.venv/lib/python3*/site-packages/nvidia/cu1* \
+        /opt/*/lib/python3*/site-packages/nvidia/cu1* /opt/*/.venv/lib/python3*/site-packages/nvidia/cu1* \
+        "$HOME"/.local/lib/python3*/site-packages/nvidia/cu1* /usr/local/lib/python3*/*-packages/nvidia/cu1*; do
+        if [ -n "$dir" ] && [ -d "$dir" ]; then echo "$dir"; fi
+    done
+}
+find_tool() { # NAME: on the PATH, else in a toolkit
     local dir
     command -v "$1" 2>/dev/null && return
-    for dir in /usr/local/cuda /usr/local/cuda-* /opt/cuda "${CUDA_HOME:-/nowhere}" "${CUDA_PATH:-/nowhere}" \
-        "$HOME"/.local/lib/python3*/site-packages/nvidia/cu1* /usr/local/lib/python3*/*-packages/nvidia/cu1*; do
-        [ -x "$dir/bin/$1" ] && echo "$dir/bin/$1" && return
+    toolkits | while read -r dir; do
+        [ -x "$dir/bin/$1" ] && echo "$dir/bin/$1" && break
     done
+}
+find_library() { # NAME: in the build, else in a toolkit
+    local dir
+    { echo "$build" && toolkits; } | while read -r dir; do
+        find -L "$dir" -maxdepth 4 -name "$1" 2>/dev/null | head -n 1
+    done | head -n 1
 }
 find_python() { # the first that can import torch, else any
     local p any=""
-    for p in "${PB_PYTHON:-}" "$root/.venv/bin/python" "${VIRTUAL_ENV:-/nowhere}/bin/python" python3 /opt/conda/bin/python; do
+    for p in "${PB_PYTHON:-}" "$root/.venv/bin/python" "${VIRTUAL_ENV:-/nowhere}/bin/python" python3 /opt/conda/bin/python \
+        /opt/*/bin/python /opt/*/.venv/bin/python; do
         command -v "$p" >/dev/null 2>&1 || continue
         any=${any:-$p}
         "$p" -c 'import torch' >/dev/null 2>&1 && echo "$p" && return
@@ -72,80 +115,151 @@ else
     arch=$("$smi" --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d '. ')
     case $arch in '' | *[!0-9]*) arch="" ;; esac
 fi
+given=${PB_GPU_BUILD:-}
+if [ -z "$given" ] && [ -f "$root/build-gpu.tar.xz" ]; then given=$root/build-gpu.tar.xz; fi
+if [ -f "$given" ]; then build=$scratch/build; else build=${given:-$root/build-gpu}; fi
+bench=$scratch/peftbench # build/peftbench with what it needs around it
 say "gpu      ${gpu:-none}${arch:+, sm_$arch}"
 say "nvcc     ${nvcc:-none}"
 say "sanitizer ${sanitizer:-none}"
 say "python   ${python:-none}"
+say "build    ${given:-here}"
 say "source   $(git -C "$root" rev-parse --short HEAD 2>/dev/null || echo unknown)"
+[ ${#wanted[@]} -eq 0 ] || say "parts    ${wanted[*]}"
 
 # --- the parts ---
 
-build=${PB_GPU_BUILD:-$root/build-gpu}
-bench=$build/peftbench
+# What our programs lack here lies in the build or in a toolkit. Linked into a folder of its own: a whole toolkit in
+# LD_LIBRARY_PATH would give other programs other libraries.
+link_libraries() {
+    local name file
+    for _ in 1 2 3; do # what is linked may lack more
+        find "$build" -maxdepth 3 -type f \( -name peftbench -o -name 'lib*.so*' -o -name 'test_*' -o -name 'pb_gpu_suite' \) ! -name '*.o' \
+            -print0 | LD_LIBRARY_PATH=$scratch/lib xargs -0 -r ldd 2>/dev/null | awk '/not found/ { print $1 }' | sort -u >"$scratch/missing"
+        [ -s "$scratch/missing" ] || return 0
+        while read -r name; do
+            file=$(find_library "$name")
+            if [ -n "$file" ]; then ln -sf "$file" "$scratch/lib/$name"; fi
+        done <"$scratch/missing"
+    done
+    echo "not found here: $(tr '\n' ' ' <"$scratch/missing")"
+}
+unpack() { # ARCHIVE
+    mkdir -p "$build"
+    tar -xf "$1" -C "$build" && return 0
+    [ -n "$python" ] && "$python" -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$1" "$build"
+}
 make_build() {
-    [ -n "${PB_GPU_BUILD:-}" ] && [ -x "$bench" ] && echo "using $build" && return 0
-    [ -n "$nvcc" ] || { echo "no nvcc and no finished build (PB_GPU_BUILD)" && return 1; }
-    export CUDACXX=$nvcc
-    cmake -S "$root" -B "$build" "-DPB_CUDA_ARCHITECTURES=$arch" -DCMAKE_BUILD_TYPE=Release &&
-        cmake --build "$build" -j"$(nproc)"
+    if [ -f "$given" ]; then
+        unpack "$given" || return 1
+    elif [ -z "$given" ]; then
+        [ -n "$nvcc" ] || { echo "no nvcc and no finished build (PB_GPU_BUILD, tests/gpu/pack.sh)" && return 1; }
+        export CUDACXX=$nvcc
+        cmake -S "$root" -B "$build" "-DPB_CUDA_ARCHITECTURES=$arch" -DCMAKE_BUILD_TYPE=Release &&
+            cmake --build "$build" -j"$(nproc)" --target peftbench cuda_backend gpu_tests || return 1
+    fi
+    if [ ! -x "$build/peftbench" ] || [ ! -f "$build/libpeftbench_cuda.so" ]; then
+        echo "$build has no peftbench with libpeftbench_cuda.so beside it" && return 1
+    fi
+    link_libraries
+    # shellcheck disable=SC2016
+    printf '#!/bin/sh\nLD_LIBRARY_PATH=%s${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} PB_HOME=%s exec %s "$@"\n' \
+        "'$scratch/lib'" "'$root'" "'$build/peftbench'" >"$bench"
+    chmod +x "$bench"
+    echo "using $build"
+}
+ours() { # PROGRAM ARGS...
+    LD_LIBRARY_PATH=$scratch/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} PB_HOME=$root PB_TEST_ROOT=$root PB_TEST_TMP=$scratch/tmp "$@"
 }
 on_device() { # PROGRAM ARGS...: a test program against the real backend; no fork behind a CUDA context
-    PB_CUDA_PLUGIN=$build/libpeftbench_cuda.so PB_TEST_DEVICE=cuda CK_FORK=no "$@"
+    PB_CUDA_PLUGIN=$build/libpeftbench_cuda.so PB_TEST_DEVICE=cuda PB_TEST_GPU=1 CK_FORK=no ours "$@"
 }
 check() { # TOOL: a compute-sanitizer tool over the op cases
     [ -n "$sanitizer" ] || { echo "no compute-sanitizer" && return 77; }
-    on_device "$sanitizer" --tool "$1" --error-exitcode 9 --print-limit 20 "$build/tests/test_cuda_ops"
+    CK_RUN_CASE=table on_device "$sanitizer" --tool "$1" --error-exitcode 9 --print-limit 20 "$build/tests/test_cuda_ops"
 }
+memory_tests() { CK_RUN_CASE=memory on_device "$build/tests/test_cuda_device"; } # its other cases are about the stand-in
+# A process for every method: one that fails, or whose steps were traced, touches no other's times.
 step() { # SHAPE METHODS ARGS...
-    local shape=$1 methods=$2
-    shift 2
-    "$bench" bench step --device cuda --shape "$shape" --methods "$methods" --format json "$@" >"$out/step-$shape-$methods.json"
+    local shape=$1 method bad=0
+    for method in ${2//,/ }; do
+        "$bench" bench step --device cuda --shape "$shape" --methods "$method" --format json "${@:3}" \
+            >"$work/step-$shape-$method${STEP_NAME:-}.json" || bad=1
+    done
+    return $bad
 }
+eager_step() { STEP_NAME=-eager PB_CUDA_GRAPHS=0 step "$@"; }
 peer() { # ARGS...: HF PEFT beside peftbench, interleaved
     [ -n "$python" ] || { echo "no Python" && return 77; }
-    "$python" "$root/tests/peers/gpu_peft.py" --bench "$bench" --out "$out" "$@"
+    "$python" "$root/tests/peers/gpu_peft.py" --bench "$bench" --out "$work" "$@"
 }
-traced_run() {
-    [ -d "$root/.cache/models/all-MiniLM-L6-v2" ] || { echo "no model under .cache/models" && return 77; }
-    "$bench" run gpu-quick --device cuda --seeds 1 --steps 60 --profile --out "$out/records" && "$bench" verify "$out/records"
+# Runs of a suite in records of their own: what goes wrong here costs nothing else.
+made_suite() { [ -f "$scratch/suite/gpu.json" ] || CK_FORK=no ours "$build/tests/pb_gpu_suite" "$scratch/suite"; }
+suite_run() { # NAME SUITE ARGS...
+    "$bench" run "$2" --device cuda --no-report --out "$work/$1" "${@:3}" && "$bench" verify "$work/$1"
 }
-counted_run() { # in a record of its own: what goes wrong here costs nothing else
+traced_run() { made_suite && suite_run traced "$scratch/suite/gpu.json" --profile; }
+counted_run() { made_suite && suite_run counted "$scratch/suite/gpu.json" --steps 12 --counters; }
+minilm_run() {
     [ -d "$root/.cache/models/all-MiniLM-L6-v2" ] || { echo "no model under .cache/models" && return 77; }
-    "$bench" run gpu-quick --device cuda --seeds 1 --steps 20 --counters --out "$out/counted" && "$bench" verify "$out/counted"
+    suite_run minilm gpu-quick --seeds 1 --steps 60 --profile
 }
 fits_48() {
     "$bench" bench step --device cuda --shape llama-65b --methods qlora --params '{"rank": 64}' --checkpoint --optimizer adamw8 \
-        --batch 1 --max-len 512 --steps 2 --warmup 1 --memory-budget 48Gi --format json >"$out/llama-65b-qlora.json"
+        --batch 1 --max-len 512 --steps 2 --warmup 1 --memory-budget 48Gi --format json >"$work/step-llama-65b-qlora.json"
 }
 refuses_48() { # a refusal with numbers is what must come
     "$bench" bench step --device cuda --shape llama-7b --methods full --batch 1 --max-len 512 --steps 1 --memory-budget 48Gi 2>&1 | tee /dev/stderr |
         grep -q 'would need .* bytes'
 }
-export -f make_build on_device check step peer traced_run counted_run fits_48 refuses_48
-export root out build bench nvcc sanitizer python arch
-in_shell() { part "$1" "$2" bash -c '"$@"' bash "${@:3}"; } # a function of this script, in a process that can be ended
+export -f toolkits find_library link_libraries unpack make_build ours on_device check memory_tests step eager_step peer made_suite \
+    suite_run traced_run counted_run minilm_run fits_48 refuses_48
+export root work scratch given build bench nvcc sanitizer python arch
 
-in_shell build 240 make_build
+tests=$build/tests
+every=lora,adalora,dylora,dora,qlora,adapter
+part right build 240 make_build
 if [ -z "$why" ] && [ ! -x "$bench" ]; then why="there is no build"; fi
-part info 20 "$bench" info
-in_shell device-tests 60 on_device "$build/tests/test_cuda_device"
-in_shell op-cases 60 on_device "$build/tests/test_cuda_ops"
-in_shell plain-kernels 60 on_device "$build/tests/test_cuda_plain"
-in_shell parity-ten-steps 60 on_device "$build/tests/test_gpu_steps"
-in_shell goldens 60 on_device "$build/tests/test_goldens"
-part bench-ops 40 "$bench" bench ops --device cuda --model shape:llama-3.2-1b --rows 4096
-for shape in minilm gpt2-124m llama-3.2-1b llama-3.2-3b; do
-    in_shell "step-$shape" 40 step "$shape" lora,adalora,dylora,dora,qlora,adapter --batch 4 --max-len 512 --steps 10
-done
-in_shell step-llama-3.1-8b 40 step llama-3.1-8b lora,qlora --batch 4 --max-len 512 --steps 5
-in_shell step-full-1b 30 step llama-3.2-1b full --batch 4 --max-len 512 --steps 5
-in_shell peer-peft 90 peer --shape llama-3.2-1b --methods lora,dora,qlora
-in_shell refuses-7b-full 20 refuses_48
-in_shell traced-run 60 traced_run
-in_shell counted-run 40 counted_run
-in_shell qlora-65b 90 fits_48
-for tool in memcheck racecheck initcheck synccheck; do in_shell "$tool" 60 check "$tool"; done
+part right info 20 "$bench" info
+part right device-tests 30 memory_tests
+part right op-cases 60 on_device "$tests/test_cuda_ops"
+part right plain-kernels 60 on_device "$tests/test_cuda_plain"
+part right parity-ten-steps 60 on_device "$tests/test_gpu_steps"
+part right goldens 40 on_device "$tests/test_goldens"
+part fast step-llama-3.2-1b 50 step llama-3.2-1b $every --batch 4 --max-len 512 --steps 10
+part right memcheck 60 check memcheck
+part fast peer-eager 80 peer --shape llama-3.2-1b --methods lora,dora,qlora,adalora --modes eager --seconds 50
+part trace traced-run 45 traced_run
+part trace counted-run 45 counted_run
+part fast bench-ops 30 "$bench" bench ops --device cuda --model shape:llama-3.2-1b --rows 4096
+part fast step-eager 20 eager_step llama-3.2-1b lora --batch 4 --max-len 512 --steps 10
+part fast refuses-7b-full 20 refuses_48
+part fast qlora-65b 90 fits_48
+part fast step-full-1b 30 step llama-3.2-1b full --batch 4 --max-len 512 --steps 5
+part fast step-llama-3.1-8b 40 step llama-3.1-8b lora,qlora --batch 4 --max-len 512 --steps 5
+for shape in llama-3.2-3b gpt2-124m minilm; do part fast "step-$shape" 40 step "$shape" $every --batch 4 --max-len 512 --steps 10; done
+part trace minilm-run 60 minilm_run
+part fast calibration 60 "$bench" advise --calibrate "$work/calibration.json" --device cuda
+for tool in synccheck initcheck racecheck; do part right "$tool" 60 check "$tool"; done
+part fast peer-compile 120 peer --shape llama-3.2-1b --methods lora,dora --modes compile --seconds 60
 
-say "$ran passed, $failed failed, $((SECONDS - began)) s"
-[ "$failed" -gt 0 ] && exit 1
+# --- in short ---
+
+field() { grep -oE "\"$2\":[[:space:]]*[^],}]*" "$1" | head -n 1 | sed -E 's/^[^:]*:[[:space:]]*//'; }
+for file in "$work"/step-*.json; do
+    [ -s "$file" ] || continue
+    say "$(basename "$file" .json): step $(field "$file" step_s_median) s, of gemm $(field "$file" limit_share), MFU" \
+        "$(field "$file" mfu), idle $(field "$file" idle_share), peak $(field "$file" peak_bytes) bytes, $(field "$file" tracer)"
+done
+for name in peer-eager peer-compile; do
+    if [ -f "$work/$name.log" ]; then grep -E 'ratio|not run' "$work/$name.log" | tee -a "$summary"; fi
+done
+for name in $failed; do
+    say "--- the end of $name.log"
+    tail -n 12 "$work/$name.log" | cut -c1-300 | tee -a "$summary"
+done
+count=$(wc -w <<<"$failed")
+say "$ran passed, $count failed, $((SECONDS - began)) s"
+pack_results
+[ "$count" -gt 0 ] && exit 1
 [ "$ran" -gt 0 ] || exit 3
