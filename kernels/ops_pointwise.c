@@ -1,17 +1,35 @@
 /* Checks and work of pointwise ops, normalisation, column and whole-tensor reductions. */
 #include "kernels/core/check.h"
+#include "kernels/core/cost.h"
 
 static double numel(pb_tensor t) { return (double)pb_numel(t); }
 static double twice_if(double beta) {
     return beta != 0.0 ? 2.0 : 1.0;
 } /* traffic of an output that is also read */
 
+static double drop_cost(pb_drop drop) { return drop.p > 0.0f ? PB_COST_DROP : 0.0; }
+
 /* name has the dtype and the shape of `like`. */
 static bool check_like(pb_check *c, const char *name, pb_tensor t, pb_tensor like) {
     return pb_check_mat(c, name, t, PB_IS(like.dtype), pb_rows(like), pb_cols(like));
 }
 
-static double act_cost(pb_act act) { return act == PB_ACT_RELU ? 1.0 : 10.0; }
+/* Value, and slope times dy. */
+static double act_cost(pb_act act) {
+    static const double cost[PB_ACT_COUNT] = {[PB_ACT_GELU] = PB_COST_PHI + 1.0,
+                                              [PB_ACT_GELU_TANH] = PB_COST_SIGMOID + 4.0,
+                                              [PB_ACT_RELU] = 1.0,
+                                              [PB_ACT_SILU] = PB_COST_SIGMOID + 1.0};
+    return (unsigned)act < PB_ACT_COUNT ? cost[act] : 0.0;
+}
+
+static double act_slope_cost(pb_act act) {
+    static const double cost[PB_ACT_COUNT] = {[PB_ACT_GELU] = PB_COST_PHI + 3.0,
+                                              [PB_ACT_GELU_TANH] = PB_COST_SIGMOID + 11.0,
+                                              [PB_ACT_RELU] = 2.0,
+                                              [PB_ACT_SILU] = PB_COST_SIGMOID + 4.0};
+    return (unsigned)act < PB_ACT_COUNT ? cost[act] : 0.0;
+}
 
 void pb_check_act_fwd(pb_check *c, const void *args) {
     const pb_act_fwd_args *a = args;
@@ -39,7 +57,7 @@ void pb_check_act_bwd(pb_check *c, const void *args) {
 
 pb_work pb_work_act_bwd(const void *args) {
     const pb_act_bwd_args *a = args;
-    return (pb_work){.flops_else = (act_cost(a->act) + 4.0) * numel(a->x),
+    return (pb_work){.flops_else = act_slope_cost(a->act) * numel(a->x),
                      .bytes = pb_work_bytes(a->x) + pb_work_bytes(a->dy) + pb_work_bytes(a->dx)};
 }
 
@@ -54,7 +72,7 @@ void pb_check_swiglu_fwd(pb_check *c, const void *args) {
 
 pb_work pb_work_swiglu_fwd(const void *args) {
     const pb_swiglu_fwd_args *a = args;
-    return (pb_work){.flops_else = 11.0 * numel(a->gate),
+    return (pb_work){.flops_else = (PB_COST_SIGMOID + 2.0) * numel(a->gate),
                      .bytes = pb_work_bytes(a->gate) + pb_work_bytes(a->up) + pb_work_bytes(a->y)};
 }
 
@@ -76,7 +94,8 @@ void pb_check_swiglu_bwd(pb_check *c, const void *args) {
 
 pb_work pb_work_swiglu_bwd(const void *args) {
     const pb_swiglu_bwd_args *a = args;
-    return (pb_work){.flops_else = 16.0 * numel(a->gate), .bytes = 5.0 * pb_work_bytes(a->gate)};
+    return (pb_work){.flops_else = (PB_COST_SIGMOID + 7.0) * numel(a->gate),
+                     .bytes = 5.0 * pb_work_bytes(a->gate)};
 }
 
 void pb_check_dropout(pb_check *c, const void *args) {
@@ -90,7 +109,8 @@ void pb_check_dropout(pb_check *c, const void *args) {
 
 pb_work pb_work_dropout(const void *args) {
     const pb_dropout_args *a = args;
-    return (pb_work){.flops_else = (a->beta != 0.0 ? 4.0 : 2.0) * numel(a->x),
+    double per = drop_cost(a->drop) + (a->beta != 0.0 ? 1.0 : 0.0);
+    return (pb_work){.flops_else = per * numel(a->x),
                      .bytes = pb_work_bytes(a->x) + pb_work_bytes(a->y) * twice_if(a->beta)};
 }
 
@@ -123,8 +143,9 @@ void pb_check_norm_fwd(pb_check *c, const void *args) {
 
 pb_work pb_work_norm_fwd(const void *args) {
     const pb_norm_fwd_args *a = args;
-    double per = (a->norm == PB_NORM_LAYER ? 7.0 : 4.0) + (pb_has(a->res) ? 1.0 : 0.0) +
-                 (a->drop.p > 0.0f ? 2.0 : 0.0);
+    /* Sum, centred squares 2, result 3; for RMS squares and two products. */
+    double per = (a->norm == PB_NORM_LAYER ? 6.0 : 3.0) + (pb_has(a->res) ? 1.0 : 0.0) +
+                 drop_cost(a->drop);
     return (pb_work){
         .flops_else = per * numel(a->x),
         .bytes = pb_work_bytes(a->x) + pb_work_bytes(a->res) + pb_work_bytes(a->gamma) +
@@ -154,7 +175,9 @@ void pb_check_norm_bwd(pb_check *c, const void *args) {
 
 pb_work pb_work_norm_bwd(const void *args) {
     const pb_norm_bwd_args *a = args;
-    double per = 9.0 + (pb_has(a->dgamma) ? 2.0 : 0.0) + (pb_has(a->dbeta) ? 1.0 : 0.0);
+    /* dy gamma, xhat 2 (RMS 1), two sums (one), result 3 (two). */
+    double per = (a->norm == PB_NORM_LAYER ? 8.0 : 5.0) + (pb_has(a->dgamma) ? 1.0 : 0.0) +
+                 (pb_has(a->dbeta) ? 1.0 : 0.0);
     return (pb_work){
         .flops_else = per * numel(a->dy),
         .bytes = pb_work_bytes(a->dy) + pb_work_bytes(a->sum) + pb_work_bytes(a->gamma) +
@@ -175,7 +198,7 @@ void pb_check_axpby(pb_check *c, const void *args) {
 
 pb_work pb_work_axpby(const void *args) {
     const pb_axpby_args *a = args;
-    return (pb_work){.flops_else = (a->beta != 0.0 ? 3.0 : 1.0) * numel(a->x),
+    return (pb_work){.flops_else = (a->beta != 0.0 ? 2.0 : 1.0) * numel(a->x),
                      .bytes = pb_work_bytes(a->x) + pb_work_bytes(a->y) * twice_if(a->beta)};
 }
 
@@ -192,7 +215,7 @@ void pb_check_scale_cols(pb_check *c, const void *args) {
 
 pb_work pb_work_scale_cols(const void *args) {
     const pb_scale_cols_args *a = args;
-    double per = 1.0 + (pb_has(a->bias) ? 1.0 : 0.0) + (a->beta != 0.0 ? 2.0 : 0.0);
+    double per = 1.0 + (a->beta != 0.0 ? 1.0 : 0.0); /* the bias is part of a multiply-add */
     return (pb_work){.flops_else = per * numel(a->x),
                      .bytes = pb_work_bytes(a->x) + pb_work_bytes(a->c) + pb_work_bytes(a->bias) +
                               pb_work_bytes(a->y) * twice_if(a->beta)};
@@ -212,7 +235,7 @@ void pb_check_coldot(pb_check *c, const void *args) {
 
 pb_work pb_work_coldot(const void *args) {
     const pb_coldot_args *a = args;
-    return (pb_work){.flops_else = (pb_has(a->b) ? 2.0 : 1.0) * numel(a->a),
+    return (pb_work){.flops_else = numel(a->a),
                      .bytes = pb_work_bytes(a->a) + pb_work_bytes(a->b) + pb_work_bytes(a->div) +
                               2.0 * pb_work_bytes(a->y)};
 }
@@ -226,7 +249,7 @@ void pb_check_reduce(pb_check *c, const void *args) {
 
 pb_work pb_work_reduce(const void *args) {
     const pb_reduce_args *a = args;
-    return (pb_work){.flops_else = (a->square ? 2.0 : 1.0) * numel(a->x),
+    return (pb_work){.flops_else = numel(a->x),
                      .bytes = pb_work_bytes(a->x) + pb_work_bytes(a->y) * twice_if(a->beta)};
 }
 
@@ -238,5 +261,6 @@ void pb_check_fill_uniform(pb_check *c, const void *args) {
 
 pb_work pb_work_fill_uniform(const void *args) {
     const pb_fill_uniform_args *a = args;
-    return (pb_work){.flops_else = 2.0 * numel(a->x), .bytes = pb_work_bytes(a->x)};
+    return (pb_work){.flops_else = (PB_COST_RANDOM + 2.0) * numel(a->x),
+                     .bytes = pb_work_bytes(a->x)};
 }

@@ -1,5 +1,8 @@
 /* Checks and work of products, 4-bit weights, the low-rank branch and DoRA's norm. */
 #include "kernels/core/check.h"
+#include "kernels/core/cost.h"
+
+#define DECODE 2.0 /* operations: the code's value, times absmax */
 
 static unsigned or_master(pb_dtype dtype) { return PB_IS(dtype) | PB_IS(pb_dtype_master(dtype)); }
 
@@ -23,7 +26,7 @@ pb_work pb_work_gemm(const void *args) {
     double mn = (double)pb_numel(g->c), k = (double)(g->trans_a ? pb_rows(g->a) : pb_cols(g->a));
     return (pb_work){
         .flops = 2.0 * mn * k,
-        .flops_else = mn * ((g->beta != 0.0 ? 2.0 : 0.0) + (pb_has(g->bias) ? 1.0 : 0.0)),
+        .flops_else = mn * ((g->beta != 0.0 ? 1.0 : 0.0) + (pb_has(g->bias) ? 1.0 : 0.0)),
         .bytes = pb_work_bytes(g->a) + pb_work_bytes(g->b) + pb_work_bytes(g->bias) +
                  pb_work_bytes(g->c) * (g->beta != 0.0 ? 2.0 : 1.0),
     };
@@ -50,8 +53,8 @@ pb_work pb_work_linear(const void *args) {
     double weights = (double)pb_weight_out(l->w) * (double)pb_weight_in(l->w);
     return (pb_work){
         .flops = 2.0 * n * weights,
-        .flops_else = y * ((l->beta != 0.0 ? 2.0 : 0.0) + (pb_has(l->bias) ? 1.0 : 0.0)) +
-                      (l->w.quant != NULL ? weights : 0.0),
+        .flops_else = y * ((l->beta != 0.0 ? 1.0 : 0.0) + (pb_has(l->bias) ? 1.0 : 0.0)) +
+                      (l->w.quant != NULL ? DECODE * weights : 0.0),
         .bytes = pb_work_bytes(l->x) + pb_work_weight_bytes(l->w) + pb_work_bytes(l->bias) +
                  pb_work_bytes(l->y) * (l->beta != 0.0 ? 2.0 : 1.0),
     };
@@ -65,7 +68,8 @@ void pb_check_quantize4(pb_check *c, const void *args) {
 
 pb_work pb_work_quantize4(const void *args) {
     const pb_quantize4_args *q = args;
-    return (pb_work){.flops_else = 3.0 * (double)pb_numel(q->src),
+    /* |w|, largest, scaled, 4 to search, packed */
+    return (pb_work){.flops_else = 8.0 * (double)pb_numel(q->src),
                      .bytes = pb_work_bytes(q->src) + pb_work_quant_bytes(&q->q)};
 }
 
@@ -77,7 +81,7 @@ void pb_check_dequantize4(pb_check *c, const void *args) {
 
 pb_work pb_work_dequantize4(const void *args) {
     const pb_dequantize4_args *q = args;
-    return (pb_work){.flops_else = (double)pb_numel(q->dst),
+    return (pb_work){.flops_else = DECODE * (double)pb_numel(q->dst),
                      .bytes = pb_work_bytes(q->dst) + pb_work_quant_bytes(&q->q)};
 }
 
@@ -107,8 +111,8 @@ pb_work pb_work_lowrank(const void *args) {
     double r = (double)pb_rows(l->a);
     return (pb_work){
         .flops = 2.0 * n * r * (in + out),
-        .flops_else = 2.0 * n * out + (pb_has(l->e) ? n * r : 0.0) +
-                      (l->drop.p > 0.0f ? n * in : 0.0),
+        .flops_else = n * out + (pb_has(l->e) ? n * r : 0.0) +
+                      (l->drop.p > 0.0f ? PB_COST_DROP * n * in : 0.0),
         .bytes = pb_work_bytes(l->x) + pb_work_bytes(l->a) + pb_work_bytes(l->b) +
                  pb_work_bytes(l->e) + pb_work_bytes(l->h) + 2.0 * pb_work_bytes(l->y),
     };
@@ -150,15 +154,20 @@ pb_work pb_work_lowrank_bwd(const void *args) {
     const pb_lowrank_bwd_args *l = args;
     double n = (double)pb_rows(l->x), in = (double)pb_cols(l->x), out = (double)pb_cols(l->dy);
     double r = (double)pb_rows(l->a);
-    bool through = pb_has(l->dx) || pb_has(l->da) || pb_has(l->de); /* needs dq = g B */
+    bool dx = pb_has(l->dx), da = pb_has(l->da), db = pb_has(l->db);
+    bool through = dx || da || pb_has(l->de); /* needs dq = g B */
     return (pb_work){
         .flops = 2.0 * n * r *
-                 (out * ((pb_has(l->db) ? 1.0 : 0.0) + (through ? 1.0 : 0.0)) +
-                  in * ((pb_has(l->da) ? 1.0 : 0.0) + (pb_has(l->dx) ? 1.0 : 0.0))),
-        .flops_else = n * out + (pb_has(l->e) ? 2.0 * n * r : 0.0) +
-                      (pb_has(l->de) ? 2.0 * n * r : 0.0) + (l->drop.p > 0.0f ? 2.0 * n * in : 0.0),
-        .bytes = pb_work_bytes(l->x) + pb_work_bytes(l->h) + pb_work_bytes(l->a) +
-                 pb_work_bytes(l->e) + pb_work_bytes(l->b) + pb_work_bytes(l->dy) +
+                 (out * ((db ? 1.0 : 0.0) + (through ? 1.0 : 0.0)) +
+                  in * ((da ? 1.0 : 0.0) + (dx ? 1.0 : 0.0))),
+        /* scale and e with the thin matrices; the mask of x for da, and of dx */
+        .flops_else = n * r * (1.0 + (pb_has(l->e) ? 2.0 : 0.0) + (pb_has(l->de) ? 1.0 : 0.0)) +
+                      (dx && l->beta_dx != 0.0 ? n * in : 0.0) +
+                      (l->drop.p > 0.0f && (da || dx) ? PB_COST_DROP * n * in : 0.0) +
+                      (l->drop.p > 0.0f && da && dx ? n * in : 0.0),
+        .bytes = pb_work_bytes(l->dy) + pb_work_bytes(l->e) + (da ? pb_work_bytes(l->x) : 0.0) +
+                 (db || pb_has(l->de) ? pb_work_bytes(l->h) : 0.0) +
+                 (dx ? pb_work_bytes(l->a) : 0.0) + (through ? pb_work_bytes(l->b) : 0.0) +
                  pb_work_bytes(l->dx) * (l->beta_dx != 0.0 ? 2.0 : 1.0) +
                  2.0 * (pb_work_bytes(l->da) + pb_work_bytes(l->de) + pb_work_bytes(l->db)),
     };
@@ -186,7 +195,7 @@ void pb_check_weight_norm2(pb_check *c, const void *args) {
 pb_work pb_work_weight_norm2(const void *args) {
     const pb_weight_norm2_args *a = args;
     double n = (double)pb_weight_out(a->w) * (double)pb_weight_in(a->w);
-    return (pb_work){.flops_else = (a->w.quant != NULL ? 3.0 : 2.0) * n,
+    return (pb_work){.flops_else = (a->w.quant != NULL ? 1.0 + DECODE : 1.0) * n,
                      .bytes = pb_work_weight_bytes(a->w) + pb_work_bytes(a->y)};
 }
 
@@ -215,7 +224,7 @@ pb_work pb_work_dora_norm(const void *args) {
            r = (double)pb_rows(d->a);
     return (pb_work){
         .flops = 2.0 * out * in * r + 2.0 * r * r * in + 2.0 * out * r * r,
-        .flops_else = out * (4.0 * r + 6.0) + (d->w.quant != NULL ? out * in : 0.0),
+        .flops_else = out * (2.0 * r + 6.0) + (d->w.quant != NULL ? DECODE * out * in : 0.0),
         .bytes = pb_work_weight_bytes(d->w) + pb_work_bytes(d->a) + pb_work_bytes(d->b) +
                  pb_work_bytes(d->w2) + pb_work_bytes(d->m) + pb_work_bytes(d->n) +
                  pb_work_bytes(d->c),
@@ -234,7 +243,7 @@ void pb_check_dora_exact(pb_check *c, const void *args) {
 
 pb_work pb_work_dora_exact(const void *args) {
     const pb_dora_exact_args *d = args;
-    return (pb_work){.flops_else = 5.0 * (double)pb_numel(d->g),
+    return (pb_work){.flops_else = 3.0 * (double)pb_numel(d->g), /* dot, along v, scaled */
                      .bytes = 2.0 * pb_work_bytes(d->g) + pb_work_bytes(d->v) +
                               pb_work_bytes(d->m) + pb_work_bytes(d->n)};
 }

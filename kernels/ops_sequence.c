@@ -1,7 +1,16 @@
 /* Checks and work of what knows tokens and sequences: embedding, attention, pooling, rows, loss. */
 #include "kernels/core/check.h"
+#include "kernels/core/cost.h"
 
 static double numel(pb_tensor t) { return pb_has(t) ? (double)pb_numel(t) : 0.0; }
+
+/* Bytes of those rows of a table that n tokens can touch, each once: all different, as far as there
+ * are rows. */
+static double rows_bytes(pb_tensor table, double n) {
+    if (!pb_has(table)) return 0.0;
+    double rows = (double)pb_rows(table);
+    return pb_work_bytes(table) * (n < rows ? n / rows : 1.0);
+}
 
 void pb_check_embed_fwd(pb_check *c, const void *args) {
     const pb_embed_fwd_args *a = args;
@@ -22,10 +31,14 @@ void pb_check_embed_fwd(pb_check *c, const void *args) {
 
 pb_work pb_work_embed_fwd(const void *args) {
     const pb_embed_fwd_args *a = args;
-    double terms = 1.0 + (pb_has(a->pos) ? 1.0 : 0.0) + (pb_has(a->type) ? 1.0 : 0.0);
-    return (pb_work){.flops_else = (terms - 1.0) * numel(a->y),
-                     .bytes = (terms + 1.0) * pb_work_bytes(a->y) + pb_work_bytes(a->ids) +
-                              pb_work_bytes(a->positions) + pb_work_bytes(a->types)};
+    double more = (pb_has(a->pos) ? 1.0 : 0.0) + (pb_has(a->type) ? 1.0 : 0.0);
+    double n = (double)pb_rows(a->y);
+    return (pb_work){.flops_else = more * numel(a->y),
+                     .bytes = pb_work_bytes(a->y) + pb_work_bytes(a->ids) +
+                              (pb_has(a->pos) ? pb_work_bytes(a->positions) : 0.0) +
+                              (pb_has(a->type) ? pb_work_bytes(a->types) : 0.0) +
+                              rows_bytes(a->word, n) + rows_bytes(a->pos, n) +
+                              rows_bytes(a->type, n)};
 }
 
 void pb_check_embed_bwd(pb_check *c, const void *args) {
@@ -48,9 +61,14 @@ pb_work pb_work_embed_bwd(const void *args) {
     const pb_embed_bwd_args *a = args;
     double outs = (pb_has(a->dword) ? 1.0 : 0.0) + (pb_has(a->dpos) ? 1.0 : 0.0) +
                   (pb_has(a->dtype) ? 1.0 : 0.0);
-    double row_bytes = numel(a->dy) * (double)pb_dtype_size(pb_dtype_master(a->dy.dtype));
+    double n = (double)pb_rows(a->dy);
     return (pb_work){.flops_else = outs * numel(a->dy),
-                     .bytes = pb_work_bytes(a->dy) + 2.0 * outs * row_bytes};
+                     .bytes = pb_work_bytes(a->dy) +
+                              (pb_has(a->dword) ? pb_work_bytes(a->ids) : 0.0) +
+                              (pb_has(a->dpos) ? pb_work_bytes(a->positions) : 0.0) +
+                              (pb_has(a->dtype) ? pb_work_bytes(a->types) : 0.0) +
+                              2.0 * (rows_bytes(a->dword, n) + rows_bytes(a->dpos, n) +
+                                     rows_bytes(a->dtype, n))};
 }
 
 void pb_check_rope(pb_check *c, const void *args) {
@@ -67,7 +85,10 @@ void pb_check_rope(pb_check *c, const void *args) {
 
 pb_work pb_work_rope(const void *args) {
     const pb_rope_args *a = args;
-    return (pb_work){.flops_else = 3.0 * numel(a->x), .bytes = 2.0 * pb_work_bytes(a->x)};
+    /* Of a pair each: two products and two multiply-adds. */
+    return (pb_work){.flops_else = 2.0 * numel(a->x),
+                     .bytes = 2.0 * pb_work_bytes(a->x) + pb_work_bytes(a->positions) +
+                              pb_work_bytes(a->inv_freq)};
 }
 
 /* --- attention -------------------------------------------------------------------------------- */
@@ -114,9 +135,10 @@ pb_work pb_work_attention_fwd(const void *args) {
     double p = pairs((double)pb_rows(a->q), a->sequences, a->max_len, a->causal) * (double)a->heads;
     return (pb_work){
         .flops = 4.0 * p * (double)a->head_dim,
-        .flops_else = p * (a->drop.p > 0.0f ? 7.0 : 5.0),
+        /* largest, exponential of the difference, sum */
+        .flops_else = p * (3.0 + PB_COST_EXP + (a->drop.p > 0.0f ? PB_COST_DROP : 0.0)),
         .bytes = pb_work_bytes(a->q) + pb_work_bytes(a->k) + pb_work_bytes(a->v) +
-                 pb_work_bytes(a->o) + pb_work_bytes(a->lse),
+                 pb_work_bytes(a->o) + pb_work_bytes(a->lse) + pb_work_bytes(a->cu),
     };
 }
 
@@ -149,10 +171,12 @@ pb_work pb_work_attention_bwd(const void *args) {
     double p = pairs((double)pb_rows(a->q), a->sequences, a->max_len, a->causal) * (double)a->heads;
     return (pb_work){
         .flops = 10.0 * p * (double)a->head_dim, /* scores again, dP, dV, dQ, dK */
-        .flops_else = p * (a->drop.p > 0.0f ? 9.0 : 7.0) + 2.0 * numel(a->o),
+        /* exponential of the difference, P (dP - sum), scale; the sum of P dP from o and d_o */
+        .flops_else = p * (4.0 + PB_COST_EXP + (a->drop.p > 0.0f ? PB_COST_DROP + 1.0 : 0.0)) +
+                      numel(a->o),
         .bytes = 2.0 * (pb_work_bytes(a->q) + pb_work_bytes(a->k) + pb_work_bytes(a->v) +
                         pb_work_bytes(a->o)) +
-                 pb_work_bytes(a->lse),
+                 pb_work_bytes(a->lse) + pb_work_bytes(a->cu),
     };
 }
 
@@ -177,7 +201,7 @@ pb_work pb_work_pool_fwd(const void *args) {
     bool mean = a->pool == PB_POOL_MEAN;
     return (pb_work){.flops_else = mean ? numel(a->x) : 0.0,
                      .bytes = (mean ? pb_work_bytes(a->x) : pb_work_bytes(a->y)) +
-                              pb_work_bytes(a->y)};
+                              pb_work_bytes(a->y) + pb_work_bytes(a->cu)};
 }
 
 void pb_check_pool_bwd(pb_check *c, const void *args) {
@@ -191,7 +215,7 @@ void pb_check_pool_bwd(pb_check *c, const void *args) {
 pb_work pb_work_pool_bwd(const void *args) {
     const pb_pool_bwd_args *a = args;
     return (pb_work){.flops_else = a->pool == PB_POOL_MEAN ? numel(a->dx) : 0.0,
-                     .bytes = pb_work_bytes(a->dx) + pb_work_bytes(a->dy)};
+                     .bytes = pb_work_bytes(a->dx) + pb_work_bytes(a->dy) + pb_work_bytes(a->cu)};
 }
 
 void pb_check_gather_rows(pb_check *c, const void *args) {
@@ -234,7 +258,9 @@ void pb_check_cross_entropy(pb_check *c, const void *args) {
 
 pb_work pb_work_cross_entropy(const void *args) {
     const pb_cross_entropy_args *a = args;
-    return (pb_work){.flops_else = (pb_has(a->dlogits) ? 7.0 : 4.0) * numel(a->logits),
+    return (pb_work){/* largest, exponential of the difference, sum; scaled */
+                     .flops_else = (3.0 + PB_COST_EXP + (pb_has(a->dlogits) ? 1.0 : 0.0)) *
+                                   numel(a->logits),
                      .bytes = pb_work_bytes(a->logits) + pb_work_bytes(a->dlogits) +
                               pb_work_bytes(a->target) + pb_work_bytes(a->loss) +
                               pb_work_bytes(a->pred)};

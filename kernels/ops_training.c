@@ -27,7 +27,8 @@ void pb_check_importance(pb_check *c, const void *args) {
 pb_work pb_work_importance(const void *args) {
     const pb_importance_args *a = args;
     return (pb_work){
-        .flops_else = 12.0 * numel(a->w),
+        /* |w g scale| 3, ibar 2, |I - ibar| 2, ubar 2, their product and its sum 1 */
+        .flops_else = 10.0 * numel(a->w),
         .bytes = pb_work_bytes(a->w) + pb_work_bytes(a->g) +
                  2.0 * (pb_work_bytes(a->ibar) + pb_work_bytes(a->ubar) + pb_work_bytes(a->score))};
 }
@@ -42,7 +43,8 @@ void pb_check_orthogonality(pb_check *c, const void *args) {
 
 pb_work pb_work_orthogonality(const void *args) {
     const pb_orthogonality_args *a = args;
-    return (pb_work){.flops_else = 3.0 * numel(a->gram), .bytes = 2.0 * pb_work_bytes(a->gram)};
+    return (pb_work){.flops_else = 2.0 * numel(a->gram),
+                     .bytes = 2.0 * (pb_work_bytes(a->gram) + pb_work_bytes(a->loss))};
 }
 
 /* --- optimizers ------------------------------------------------------------------------------- */
@@ -92,7 +94,7 @@ pb_work pb_work_adamw(const void *args) {
     pb_work work = {0};
     for (int i = 0; i < a->n; i++) {
         const pb_adamw_item *it = &a->items[i];
-        work.flops_else += 14.0 * numel(it->w);
+        work.flops_else += 12.0 * numel(it->w); /* g 1, m 2, v 3, root and eps 2, update 4 */
         work.bytes += 2.0 * (pb_work_bytes(it->w) + pb_work_bytes(it->m) + pb_work_bytes(it->v)) +
                       pb_work_bytes(it->g) + pb_work_bytes(it->copy);
     }
@@ -129,7 +131,7 @@ pb_work pb_work_adamw8(const void *args) {
     pb_work work = {0};
     for (int i = 0; i < a->n; i++) {
         const pb_adamw8_item *it = &a->items[i];
-        work.flops_else += 30.0 * numel(it->w);
+        work.flops_else += 36.0 * numel(it->w); /* 12; two decoded 4, largest 4, 8 to search each */
         work.bytes += 2.0 * (pb_work_bytes(it->w) + pb_work_bytes(it->m) + pb_work_bytes(it->v) +
                              pb_work_bytes(it->m_absmax) + pb_work_bytes(it->v_absmax)) +
                       pb_work_bytes(it->g) + pb_work_bytes(it->copy);
@@ -155,8 +157,9 @@ pb_work pb_work_grad_norm(const void *args) {
     const pb_grad_norm_args *a = args;
     pb_work work = {0};
     for (int i = 0; i < a->n; i++) {
-        work.flops_else += 2.0 * numel(a->grads[i]);
+        work.flops_else += numel(a->grads[i]);
         work.bytes += pb_work_bytes(a->grads[i]);
     }
+    work.bytes += pb_work_bytes(a->norm) + pb_work_bytes(a->coef);
     return work;
 }

@@ -129,8 +129,8 @@ pb_status pb_event_elapsed(const pb_event *a, const pb_event *b, double *ns);
 /* Analytic work of everything enqueued so far (also on computing devices). */
 typedef struct pb_work {
     double flops;      /* of matrix products */
-    double flops_else; /* of everything else */
-    double bytes;      /* least traffic: every operand once */
+    double flops_else; /* operations of everything else (core/cost.h) */
+    double bytes;      /* least traffic: every operand once, one that is read and written twice */
     uint64_t ops;
 } pb_work;
 pb_work pb_device_work(const pb_device *dev);
