@@ -85,7 +85,8 @@ pb_status pb_bench_ops(const pb_bench_request *q) {
     b.layer.user = &b;
     b.list = cJSON_CreateArray();
     pb_table_start(&b.table, head, 7);
-    for (int i = 0; i < PB_LAYER_GROUPS; i++) PB_TRY(pb_layer_walk(&b.layer, i));
+    for (int i = 0; i < pb_layer_groups(); i++)
+        if (pb_layer_group_rank(i) == PB_LAYER_EACH) PB_TRY(pb_layer_walk(&b.layer, i));
     if (q->format != 0) {
         status = pb_cli_print_json(b.list);
         b.list = NULL;

@@ -14,23 +14,44 @@
 static const struct {
     const char *model;
     int64_t rows;
-} usual[] = {{"shape:minilm", 2048}, {"shape:gpt2-124m", 512}, {"shape:llama-3.2-1b", 128}};
+    bool all; /* with --all only */
+} usual[] = {{"shape:minilm", 2048, false},
+             {"shape:gpt2-124m", 512, false},
+             {"shape:llama-3.2-1b", 128, false},
+             {"shape:llama-3.1-8b", 128, true}};
 enum { USUAL = sizeof usual / sizeof usual[0] };
 
 /* ---- the table of cases ---- */
 
+/* f32, and bf16 where the device multiplies it, unless one is named. */
+static pb_status choose_dtypes(const pb_kernels_request *q, bool wanted[2]) {
+    pb_device_facts facts;
+    pb_device_options options = {.threads = 1};
+    wanted[0] = q->dtype != 1;
+    wanted[1] = q->dtype == 1;
+    if (q->dtype >= 0) return PB_OK;
+    PB_RETURN(pb_device_probe(q->device, &options, &facts));
+    wanted[1] = facts.fast_bf16;
+    return PB_OK;
+}
+
 pb_status pb_kernels_cases(const pb_kernels_request *q, pb_kernel_cases *cases) {
-    pb_dtype dtype = q->dtype == 1 ? PB_BF16 : PB_F32;
-    for (int i = 0; i < USUAL; i++) {
+    static const pb_dtype dtypes[] = {PB_F32, PB_BF16};
+    pb_layer_rank most = q->all ? PB_LAYER_ALL : PB_LAYER_USUAL;
+    bool wanted[2];
+    PB_RETURN(choose_dtypes(q, wanted));
+    for (int i = 0; i < USUAL && (i == 0 || !q->model); i++) {
         const char *model = q->model ? q->model : usual[i].model;
         int64_t rows = q->rows ? q->rows : usual[i].rows;
-        PB_RETURN(pb_kernel_cases_add(cases, model, rows, dtype, q->filter));
-        if (q->model) break;
+        if (usual[i].all && !q->all) continue;
+        for (int d = 0; d < 2; d++)
+            if (wanted[d])
+                PB_RETURN(pb_kernel_cases_add(cases, model, rows, dtypes[d], most, q->filter));
     }
     if (cases->n == 0)
         return PB_ERROR(PB_E_INPUT,
-                        "--filter %s: no case has this in its name; see peftbench kernels list",
-                        q->filter ? q->filter : "");
+                        "--filter %s: no case has this in its name; see peftbench kernels list%s",
+                        q->filter ? q->filter : "", q->all ? "" : " --all");
     return PB_OK;
 }
 
@@ -83,6 +104,15 @@ void pb_kernels_child_options(const pb_kernels_request *q, pb_kernels_options *o
                    {"--threads", q->threads}};
     int n = 0;
     *out = (pb_kernels_options){.argv = {NULL}};
+    if (q->all) out->argv[n++] = "--all";
+    if (q->device && strcmp(q->device, "cpu") != 0) {
+        out->argv[n++] = "--device";
+        out->argv[n++] = q->device;
+    }
+    if (q->cache == 1) {
+        out->argv[n++] = "--cache";
+        out->argv[n++] = "hot";
+    }
     if (q->dtype >= 0) {
         out->argv[n++] = "--dtype";
         out->argv[n++] = dtypes[q->dtype == 1];
@@ -132,16 +162,25 @@ static pb_status write_baseline(pb_cli *cli, pb_kernels_request q, const pb_comm
 static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
     static const char *const dtypes[] = {"f32", "bf16", NULL};
     static const char *const gauges[] = {"auto", "perf", "callgrind", NULL};
-    pb_kernels_request q = {.processes = 1, .dtype = -1};
+    static const char *const caches[] = {"cold", "hot", NULL};
+    pb_kernels_request q = {.processes = 1, .dtype = -1, .device = "cpu"};
     const pb_option options[] = {
         PB_OPTION_TEXT("model", &q.model, "NAME",
                        "shape or folder whose layer gives the sizes (default: shape:minilm, "
-                       "shape:gpt2-124m and shape:llama-3.2-1b)"),
+                       "shape:gpt2-124m and\nshape:llama-3.2-1b; with --all shape:llama-3.1-8b too)"),
+        PB_OPTION_FLAG("all", &q.all,
+                       "also attention over 1024 and 4096 tokens, rank 64, thin products, fp4, int4, all "
+                       "activations, an 8B layer"),
         PB_OPTION_INT("rows", &q.rows, "N", 64, 1048576,
-                      "token rows (default: 2048, 512 and 128 for these; count: 64 of "
+                      "token rows (default: 2048, 512, 128 and 128 for these; count: 64 of "
                       "shape:minilm)"),
         PB_OPTION_CHOICE("dtype", &q.dtype, "f32|bf16", dtypes,
-                         "of the tensors (default f32; count: both)"),
+                         "of the tensors (default: f32, and bf16 where the device multiplies it; count: "
+                         "both)"),
+        PB_OPTION_TEXT("device", &q.device, "NAME", "cpu or cuda (default cpu; count: cpu)"),
+        PB_OPTION_CHOICE("cache", &q.cache, "cold|hot", caches,
+                         "run, compare: before each sample all caches are flushed, or none (default "
+                         "cold)"),
         PB_OPTION_TEXT("filter", &q.filter, "TEXT",
                        "only cases with this, or one of A|B|C, in their names"),
         PB_OPTION_INT("threads", &q.threads, "N", 1, 1024, "run: CPU threads (default: all cores)"),
@@ -230,7 +269,7 @@ const pb_command pb_command_kernels = {
         "caches and its\n"
         "outputs put back. OF ROOF is the least time that the analytic work takes at the machine's "
         "measured rates,\n"
-        "over the median. CPU only. Exit status 5 when a result is wrong.\n"
+        "over the median. Exit status 5 when a result is wrong.\n"
         "show, plot: a saved run as a table, or as figures in a folder. trend: where the times of a "
         "history changed, by\n"
         "energy statistics with p below 0.001. docs/kernels.md derives every number.\n"

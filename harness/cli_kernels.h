@@ -10,11 +10,13 @@
 /* What the command line asks for. */
 typedef struct pb_kernels_request {
     const char *model, *filter, *save, *budget;
-    int dtype, format; /* dtype: 0 f32, 1 bf16, -1 not given */
+    const char *device; /* "cpu" (NULL: the same), "cuda" */
+    int cache;          /* 0 cold, 1 hot */
+    int dtype, format;  /* dtype: 0 f32, 1 bf16, -1 not given */
     int gauge;         /* pb_gauge */
     int64_t rows, threads, processes;
     double budget_s; /* of all processes together; 0 = none */
-    bool unchecked, anchors, allow_unclear, stored, aa, instructions;
+    bool unchecked, anchors, all, allow_unclear, stored, aa, instructions;
     const char *junit, *markdown, *revisions, *baseline, *history, *plots;
     double below; /* per cent of the roof; 0 = all */
 } pb_kernels_request;
@@ -24,7 +26,7 @@ pb_status pb_kernels_cases(const pb_kernels_request *q, pb_kernel_cases *cases);
 
 /* The same request as options of a process of its own, but for the filter and the budget. */
 typedef struct pb_kernels_options {
-    const char *argv[16]; /* NULL-terminated */
+    const char *argv[20]; /* NULL-terminated */
     char numbers[2][32];
 } pb_kernels_options;
 void pb_kernels_child_options(const pb_kernels_request *q, pb_kernels_options *out);

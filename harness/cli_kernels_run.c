@@ -31,16 +31,20 @@ static bool add_anchors(pb_json *root, const pb_cpu_roofs *r) {
     bool ok = true;
     for (int i = 0; i < PB_SAVED_ANCHORS; i++)
         ok = ok && add_samples(pb_json_add_object(anchors, pb_anchor_name(i)), r->samples_s[i],
-                               r->side > 0 ? PB_ROOF_SAMPLES : 0);
+                               r->measured[i] ? PB_ROOF_SAMPLES : 0);
     return ok;
 }
 
-static pb_status add_roofs(pb_json *root, const pb_cpu_roofs *r) {
+static bool on_cpu(const pb_kernels_request *q) { return strcmp(q->device, "cpu") == 0; }
+
+static pb_status add_roofs(pb_json *root, const pb_kernels_request *q, const pb_cpu_roofs *r) {
     pb_json *roofs = pb_json_add_object(root, "roofs"), *flops;
     bool ok = pb_json_add_f64(roofs, "bytes_per_s", r->bytes_per_s) &&
               pb_json_add_i64(roofs, "copy_bytes", r->copy_bytes) &&
+              pb_json_add_bool(roofs, "copy_streams", r->streams) &&
               pb_json_add_i64(roofs, "product_side", r->side) &&
-              pb_json_add_i64(roofs, "cache_bytes", pb_last_cache_bytes());
+              pb_json_add_f64(roofs, "vector_ops_per_s", r->ops_per_s) &&
+              pb_json_add_i64(roofs, "cache_bytes", on_cpu(q) ? pb_last_cache_bytes(NULL) : 0);
     flops = pb_json_add_object(roofs, "flops_per_s");
     ok = ok && pb_json_add_f64(flops, "f32", r->flops_per_s[0]) &&
          pb_json_add_f64(flops, "bf16", r->flops_per_s[1]);
@@ -52,8 +56,9 @@ static pb_status start_json(const pb_kernels_request *q, const pb_cpu_roofs *roo
     pb_json *environment = NULL;
     pb_utc_now(now);
     PB_RETURN(pb_sha256_file("/proc/self/exe", binary));
-    PB_RETURN(pb_environment_json("cpu", (int)q->threads, &environment));
-    if (!cJSON_AddItemToObject(root, "environment", environment)) {
+    PB_RETURN(pb_environment_json(q->device, (int)q->threads, &environment));
+    if (!pb_json_add_str(environment, "cache", q->cache == 1 ? "hot" : "cold") ||
+        !cJSON_AddItemToObject(root, "environment", environment)) {
         pb_json_free(environment);
         return pb_cli_built(false);
     }
@@ -61,7 +66,7 @@ static pb_status start_json(const pb_kernels_request *q, const pb_cpu_roofs *roo
                            pb_json_add_str(root, "time_utc", now) &&
                            pb_json_add_str(root, "binary_sha256", binary) &&
                            pb_json_add_i64(root, "processes", 1)));
-    return add_roofs(root, roofs);
+    return add_roofs(root, q, roofs);
 }
 
 static pb_status add_kernel(pb_json *list, const pb_kernels_request *q, const pb_kernel_case *c,
@@ -80,7 +85,13 @@ static pb_status add_kernel(pb_json *list, const pb_kernels_request *q, const pb
         (!r->wrong || pb_json_add_str(o, "why", r->why)) &&
         pb_json_add_f64(o, "error_of_allowed", q->unchecked ? NAN : r->worst) &&
         pb_json_add_str(o, "output_sha256", r->sha256) && pb_json_add_f64(o, "median_s", median) &&
+        pb_json_add_i64(o, "batch", r->batch) &&
         add_samples(o, r->samples, r->wrong ? 0 : r->n));
+}
+
+static pb_status measure_roofs(const pb_kernels_request *q, pb_device *dev, pb_cpu_roofs *out) {
+    if (on_cpu(q)) return pb_cpu_roofs_measure((int)q->threads, out);
+    return pb_device_roofs_measure(dev, 0, 0, out);
 }
 
 static pb_status measure_here(const pb_kernels_request *q, pb_json *root) {
@@ -89,17 +100,20 @@ static pb_status measure_here(const pb_kernels_request *q, pb_json *root) {
     pb_cpu_roofs roofs = {.side = 0};
     pb_device *ref = NULL, *dev = NULL;
     pb_device_options options = {.threads = (int)q->threads};
+    double left_s = q->budget_s; /* what one case does not need the later ones may have */
     PB_TRY(pb_kernels_cases(q, &cases));
-    if (!q->unchecked || q->anchors) PB_TRY(pb_cpu_roofs_measure((int)q->threads, &roofs));
+    PB_TRY(pb_device_open(q->device, &options, &dev));
+    if (!q->unchecked || q->anchors) PB_TRY(measure_roofs(q, dev, &roofs));
     PB_TRY(start_json(q, &roofs, root));
     pb_json *list = pb_json_add_array(root, "kernels");
     PB_TRY(pb_device_open("ref", NULL, &ref));
-    PB_TRY(pb_device_open("cpu", &options, &dev));
     for (int i = 0; i < cases.n; i++) {
         pb_kernel_result r;
+        double limit_s = q->budget_s > 0 ? fmax(left_s, 1e-3) / (cases.n - i) : 0;
         fprintf(stderr, "%d of %d: %s\n", i + 1, cases.n, cases.items[i].name);
-        PB_TRY(pb_kernel_measure(&cases.items[i], ref, dev, !q->unchecked, q->budget_s / cases.n,
-                                 &r));
+        pb_kernel_way way = {.unchecked = q->unchecked, .hot = q->cache == 1, .limit_s = limit_s};
+        PB_TRY(pb_kernel_measure(&cases.items[i], ref, dev, way, &r));
+        left_s -= r.spent_s;
         status = add_kernel(list, q, &cases.items[i], &r);
         pb_kernel_result_free(&r);
         if (status != PB_OK) goto done;
@@ -173,8 +187,8 @@ static void add_reason(pb_table *table, const pb_saved_run *run, const pb_saved_
     int n = 0;
     if (k->least < SHORT_S)
         n = snprintf(text, sizeof text, "%.1f us at the roof: starting counts", k->least * 1e6);
-    else if (k->flops_else > k->bytes)
-        n = snprintf(text, sizeof text, "%.2g FLOP a byte beside products",
+    else if (k->roof != PB_ROOF_VECTOR && k->flops_else > k->bytes)
+        n = snprintf(text, sizeof text, "%.2g operations a byte beside products",
                      k->flops_else / k->bytes);
     if (run->cache_bytes > 0 && k->bytes < run->cache_bytes)
         snprintf(text + n, sizeof text - (size_t)n, "%s%.3g MB fit the caches", n ? "; " : "",
@@ -186,6 +200,35 @@ static int by_share(const void *a, const void *b) {
     const pb_saved_kernel *x = *(const pb_saved_kernel *const *)a;
     const pb_saved_kernel *y = *(const pb_saved_kernel *const *)b;
     return (x->share > y->share) - (x->share < y->share);
+}
+
+/* Medians of fewer samples than are due say less than they seem to. */
+static void print_short_ones(const pb_saved_run *run) {
+    int64_t least = PB_KERNEL_SAMPLES;
+    int n = 0;
+    for (int i = 0; i < run->n; i++) {
+        if (run->kernels[i].wrong || run->kernels[i].time.fewest >= PB_KERNEL_SAMPLES) continue;
+        if (run->kernels[i].time.fewest < least) least = run->kernels[i].time.fewest;
+        n++;
+    }
+    if (n > 0)
+        printf("%d of %d kernels have fewer than %d samples in a process, down to %lld: give more "
+               "--budget\n",
+               n, run->n, PB_KERNEL_SAMPLES, (long long)least);
+}
+
+static void print_roofs(const pb_saved_run *run) {
+    static const char *const dtypes[] = {"f32", "bf16"};
+    if (!(run->bytes_per_s > 0)) return;
+    printf("roofs: copy %.1f GB/s", run->bytes_per_s / 1e9);
+    for (int d = 0; d < 2; d++)
+        if (run->flops_per_s[d] > 0)
+            printf(", product %.1f GFLOP/s in %s", run->flops_per_s[d] / 1e9, dtypes[d]);
+    for (int d = 0; d < 2; d++)
+        if (!(run->flops_per_s[d] > 0))
+            printf(", none for products in %s: the library has no kernel for it here", dtypes[d]);
+    if (run->ops_per_s > 0) printf(", vector units %.1f G operations/s", run->ops_per_s / 1e9);
+    printf("\n");
 }
 
 pb_status pb_kernels_print(const pb_kernels_request *q, const pb_saved_run *run) {
@@ -209,17 +252,16 @@ pb_status pb_kernels_print(const pb_kernels_request *q, const pb_saved_run *run)
     }
     free(list);
     PB_RETURN(pb_table_end(&table, stdout));
+    print_short_ones(run);
     if (q->below > 0) printf("%d of %d kernels below %g %% of their roof\n", n, run->n, q->below);
-    if (run->bytes_per_s > 0)
-        printf("roofs: copy %.1f GB/s, product %.1f GFLOP/s in f32, %.1f in bf16\n",
-               run->bytes_per_s / 1e9, run->flops_per_s[0] / 1e9, run->flops_per_s[1] / 1e9);
+    print_roofs(run);
     return PB_OK;
 }
 
 /* What follows from the samples, for readers of the file; nothing here reads it back. */
 static pb_status add_derived(pb_json *root, const pb_saved_run *run) {
     static const char *const derived[] = {"median_s",   "p10_s", "p90_s",   "least_s",
-                                          "roof_share", "roof",  "verified"};
+                                          "roof_share", "roof",  "verified", "samples_fewest"};
     pb_json *o = ((pb_json *)(uintptr_t)pb_json_get(root, "kernels"))->child;
     bool ok = true;
     for (int i = 0; i < run->n && ok; i++, o = o->next) {
@@ -230,7 +272,8 @@ static pb_status add_derived(pb_json *root, const pb_saved_run *run) {
              pb_json_add_f64(o, "p90_s", k->p90) && pb_json_add_f64(o, "least_s", k->least) &&
              pb_json_add_f64(o, "roof_share", k->share) &&
              pb_json_add_str(o, "roof", isnan(k->share) ? NULL : pb_roof_name(k)) &&
-             pb_json_add_bool(o, "verified", k->checked && !k->wrong);
+             pb_json_add_bool(o, "verified", k->checked && !k->wrong) &&
+             pb_json_add_i64(o, "samples_fewest", k->time.fewest);
     }
     return pb_cli_built(ok);
 }

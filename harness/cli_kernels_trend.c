@@ -17,7 +17,8 @@
 pb_status pb_kernels_draw(const pb_saved_run *run, const char *dir) {
     pb_status status = PB_OK;
     pb_figure figures[2 * PB_KERNEL_CHARTS];
-    int n = 0, dtype = 0;
+    double flops_per_s = fmax(run->flops_per_s[0], run->flops_per_s[1]);
+    int n = 0;
     pb_kernel_point *points = calloc((size_t)run->n + 1, sizeof *points);
     if (!points) PB_FAIL(PB_E_OOM, "no memory for figures");
     for (int i = 0; i < run->n; i++) {
@@ -27,13 +28,11 @@ pb_status pb_kernels_draw(const pb_saved_run *run, const char *dir) {
                                       .bytes = k->bytes,
                                       .seconds = k->time.median,
                                       .share = k->wrong ? NAN : k->share,
-                                      .products = k->products};
-        if (strcmp(k->dtype, "bf16") == 0) dtype = 1;
+                                      .products = k->roof == PB_ROOF_PRODUCT};
     }
     if (!(run->bytes_per_s > 0))
         PB_FAIL(PB_E_INPUT, "the run has no roofs to draw: measure it without --unchecked");
-    PB_TRY(pb_plots_draw_kernels(points, run->n, run->bytes_per_s, run->flops_per_s[dtype], dir,
-                                 figures, &n));
+    PB_TRY(pb_plots_draw_kernels(points, run->n, run->bytes_per_s, flops_per_s, dir, figures, &n));
     for (int i = 0; i < n; i++) fprintf(stderr, "%s/%s\n", dir, figures[i].svg);
 done:
     free(points);

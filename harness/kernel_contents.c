@@ -22,10 +22,9 @@ bool pb_contents_differ(const pb_contents *before, const pb_contents *after, int
     return memcmp(before->bytes[i], after->bytes[i], pb_bytes(before->tensor[i])) != 0;
 }
 
-pb_status pb_contents_put(const pb_layer *layer, const pb_contents *before,
-                          const pb_contents *after) {
+pb_status pb_contents_put(const pb_layer *layer, const pb_contents *before, const bool *wrote) {
     for (int i = 0; i < before->n; i++)
-        if (!after || pb_contents_differ(before, after, i))
+        if (!wrote || wrote[i])
             PB_RETURN(pb_device_put(layer->dev, layer->tensors[i], before->bytes[i],
                                     pb_bytes(before->tensor[i])));
     return PB_OK;

@@ -14,9 +14,8 @@ typedef struct pb_contents {
 
 /* Copies the layer's tensors; what `out` held is freed. */
 pb_status pb_contents_take(const pb_layer *layer, pb_contents *out);
-/* Puts back what the op wrote, as `after` shows it; `after` NULL: everything. */
-pb_status pb_contents_put(const pb_layer *layer, const pb_contents *before,
-                          const pb_contents *after);
+/* Puts back the tensors with wrote[i]; `wrote` NULL: all. */
+pb_status pb_contents_put(const pb_layer *layer, const pb_contents *before, const bool *wrote);
 /* Does tensor i have other bytes? */
 bool pb_contents_differ(const pb_contents *before, const pb_contents *after, int i);
 void pb_contents_free(pb_contents *c);

@@ -132,9 +132,11 @@ pb_status pb_counts_take(const pb_count_table *table, const char *filter, pb_gau
     pb_kernel_cases cases = {0};
     *out = (pb_counts){.table = *table};
     if (table->f32)
-        PB_TRY(pb_kernel_cases_add(&cases, table->model, table->rows, PB_F32, filter));
+        PB_TRY(pb_kernel_cases_add(&cases, table->model, table->rows, PB_F32, PB_LAYER_EACH,
+                                   filter));
     if (table->bf16)
-        PB_TRY(pb_kernel_cases_add(&cases, table->model, table->rows, PB_BF16, filter));
+        PB_TRY(pb_kernel_cases_add(&cases, table->model, table->rows, PB_BF16, PB_LAYER_EACH,
+                                   filter));
     if (cases.n == 0)
         PB_FAIL(PB_E_INPUT, "--filter %s: no case has this in its name; see peftbench kernels list",
                 filter ? filter : "");

@@ -10,11 +10,13 @@
 #endif
 
 #include "base/text.h"
-#include "harness/kernel_contents.h"
+#include "harness/kernel_judge.h"
 
 #define MOST_SAMPLES 2000
 #define LINE 64
 #define SWEEP ((size_t)256 << 20) /* where lines cannot be flushed: more than caches hold */
+#define BATCH_S 100e-6
+#define BATCH_BYTES 268435456.0
 
 /* ---- the table ---- */
 
@@ -50,6 +52,7 @@ static pb_status list_case(pb_layer *layer, pb_op op, const void *args, const ch
     c.layer.dev = NULL;
     c.layer.user = NULL;
     c.layer.n_tensors = 0;
+    c.layer.stream = 0;
     size_t n = (size_t)l->cases->n + 1;
     pb_kernel_case *items = realloc(l->cases->items, n * sizeof *items);
     if (!items) return PB_ERROR(PB_E_OOM, "no memory for %zu cases", n);
@@ -60,21 +63,20 @@ static pb_status list_case(pb_layer *layer, pb_op op, const void *args, const ch
 }
 
 pb_status pb_kernel_cases_add(pb_kernel_cases *cases, const char *model, int64_t rows,
-                              pb_dtype dtype, const char *filter) {
+                              pb_dtype dtype, pb_layer_rank most, const char *filter) {
     pb_status status = PB_OK;
-    const int64_t most = INT64_C(1) << 24;
     pb_layer layer;
     const char *name = strncmp(model, "shape:", 6) == 0 ? model + 6 : model;
     listing l = {.cases = cases, .model = name, .filter = filter};
     pb_device *plan = NULL;
     PB_TRY(pb_layer_sizes(model, rows, &layer));
-    if (layer.V * layer.C > most) layer.V = most / layer.C;
     layer.dtype = dtype;
     PB_TRY(pb_device_open("plan:cpu", NULL, &plan));
     layer.dev = plan;
     layer.visit = list_case;
     layer.user = &l;
-    for (int g = 0; g < PB_LAYER_GROUPS; g++) {
+    for (int g = 0; g < pb_layer_groups(); g++) {
+        if (pb_layer_group_rank(g) > most) continue;
         l.group = g;
         l.index = 0;
         PB_TRY(pb_layer_walk(&layer, g));
@@ -129,160 +131,209 @@ static pb_status hash_written(const pb_contents *before, const pb_contents *afte
     return PB_OK;
 }
 
-/* ---- right or wrong ---- */
-
-static double value_at(const pb_contents *c, int i, int64_t k) {
-    const void *p = c->bytes[i];
-    switch (c->tensor[i].dtype) {
-        case PB_F32: return (double)((const float *)p)[k];
-        case PB_F64: return ((const double *)p)[k];
-        case PB_BF16: return (double)pb_bf16_to_f32(((const uint16_t *)p)[k]);
-        case PB_I32: return (double)((const int32_t *)p)[k];
-        default: return (double)((const unsigned char *)p)[k];
-    }
-}
-
-static double longest_side(const pb_contents *c) {
-    int64_t longest = 1;
-    for (int i = 0; i < c->n; i++) {
-        int64_t rows = pb_rows(c->tensor[i]), cols = pb_cols(c->tensor[i]);
-        if (rows > longest) longest = rows;
-        if (cols > longest) longest = cols;
-    }
-    return (double)longest;
-}
-
-static void judge_reals(const pb_contents *got, const pb_contents *want, int i, double relative,
-                        pb_kernel_result *r) {
-    int64_t n = pb_numel(want->tensor[i]);
-    double top = 0;
-    for (int64_t k = 0; k < n; k++) {
-        double w = fabs(value_at(want, i, k));
-        if (isfinite(w)) top = fmax(top, w);
-    }
-    for (int64_t k = 0; k < n; k++) {
-        double g = value_at(got, i, k), w = value_at(want, i, k);
-        if (g == w || (isnan(g) && isnan(w))) continue;
-        double used = fabs(g - w) / (relative * top);
-        if (used <= r->worst) continue;
-        r->worst = isnan(used) ? INFINITY : used;
-        if (used <= 1) continue;
-        r->wrong = true;
-        snprintf(r->why, sizeof r->why, "tensor %d, element %lld is %.9g; the reference is %.9g", i,
-                 (long long)k, g, w);
-        if (isnan(used)) return;
-    }
-}
-
-static void judge_codes(const pb_contents *got, const pb_contents *want, int i,
-                        pb_kernel_result *r) {
-    int64_t n = pb_numel(want->tensor[i]), differ = 0;
-    for (int64_t k = 0; k < n; k++) differ += value_at(got, i, k) != value_at(want, i, k);
-    double used = (double)differ / (1e-3 * (double)n);
-    r->worst = fmax(r->worst, used);
-    if (used <= 1) return;
-    r->wrong = true;
-    snprintf(r->why, sizeof r->why, "tensor %d: %lld of %lld codes are not the reference's", i,
-             (long long)differ, (long long)n);
-}
-
-static void judge(const pb_contents *got, const pb_contents *want, pb_dtype dtype,
-                  pb_kernel_result *r) {
-    const double f32 = 0x1p-24;
-    double own = dtype == PB_BF16 ? 0x1p-8 : f32;
-    double relative = 4 * own + 8 * f32 * sqrt(longest_side(want));
-    for (int i = 0; i < want->n && !r->wrong; i++) {
-        pb_dtype t = want->tensor[i].dtype;
-        if (!pb_contents_differ(want, got, i)) continue;
-        if (t == PB_F32 || t == PB_BF16 || t == PB_F64)
-            judge_reals(got, want, i, relative, r);
-        else
-            judge_codes(got, want, i, r);
-    }
-}
-
 /* ---- a run ---- */
+
+/* One copy of the op's tensors, and its arguments for them. */
+typedef struct set {
+    pb_layer *layer;
+    const void *args;
+    int index; /* of the visit in this copy's walk */
+} set;
 
 typedef struct run {
     const pb_kernel_case *def;
-    int index;
-    bool check;
-    double limit_s;
+    pb_kernel_way way;
+    pb_event *begin, *end; /* of a device with a queue of its own; NULL on the host */
+    pb_tensor flush;       /* there: what is written to empty its caches; none when hot */
     pb_contents start, want; /* the reference's, before and after */
+    bool wrote[PB_LAYER_TENSORS];
+    set sets[PB_KERNEL_BATCH];
+    int depth, n_sets; /* depth: walks within each other, now */
     pb_kernel_result *out;
 } run;
+
+/* Is this visit the case? */
+static bool is_case(run *r) { return r->sets[r->depth].index++ == r->def->index; }
 
 static pb_status run_reference(pb_layer *layer, pb_op op, const void *args, const char *shape) {
     run *r = layer->user;
     (void)shape;
-    if (r->index++ != r->def->index) return PB_OK;
+    if (!is_case(r)) return PB_OK;
     PB_RETURN(pb_contents_take(layer, &r->start));
-    if (!r->check) return PB_OK;
+    if (r->way.unchecked) return PB_OK;
     PB_RETURN(pb_op_run(layer->dev, op, args));
     return pb_contents_take(layer, &r->want);
 }
 
-static pb_status one_sample(pb_layer *layer, pb_op op, const void *args, double *seconds) {
-    evict_tensors(layer);
-    int64_t from = pb_now_ns();
-    PB_RETURN(pb_op_run(layer->dev, op, args));
-    PB_RETURN(pb_device_sync(layer->dev));
-    *seconds = (double)(pb_now_ns() - from) * 1e-9;
+/* ---- samples ---- */
+
+/* Flushing takes longer than idle threads wait before they sleep: the op must not pay for that. */
+static int wake(const pb_device *dev) {
+    int awake = 0, threads = pb_device_threads(dev);
+#pragma omp parallel num_threads(threads) reduction(+ : awake)
+    awake++;
+    return awake;
+}
+
+static pb_status call_sets(const run *r, int n_sets) {
+    for (int i = 0; i < n_sets; i++)
+        PB_RETURN(pb_op_run(r->sets[i].layer->dev, r->def->op, r->sets[i].args));
     return PB_OK;
 }
 
-static pb_status take_samples(pb_layer *layer, pb_op op, const void *args, const run *r,
-                              const pb_contents *wrote) {
+static pb_status sample_on_host(const run *r, int n_sets, double *ns) {
+    pb_device *dev = r->sets[0].layer->dev;
+    for (int i = 0; i < n_sets && !r->way.hot; i++) evict_tensors(r->sets[i].layer);
+    if (wake(dev) < 1) return PB_ERROR(PB_E_BUG, "no thread woke");
+    int64_t from = pb_now_ns();
+    PB_RETURN(call_sets(r, n_sets));
+    PB_RETURN(pb_device_sync(dev));
+    *ns = (double)(pb_now_ns() - from);
+    return PB_OK;
+}
+
+static pb_status sample_in_queue(const run *r, int n_sets, double *ns) {
+    if (pb_has(r->flush)) PB_RETURN(pb_device_zero(r->sets[0].layer->dev, r->flush));
+    PB_RETURN(pb_event_record(r->begin));
+    PB_RETURN(call_sets(r, n_sets));
+    PB_RETURN(pb_event_record(r->end));
+    return pb_event_elapsed(r->begin, r->end, ns);
+}
+
+/* Seconds of one call, of one on each of the sets in turn. */
+static pb_status one_sample(const run *r, int n_sets, double *seconds) {
+    double ns = 0;
+    for (int i = 0; i < n_sets; i++)
+        PB_RETURN(pb_contents_put(r->sets[i].layer, &r->start, r->wrote));
+    if (r->begin) {
+        PB_RETURN(sample_in_queue(r, n_sets, &ns));
+    } else {
+        PB_RETURN(sample_on_host(r, n_sets, &ns));
+    }
+    *seconds = fmax(ns, 1) * 1e-9 / n_sets;
+    return PB_OK;
+}
+
+static pb_status take_samples(run *r) {
     pb_kernel_result *out = r->out;
     int64_t begin = pb_now_ns(), n = 0;
-    double seconds, inside = 0;
+    double inside = 0;
     out->samples = calloc(MOST_SAMPLES, sizeof *out->samples);
     if (!out->samples) return PB_ERROR(PB_E_OOM, "no memory for samples");
-    for (int64_t i = -PB_KERNEL_WARMUPS; n < MOST_SAMPLES; i++) {
+    while (n < MOST_SAMPLES) {
         double passed = (double)(pb_now_ns() - begin) * 1e-9;
-        bool late = r->limit_s > 0 && passed > r->limit_s;
+        bool late = passed > PB_KERNEL_LIMIT_S || (r->way.limit_s > 0 && passed > r->way.limit_s);
         if (n >= PB_KERNEL_SAMPLES && inside >= PB_KERNEL_SECONDS) break;
-        if (n >= 3 && (late || passed > PB_KERNEL_LIMIT_S)) break;
-        if (i < 0 && late) continue;
-        PB_RETURN(pb_contents_put(layer, &r->start, wrote));
-        PB_RETURN(one_sample(layer, op, args, &seconds));
-        if (i < 0) continue;
-        out->samples[n++] = seconds;
-        inside += seconds;
+        if (n >= PB_KERNEL_LEAST && late) break;
+        PB_RETURN(one_sample(r, r->n_sets, &out->samples[n]));
+        inside += out->samples[n++] * r->n_sets;
     }
     out->n = n;
+    out->batch = r->n_sets;
+    out->spent_s = (double)(pb_now_ns() - begin) * 1e-9;
     return PB_OK;
+}
+
+/* Warm-ups on one set, then how many the batch takes: as many as make it last 100 us, and no more than
+ * 256 MiB hold. */
+static pb_status choose_sets(run *r) {
+    double least = INFINITY, seconds = 0, bytes = 0;
+    const pb_layer *layer = r->sets[0].layer;
+    for (int i = 0; i < PB_KERNEL_WARMUPS; i++) {
+        PB_RETURN(one_sample(r, 1, &seconds));
+        least = fmin(least, seconds);
+    }
+    for (int i = 0; i < layer->n_tensors; i++) bytes += (double)pb_bytes(layer->tensors[i]);
+    double n = fmin(fmin(BATCH_S / fmax(least, 1e-7), PB_KERNEL_BATCH), BATCH_BYTES / (bytes + 1));
+    r->n_sets = least < PB_KERNEL_SHORT_S && n >= 2 ? (int)n : 1;
+    return PB_OK;
+}
+
+/* What was timed is what was checked. */
+static pb_status compare_timed(run *r) {
+    pb_status status = PB_OK;
+    pb_contents timed = {.n = 0};
+    char hex[PB_SHA256_HEX];
+    for (int i = 0; i < r->n_sets && !r->out->wrong; i++) {
+        PB_TRY(pb_contents_take(r->sets[i].layer, &timed));
+        PB_TRY(hash_written(&r->start, &timed, hex));
+        if (strcmp(hex, r->out->sha256) == 0) continue;
+        r->out->wrong = true;
+        pb_copy(r->out->why, sizeof r->out->why, "the timed output is not the one that was checked");
+    }
+done:
+    pb_contents_free(&timed);
+    return status;
+}
+
+/* ---- the subject ---- */
+
+static pb_status measure_sets(run *r);
+
+/* The case in a further copy of its tensors. */
+static pb_status one_more_set(pb_layer *layer, pb_op op, const void *args, const char *shape) {
+    run *r = layer->user;
+    (void)op;
+    (void)shape;
+    if (!is_case(r)) return PB_OK;
+    r->sets[r->depth].layer = layer;
+    r->sets[r->depth].args = args;
+    PB_RETURN(pb_contents_put(layer, &r->start, NULL));
+    return measure_sets(r);
+}
+
+/* Walks within walks until there are enough sets; the innermost one samples. */
+static pb_status measure_sets(run *r) {
+    if (r->depth + 1 == r->n_sets) {
+        PB_RETURN(take_samples(r));
+        return compare_timed(r);
+    }
+    pb_layer layer = r->def->layer;
+    layer.dev = r->sets[0].layer->dev;
+    layer.visit = one_more_set;
+    layer.user = r;
+    r->sets[++r->depth].index = 0;
+    pb_status status = pb_layer_walk(&layer, r->def->group);
+    r->depth--;
+    return status;
+}
+
+/* The first call: the one that is compared with the reference. */
+static pb_status check_call(run *r, const pb_layer *layer, const void *args) {
+    pb_status status = PB_OK;
+    pb_contents got = {.n = 0};
+    pb_kernel_verdict verdict = {.wrong = false};
+    PB_TRY(pb_op_run(layer->dev, r->def->op, args));
+    PB_TRY(pb_contents_take(layer, &got));
+    PB_TRY(hash_written(&r->start, &got, r->out->sha256));
+    for (int i = 0; i < got.n; i++) r->wrote[i] = pb_contents_differ(&r->start, &got, i);
+    if (r->way.unchecked) goto done;
+    PB_TRY(pb_kernel_judge(r->def->op, args, layer, &r->start, &r->want, &got, &verdict));
+    r->out->worst = verdict.worst;
+    r->out->wrong = verdict.wrong;
+    memcpy(r->out->why, verdict.why, sizeof r->out->why);
+done:
+    pb_contents_free(&r->want);
+    pb_contents_free(&got);
+    return status;
 }
 
 static pb_status run_subject(pb_layer *layer, pb_op op, const void *args, const char *shape) {
-    pb_status status = PB_OK;
     run *r = layer->user;
     pb_kernel_result *out = r->out;
-    pb_contents checked = {.n = 0}, timed = {.n = 0};
-    char hex[PB_SHA256_HEX];
     (void)shape;
-    if (r->index++ != r->def->index) return PB_OK;
+    if (!is_case(r)) return PB_OK;
     if (op != r->def->op || layer->n_tensors != r->start.n)
         return PB_ERROR(PB_E_BUG, "%s is not the case that the table lists", r->def->name);
     const char *variant = pb_op_variant(layer->dev, op);
     pb_copy(out->variant, sizeof out->variant, variant ? variant : "");
-    PB_TRY(pb_contents_put(layer, &r->start, NULL));
-    PB_TRY(pb_op_run(layer->dev, op, args));
-    PB_TRY(pb_contents_take(layer, &checked));
-    if (r->check) judge(&checked, &r->want, layer->dtype, out);
-    PB_TRY(hash_written(&r->start, &checked, out->sha256));
-    if (out->wrong) goto done;
-    PB_TRY(take_samples(layer, op, args, r, &checked));
-    PB_TRY(pb_contents_take(layer, &timed));
-    PB_TRY(hash_written(&r->start, &timed, hex));
-    if (strcmp(hex, out->sha256) != 0) {
-        out->wrong = true;
-        pb_copy(out->why, sizeof out->why, "the timed output is not the one that was checked");
-    }
-done:
-    pb_contents_free(&checked);
-    pb_contents_free(&timed);
-    return status;
+    r->sets[0].layer = layer;
+    r->sets[0].args = args;
+    PB_RETURN(pb_contents_put(layer, &r->start, NULL));
+    PB_RETURN(check_call(r, layer, args));
+    if (out->wrong) return PB_OK;
+    PB_RETURN(choose_sets(r));
+    return measure_sets(r);
 }
 
 static pb_status walk(run *r, pb_device *dev, pb_layer_visit visit) {
@@ -290,21 +341,35 @@ static pb_status walk(run *r, pb_device *dev, pb_layer_visit visit) {
     layer.dev = dev;
     layer.visit = visit;
     layer.user = r;
-    r->index = 0;
+    r->depth = 0;
+    r->sets[0] = (set){.index = 0};
     return pb_layer_walk(&layer, r->def->group);
 }
 
-pb_status pb_kernel_measure(const pb_kernel_case *c, pb_device *ref, pb_device *dev, bool check,
-                            double limit_s, pb_kernel_result *out) {
+static pb_status open_queue(run *r, pb_device *dev) {
+    PB_RETURN(pb_event_new(dev, &r->begin));
+    PB_RETURN(pb_event_new(dev, &r->end));
+    if (r->way.hot) return PB_OK;
+    return pb_alloc1(dev, PB_MEM_DATA, PB_U8, PB_KERNEL_FLUSH, &r->flush);
+}
+
+pb_status pb_kernel_measure(const pb_kernel_case *c, pb_device *ref, pb_device *dev,
+                            pb_kernel_way way, pb_kernel_result *out) {
     pb_status status = PB_OK;
-    run r = {.def = c, .check = check, .limit_s = limit_s, .out = out};
+    run r = {.def = c, .way = way, .out = out};
+    bool host = strcmp(pb_device_name(dev), "cpu") == 0 || strcmp(pb_device_name(dev), "ref") == 0;
+    pb_mark mark = pb_device_mark(dev, PB_MEM_DATA);
     *out = (pb_kernel_result){.n = 0};
-    if (strcmp(pb_device_name(dev), "cpu") != 0 && strcmp(pb_device_name(dev), "ref") != 0)
-        return PB_ERROR(PB_E_UNSUPPORTED, "kernels are measured on the cpu device, not on %s",
+    if (!host && strcmp(pb_device_name(dev), "cuda") != 0)
+        return PB_ERROR(PB_E_UNSUPPORTED, "kernels are measured on cpu and cuda devices, not on %s",
                         pb_device_name(dev));
     PB_TRY(walk(&r, ref, run_reference));
+    if (!host) PB_TRY(open_queue(&r, dev));
     PB_TRY(walk(&r, dev, run_subject));
 done:
+    pb_event_free(r.begin);
+    pb_event_free(r.end);
+    pb_device_rewind(dev, PB_MEM_DATA, mark);
     pb_contents_free(&r.start);
     pb_contents_free(&r.want);
     if (status != PB_OK) pb_kernel_result_free(out);

@@ -16,7 +16,8 @@ const char *pb_anchor_name(int anchor) {
 }
 
 const char *pb_roof_name(const pb_saved_kernel *k) {
-    return k->products ? "product" : "copy";
+    static const char *const names[] = {"copy", "product", "vector"};
+    return names[k->roof];
 }
 
 /* ---- samples ---- */
@@ -61,6 +62,7 @@ static pb_status read_times(const pb_json *o, const char *where, pb_saved_times 
         t->medians[t->n] = NAN;
         if (all.n > before)
             PB_TRY(pb_derive("median", all.v + before, all.n - before, &t->medians[t->n]));
+        if (t->n == 0 || all.n - before < t->fewest) t->fewest = all.n - before;
         t->n++;
     }
     *p10 = *p90 = NAN;
@@ -85,14 +87,18 @@ static pb_status read_name(const pb_json *o, const char *where, const char *key,
     return PB_OK;
 }
 
-/* The least time that the roofs allow: max(bytes / copy, flops of products / product). */
+/* The least time that the roofs allow: max(bytes / copy, FLOPs of products / product, other operations /
+ * vector units). Products without a roof of their own have no least time. */
 static void place_under_roof(const pb_saved_run *run, pb_saved_kernel *k) {
     double flops_per_s = run->flops_per_s[strcmp(k->dtype, "bf16") == 0];
     k->least = k->share = NAN;
-    if (!(run->bytes_per_s > 0) || !(flops_per_s > 0)) return;
-    double traffic = k->bytes / run->bytes_per_s, products = k->flops / flops_per_s;
-    k->products = products > traffic;
-    k->least = fmax(traffic, products);
+    if (!(run->bytes_per_s > 0) || (k->flops > 0 && !(flops_per_s > 0))) return;
+    const double least[] = {k->bytes / run->bytes_per_s,
+                            k->flops > 0 ? k->flops / flops_per_s : 0,
+                            run->ops_per_s > 0 ? k->flops_else / run->ops_per_s : 0};
+    for (int i = 0; i < 3; i++)
+        if (least[i] > least[k->roof]) k->roof = (pb_saved_roof)i;
+    k->least = least[k->roof];
     k->share = k->least / k->time.median;
 }
 
@@ -122,17 +128,33 @@ static pb_status read_kernel(const pb_json *o, const char *where, pb_saved_run *
     return PB_OK;
 }
 
-static pb_status read_anchors(const pb_json *root, const char *where, pb_saved_run *out) {
-    const pb_json *anchors = pb_json_get(root, "anchors"), *roofs = pb_json_get(root, "roofs");
+/* The roofs are the anchors' medians over all processes; of a file that does not say what the anchors
+ * moved and multiplied, those that its first process noted. */
+static pb_status read_roofs(const pb_json *roofs, const char *where, pb_saved_run *out) {
     const pb_json *flops = pb_json_get(roofs, "flops_per_s");
+    double copy = 0, side = 0;
+    PB_RETURN(pb_json_read_f64(roofs, where, "bytes_per_s", 0, 1e18, &out->bytes_per_s));
+    PB_RETURN(pb_json_read_f64(roofs, where, "cache_bytes", 0, 1e18, &out->cache_bytes));
+    PB_RETURN(pb_json_read_f64(flops, where, "f32", 0, 1e18, &out->flops_per_s[0]));
+    PB_RETURN(pb_json_read_f64(flops, where, "bf16", 0, 1e18, &out->flops_per_s[1]));
+    PB_RETURN(pb_json_read_f64(roofs, where, "vector_ops_per_s", 0, 1e18, &out->ops_per_s));
+    PB_RETURN(pb_json_read_f64(roofs, where, "copy_bytes", 0, 1e18, &copy));
+    PB_RETURN(pb_json_read_f64(roofs, where, "product_side", 0, 1e9, &side));
+    if (copy > 0 && out->anchors[0].median > 0)
+        out->bytes_per_s = 2 * copy / out->anchors[0].median;
+    for (int d = 0; d < 2; d++)
+        if (side > 0 && out->anchors[1 + d].median > 0)
+            out->flops_per_s[d] = 2 * side * side * side / out->anchors[1 + d].median;
+    return PB_OK;
+}
+
+static pb_status read_anchors(const pb_json *root, const char *where, pb_saved_run *out) {
+    const pb_json *anchors = pb_json_get(root, "anchors");
     double ignored;
     for (int i = 0; i < PB_SAVED_ANCHORS; i++)
         PB_RETURN(read_times(pb_json_get(anchors, anchor_names[i]), where, &out->anchors[i],
                              &ignored, &ignored));
-    PB_RETURN(pb_json_read_f64(roofs, where, "bytes_per_s", 0, 1e18, &out->bytes_per_s));
-    PB_RETURN(pb_json_read_f64(roofs, where, "cache_bytes", 0, 1e18, &out->cache_bytes));
-    PB_RETURN(pb_json_read_f64(flops, where, "f32", 0, 1e18, &out->flops_per_s[0]));
-    return pb_json_read_f64(flops, where, "bf16", 0, 1e18, &out->flops_per_s[1]);
+    return read_roofs(pb_json_get(root, "roofs"), where, out);
 }
 
 pb_status pb_saved_run_read(const pb_json *root, const char *where, pb_saved_run *out) {
@@ -285,6 +307,8 @@ pb_status pb_environment_differences(const pb_json *a, const pb_json *b, pb_text
     } keys[] = {{"build", "compiler", false},
                 {"build", "flags", false},
                 {NULL, "threads", true},
+                {NULL, "device", true},
+                {NULL, "cache", true},
                 {"machine", "cores_online", true},
                 {"machine", "cpu", true}};
     *other_machine = 0;

@@ -11,10 +11,13 @@
 #define PB_KERNELS_SCHEMA "peftbench-kernels-2"
 #define PB_SAVED_ANCHORS 3 /* copy, product in f32, product in bf16 */
 
+typedef enum pb_saved_roof { PB_ROOF_COPY, PB_ROOF_PRODUCT, PB_ROOF_VECTOR } pb_saved_roof;
+
 typedef struct pb_saved_times {
     double medians[PB_GATE_PROCESSES]; /* seconds, one a process; NaN where the process has none */
     int n;
-    double median; /* of the medians; NaN without any */
+    int64_t fewest; /* samples of a process; 0 without any */
+    double median;  /* of the medians; NaN without any */
 } pb_saved_times;
 
 typedef struct pb_saved_kernel {
@@ -26,14 +29,14 @@ typedef struct pb_saved_kernel {
     double p10, p90; /* over the samples of all processes, seconds */
     double least;    /* seconds at the roof that binds; NaN when no roof is known */
     double share;    /* least / median */
-    bool products;   /* the product's roof binds, not the copy's */
+    pb_saved_roof roof; /* that binds */
 } pb_saved_kernel;
 
 typedef struct pb_saved_run {
     pb_saved_kernel *kernels;
     int n, processes;
     pb_saved_times anchors[PB_SAVED_ANCHORS];
-    double bytes_per_s, flops_per_s[2]; /* roofs; 0 = not measured */
+    double bytes_per_s, flops_per_s[2], ops_per_s; /* roofs; 0 = not measured, or there is none */
     double cache_bytes;                 /* of the last level */
     char binary[PB_SHA256_HEX], time_utc[32];
     const pb_json *environment; /* within the tree that was read */
@@ -49,7 +52,7 @@ void pb_saved_run_free(pb_saved_run *run);
  * it measured something else; a kernel whose output differs becomes wrong. */
 pb_status pb_saved_run_join(pb_json *root, const pb_json *process, const char *where);
 
-/* The roof that binds: "copy" or "product". */
+/* The roof that binds: "copy", "product" or "vector". */
 const char *pb_roof_name(const pb_saved_kernel *k);
 const char *pb_anchor_name(int anchor); /* "copy", "gemm f32", "gemm bf16" */
 

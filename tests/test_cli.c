@@ -233,13 +233,15 @@ END_TEST
 START_TEST(kernels_are_listed_checked_and_saved) {
     char path[512];
     pb_json *saved = NULL, *json = parsed(RUN("kernels", "list", "--model", "shape:minilm",
-                                              "--filter", "/axpby/", "--format", "json"));
+                                              "--dtype", "f32", "--filter", "/axpby/", "--format",
+                                              "json"));
     ck_assert_int_eq(cJSON_GetArraySize(json), 1);
     ck_assert_str_eq(pb_json_get(json->child, "name")->valuestring, "minilm/axpby/2048 x 384/f32");
     pb_json_free(json);
     snprintf(path, sizeof path, "%s/kernels.json", scratch);
     json = parsed(RUN("kernels", "run", "--model", "shape:minilm", "--rows", "64", "--threads", "1",
-                      "--filter", "/axpby/", "--budget", "1", "--format", "json", "--save", path));
+                      "--dtype", "f32", "--filter", "/axpby/", "--budget", "1", "--format", "json",
+                      "--save", path));
     const pb_json *one = pb_json_get(json, "kernels")->child;
     ck_assert(pb_json_get(one, "median_s")->valuedouble > 0);
     ck_assert(pb_json_get(one, "roof_share")->valuedouble > 0);
@@ -254,7 +256,8 @@ START_TEST(kernels_are_listed_checked_and_saved) {
     expect(RUN("kernels", "list", "--filter", "axbpy"), 1, NULL, "no case has this in its name");
     /* Two processes, held against another two: too few to tell, and never an accusation. */
     json = parsed(RUN("kernels", "run", "--model", "shape:minilm", "--rows", "64", "--threads", "1",
-                      "--filter", "/axpby/", "--budget", "1s", "--format", "json", "--save", path,
+                      "--dtype", "f32", "--filter", "/axpby/", "--budget", "1s", "--format", "json",
+                      "--save", path,
                       "--processes", "2"));
     one = pb_json_get(json, "kernels")->child;
     ck_assert_int_eq(cJSON_GetArraySize(pb_json_get(one, "samples_s")), 2);
@@ -287,7 +290,8 @@ START_TEST(a_build_is_compared_with_itself) {
     snprintf(xml, sizeof xml, "%s/kernels.xml", scratch);
     snprintf(table, sizeof table, "%s/kernels.md", scratch);
     pb_json *json = parsed(RUN("kernels", "compare", PB_BINARY, PB_BINARY, "--model",
-                               "shape:minilm", "--rows", "64", "--filter", "/axpby/", "--threads",
+                               "shape:minilm", "--rows", "64", "--dtype", "f32", "--filter",
+                               "/axpby/", "--threads",
                                "1", "--budget", "1", "--allow-unclear", "--junit", xml,
                                "--markdown", table, "--format", "json"));
     const pb_json *kernel = pb_json_get(json, "kernels")->child;

@@ -1,4 +1,6 @@
-/* The roofs of a roofline, measured on the device itself: traffic of y = x over arrays that no cache holds, and a product. */
+/* The roofs of a roofline, measured on the device itself: traffic of y = x over arrays that no cache holds, and a product. On
+ * the host each of the two arrays is as large as the last-level caches together, 128 MiB at least and 1 GiB at most. */
+#include "harness/cpu_roofs.h"
 #include "harness/profile/profile.h"
 #include "harness/trainer_impl.h"
 #include "kernels/ops.h"
@@ -29,7 +31,11 @@ static pb_status run_copy(pb_device *dev, const void *args) { return pb_axpby(de
 static pb_status run_linear(pb_device *dev, const void *args) { return pb_linear(dev, args); }
 
 static pb_status traffic(roof_bench *b, bool host, double *rates) {
-    int64_t rows = host ? 8192 : 32768, cols = 4096; /* 128 or 512 MiB of f32 */
+    int64_t cols = 4096, least = 8192, rows = 32768; /* 512 MiB of f32 */
+    if (host) {
+        int64_t wanted = pb_last_cache_bytes(NULL) / (cols * (int64_t)sizeof(float));
+        rows = wanted < least ? least : wanted > 8 * least ? 8 * least : wanted;
+    }
     pb_axpby_args a = {.alpha = 1.0};
     PB_RETURN(pb_alloc2(b->dev, PB_MEM_WORK, PB_F32, rows, cols, &a.x));
     PB_RETURN(pb_alloc2(b->dev, PB_MEM_WORK, PB_F32, rows, cols, &a.y));

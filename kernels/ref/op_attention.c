@@ -68,12 +68,11 @@ static void fwd_row(const pb_attention_fwd_args *a, place p, double *s) {
     for (int64_t j = 0; j < p.keys; j++) sum += exp(s[j] - most);
     double lse = most + log(sum);
     ref_put(a->lse, p.row * a->heads + p.head, lse);
+    for (int64_t j = 0; j < p.keys; j++)
+        s[j] = exp(s[j] - lse) * ref_keep(a->drop, keep_index(p, a->heads, a->max_len, j));
     for (int64_t d = 0; d < a->head_dim; d++) {
         double o = 0.0;
-        for (int64_t j = 0; j < p.keys; j++) {
-            double keep = ref_keep(a->drop, keep_index(p, a->heads, a->max_len, j));
-            o += exp(s[j] - lse) * keep * ref_get(a->v, p.first + j, p.kc + d);
-        }
+        for (int64_t j = 0; j < p.keys; j++) o += s[j] * ref_get(a->v, p.first + j, p.kc + d);
         ref_set(a->o, p.row, p.qc + d, o);
     }
 }
