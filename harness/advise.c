@@ -8,7 +8,7 @@
 #include "base/text.h"
 #include "harness/rates.h"
 
-enum { LEAST_LENGTH = 16, BATCH_CAP = 65536, TOKEN_CAP = 1 << 22 };
+enum { LEAST_LENGTH = 16, BATCH_CAP = 65536, TOKEN_CAP = 1 << 22, MOST_PARTS = 4096 };
 
 /* ---- one plan ---- */
 
@@ -169,31 +169,39 @@ static pb_status try_setting(pb_advise *a, pb_advice *row, const pb_advise_setti
     return PB_OK;
 }
 
-/* Smaller micro-batches, as many more of them: the optimizer sees the same batch. */
+/* The most equal parts of a batch that a suite may have as micro-batches. */
+static int64_t most_parts(int64_t all) {
+    int64_t d = lesser(all, MOST_PARTS);
+    while (all % d) d--;
+    return d;
+}
+
+/* Smaller micro-batches, as many more of them, without a rest: the optimizer sees the same batch. */
 static pb_status try_batches(pb_advise *a, pb_advice *row, pb_advise_setting s) {
     bool applies = true;
     pb_prediction p;
-    pb_advise_setting one = s;
-    one.accumulate = s.batch * s.accumulate;
-    one.batch = 1;
-    PB_RETURN(pb_advise_predict(&a->request, row->method, row->params, &one, &p, &applies));
+    const int64_t all = s.batch * s.accumulate, most = most_parts(all);
+    pb_advise_setting least = s;
+    least.batch = all / most;
+    least.accumulate = most;
+    PB_RETURN(pb_advise_predict(&a->request, row->method, row->params, &least, &p, &applies));
     a->n_plans++;
     if (p.total < row->least) row->least = p.total;
     if (p.total > a->usable) return PB_OK;
-    for (int64_t all = s.batch * s.accumulate, b = s.batch / 2; b >= 1 && !row->fits; b /= 2) {
-        s.batch = b;
-        s.accumulate = (all + b - 1) / b;
+    for (int64_t parts = 2; parts <= most && !row->fits; parts++) {
+        if (all % parts) continue;
+        s.batch = all / parts;
+        s.accumulate = parts;
         PB_RETURN(try_setting(a, row, &s));
     }
     return PB_OK;
 }
 
 static pb_status try_lengths(pb_advise *a, pb_advice *row, pb_advise_setting s) {
+    int64_t blocks = 0, all = s.batch * s.accumulate;
+    s.accumulate = most_parts(all);
+    s.batch = all / s.accumulate;
     probe q = {.a = a, .row = row, .s = s, .length = true};
-    int64_t blocks = 0;
-    s.accumulate *= s.batch;
-    s.batch = 1;
-    q.s = s;
     PB_RETURN(largest(&q, s.length / LEAST_LENGTH, &blocks));
     if (q.bytes < row->least) row->least = q.bytes;
     if (blocks < 1) return PB_OK;
@@ -249,8 +257,10 @@ static pb_status mend(pb_advise *a, pb_advice *row) {
 
 /* ---- a row ---- */
 
-static pb_status plan_row(pb_advise *a, pb_advice *row) {
+pb_status pb_advise_fit(pb_advise *a, pb_advice *row) {
     const pb_advise_request *r = &a->request;
+    pb_json *params = row->params;
+    *row = (pb_advice){.method = row->method, .params = params};
     row->asked = (pb_advise_setting){.batch = r->batch, .accumulate = 1, .length = r->length};
     PB_RETURN(pb_advise_predict(r, row->method, row->params, &row->asked, &row->asked_p,
                                 &row->applies));
@@ -268,9 +278,8 @@ static pb_status plan_row(pb_advise *a, pb_advice *row) {
         row->missing = row->asked_p.total - a->usable;
         PB_RETURN(mend(a, row));
     }
-    if (!row->fits) return PB_OK;
-    describe(row);
-    return r->brief ? PB_OK : limits(a, row);
+    if (row->fits) describe(row);
+    return PB_OK;
 }
 
 static void time_row(const pb_advise *a, pb_advice *row) {
@@ -291,47 +300,52 @@ static void time_row(const pb_advise *a, pb_advice *row) {
     if (r->time_s > 0) row->in_time = (e->known ? row->mid_s : row->least_s) <= r->time_s;
 }
 
-pb_status pb_advise_params(const pb_method *method, int64_t rank, pb_json **out) {
-    const char *key = NULL, *init = NULL;
-    for (int i = 0; method->keys[i]; i++) {
-        if (strcmp(method->keys[i], "rank") == 0) key = "rank";
-        if (strcmp(method->keys[i], "target_rank") == 0) key = "target_rank";
-        if (strcmp(method->keys[i], "init_rank") == 0) init = "init_rank";
-    }
-    *out = cJSON_CreateObject();
-    bool ok = *out != NULL;
-    if (ok && rank > 0 && key) ok = pb_json_add_i64(*out, key, rank);
-    if (ok && rank > 0 && init) ok = pb_json_add_i64(*out, init, rank + (rank + 1) / 2);
-    return ok ? PB_OK : PB_ERROR(PB_E_OOM, "no memory for the parameters of %s", method->name);
-}
-
-pb_status pb_advise_make(const pb_advise_request *request, pb_advise *out) {
-    *out = (pb_advise){.request = *request, .chosen = -1};
-    const pb_advise_request *r = &out->request;
+static pb_status check_request(const pb_advise_request *r) {
     if (r->memory <= r->reserve)
         return PB_ERROR(PB_E_INPUT, "--gpu-memory: %llu bytes leave nothing beside --reserve %llu",
                         (unsigned long long)r->memory, (unsigned long long)r->reserve);
     if (r->length > r->config.P)
         return PB_ERROR(PB_E_INPUT, "--length: %lld tokens, but %s has %lld positions",
                         (long long)r->length, r->config.name, (long long)r->config.P);
+    return PB_OK;
+}
+
+static pb_status make_row(pb_advise *a, const pb_method *method) {
+    const pb_advise_request *r = &a->request;
+    pb_advice *row = &a->rows[a->n_rows++];
+    pb_advise_quality quality;
+    double scale = pb_evidence_scale(a->evidence, PB_ADVISE_SCALE);
+    row->method = method;
+    pb_evidence_quality(a->evidence, method, &quality);
+    PB_RETURN(pb_advise_params(method, quality.params, scale, r->rank, &row->params));
+    PB_RETURN(pb_advise_fit(a, row));
+    row->quality = quality;
+    if (row->fits && !r->brief) PB_RETURN(limits(a, row));
+    time_row(a, row);
+    return PB_OK;
+}
+
+pb_status pb_advise_make(const pb_advise_request *request, pb_advise *out) {
+    *out = (pb_advise){.request = *request, .chosen = -1, .best = -1};
+    const pb_advise_request *r = &out->request;
+    PB_RETURN(check_request(r));
     out->usable = r->memory - r->reserve;
     out->rows = calloc((size_t)pb_method_registry_count, sizeof *out->rows);
     if (!out->rows) return PB_ERROR(PB_E_OOM, "no memory for the rows of advice");
+    if (!r->evidence) PB_RETURN(pb_evidence_load(r->records, &out->own_evidence));
+    out->evidence = r->evidence ? r->evidence : out->own_evidence;
     PB_RETURN(pb_advise_efficiency(r->records, r->gpu, &out->efficiency));
-    for (int i = 0; i < pb_method_registry_count; i++) {
-        pb_advice *row = &out->rows[out->n_rows++];
-        row->method = pb_method_registry[i];
-        PB_RETURN(pb_advise_params(row->method, r->rank, &row->params));
-        PB_RETURN(plan_row(out, row));
-        time_row(out, row);
-    }
-    PB_RETURN(pb_advise_quality_of(r->records, out->rows, out->n_rows));
-    return pb_advise_conclude(out);
+    for (int i = 0; i < pb_method_registry_count; i++) PB_RETURN(make_row(out, pb_method_registry[i]));
+    pb_advise_choose(out);
+    if (r->brief) return PB_OK;
+    PB_RETURN(pb_advise_rules(out));
+    return pb_advise_suite(out);
 }
 
 void pb_advise_free(pb_advise *a) {
     for (int i = 0; i < a->n_rows; i++) pb_json_free(a->rows[i].params);
     free(a->rows);
     free(a->suite);
+    pb_evidence_free(a->own_evidence);
     *a = (pb_advise){0};
 }

@@ -1,11 +1,14 @@
 /* What to run on a GPU: for every method its memory (planned, not estimated: the trainer's own steps on a plan device), what
  * fits, how long it takes at best and with the efficiency that this program was measured at, and what the records say about
- * its quality. No figure here comes from a formula about a method. Private to harness/. */
+ * its quality (advise_evidence.h). No figure here comes from a formula about a method. Private to harness/. */
 #ifndef PB_HARNESS_ADVISE_H
 #define PB_HARNESS_ADVISE_H
 
+#include "harness/advise_evidence.h"
 #include "harness/gpus.h"
 #include "harness/trainer.h"
+
+#define PB_ADVISE_SCALE 2.0 /* alpha / r where no record says: what every low-rank method but AdaLoRA has by itself */
 
 /* How a method is run. batch x accumulate stays what was asked for as long as it can. */
 typedef struct pb_advise_setting {
@@ -25,26 +28,20 @@ typedef struct pb_plan_cache {
 
 typedef struct pb_advise_request {
     pb_model_config config;
-    const char *model; /* as the suite file will name it */
+    const char *model; /* a folder, a config.json, or the name of a shape */
+    const char *data;  /* of the suite: a folder or a source; NULL = the first source */
     const char *device;  /* whose plan is made: "cpu" */
     const pb_gpu *gpu; /* NULL: no time is predicted */
     uint64_t memory, reserve; /* of the GPU; kept free for driver and context */
-    int64_t examples, length, batch, rank; /* rank 0 = each method's own default */
+    int64_t examples, length, batch;
+    int64_t rank; /* 0 = that of the row whose quality is quoted, else the method's own */
     double epochs, time_s;           /* time_s 0 = no limit */
     pb_dtype dtype;
     bool brief;          /* only fit, time, quality and choice: no limits, rules or suite */
     pb_plan_cache *cache; /* of this model; NULL = none */
     const char *records; /* folder with records and calibrations; NULL = none */
+    const pb_evidence *evidence; /* of these records, when they were read already; else NULL */
 } pb_advise_request;
-
-/* Difference to LoRA in points of test accuracy, on the records' own model and data. */
-typedef struct pb_advise_quality {
-    bool known;
-    int n_sizes;            /* different numbers of training examples that the records hold */
-    double mean, low, high; /* 95 % over seeds; low = high = NaN with one seed */
-    int n_seeds;
-    char where[256]; /* "quick: all-MiniLM-L6-v2 on wordnet" */
-} pb_advise_quality;
 
 /* Share of the roofline (max of FLOPs and bytes over the rates) that this program reaches. */
 typedef struct pb_efficiency {
@@ -73,18 +70,25 @@ typedef struct pb_advice {
 } pb_advice;
 
 typedef struct pb_rule {
-    char rule[96], verdict[24], numbers[400]; /* "agrees", "not needed", "contradicted", "unknown", "does not apply" */
+    char rule[96];
+    char verdict[32]; /* "agrees", "as good, not chosen", "contradicted", "unknown", "does not fit", "too slow",
+                         "does not apply" */
+    char numbers[640];
 } pb_rule;
 
 typedef struct pb_advise {
     pb_advise_request request;
     uint64_t usable;
     pb_efficiency efficiency;
+    const pb_evidence *evidence; /* NULL = no record says anything of quality */
+    pb_evidence *own_evidence;
     pb_advice *rows;
     int n_rows, chosen; /* -1: nothing fits */
-    char reason[512];
+    int best; /* of what fits in the time, the best mean in the records; -1: nothing is known */
+    char reason[640];
     pb_rule rules[3];
     char *suite; /* JSON text of a suite that would test it */
+    char left_out[256]; /* methods that fit, but not with the suite's one setting for all rows */
     int n_plans; /* predictions made */
 } pb_advise;
 
@@ -98,16 +102,22 @@ void pb_advise_free(pb_advise *a);
  * the model; the error message says what and stays. */
 pb_status pb_advise_predict(const pb_advise_request *r, const pb_method *method, const pb_json *params,
                             const pb_advise_setting *s, pb_prediction *out, bool *applies);
-/* {"rank": r} under the name the method has for it; PB_OK with {} when it has none or r is 0. */
-pb_status pb_advise_params(const pb_method *method, int64_t rank, pb_json **out);
-/* Fills quality of every row from the records below `dir`. */
-pb_status pb_advise_quality_of(const char *dir, pb_advice *rows, int n);
+/* Smallest change that lets row->params fit with the batch and length asked for: fills all that concerns memory but the
+ * largest batch and length. */
+pb_status pb_advise_fit(pb_advise *a, pb_advice *row);
+/* quoted (NULL = none): a row's resolved parameters, as a record has them. rank > 0 replaces theirs (AdaLoRA starts at 1.5
+ * times that). alpha / r becomes `scale`. PB_E_INPUT as the method's create. */
+pb_status pb_advise_params(const pb_method *method, const pb_json *quoted, double scale, int64_t rank, pb_json **out);
 /* From calibration-*.json below `dir`. */
 pb_status pb_advise_efficiency(const char *dir, const pb_gpu *gpu, pb_efficiency *out);
 /* Times steps of every method here (about a minute on two cores) and writes a calibration file. */
 pb_status pb_advise_calibrate(const char *device, int threads, const char *path);
-/* Chooses, explains, answers the rules, writes the suite. */
-pb_status pb_advise_conclude(pb_advise *a);
+/* Chooses and explains. */
+void pb_advise_choose(pb_advise *a);
+/* Answers the rules of thumb. */
+pb_status pb_advise_rules(pb_advise *a);
+/* The suite that would test the advice, when something was chosen: one setting for all rows and equal tuning budgets. */
+pb_status pb_advise_suite(pb_advise *a);
 
 /* The budget map: for each model and memory the method that wins, with the setting it needs. Draws
  * budget_map.svg and .png into dir and writes budget_map.json there. */

@@ -35,8 +35,8 @@ static const char *note(const pb_advice *row) {
     return row->use.batch < row->asked.batch ? "smaller batch" : "";
 }
 
-static pb_status fill(const pb_advise_request *request, pb_plan_cache *cache, pb_map_cell *cells,
-                      pb_json *list) {
+static pb_status fill(const pb_advise_request *request, const pb_evidence *evidence, pb_plan_cache *cache,
+                      pb_map_cell *cells, pb_json *list) {
     for (int m = 0; m < N_MODELS; m++) {
         cache->n = 0;
         for (int g = 0; g < N_MEMORIES; g++) {
@@ -46,6 +46,7 @@ static pb_status fill(const pb_advise_request *request, pb_plan_cache *cache, pb
             r.model = models[m];
             r.brief = true;
             r.cache = cache;
+            if (evidence) r.evidence = evidence;
             r.memory = (uint64_t)(memories[g] * 1073741824.0);
             PB_RETURN(pb_model_shape(models[m], &r.config));
             if (r.length > r.config.P) r.length = r.config.P;
@@ -73,6 +74,7 @@ pb_status pb_advise_map(const pb_advise_request *request, const char *dir, FILE 
     memset(cells, 0, sizeof cells);
     pb_json *list = cJSON_CreateArray();
     pb_plan_cache *cache = NULL;
+    pb_evidence *evidence = NULL;
     for (int i = 0; i < N_MODELS; i++) {
         pb_copy(names[i], sizeof names[i], models[i]);
         rows[i] = names[i];
@@ -84,7 +86,8 @@ pb_status pb_advise_map(const pb_advise_request *request, const char *dir, FILE 
     PB_TRY(pb_make_dirs(dir));
     cache = malloc(sizeof *cache);
     if (!cache) PB_FAIL(PB_E_OOM, "no memory for the map");
-    PB_TRY(fill(request, cache, cells, list));
+    if (!request->evidence) PB_TRY(pb_evidence_load(request->records, &evidence));
+    PB_TRY(fill(request, evidence, cache, cells, list));
     path = pb_path_join(dir, "budget_map.json");
     if (!path) PB_FAIL(PB_E_OOM, "no memory for the map");
     PB_TRY(pb_json_save(list, path));
@@ -102,6 +105,7 @@ pb_status pb_advise_map(const pb_advise_request *request, const char *dir, FILE 
 done:
     free(path);
     free(cache);
+    pb_evidence_free(evidence);
     pb_json_free(list);
     return status;
 }

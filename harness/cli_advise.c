@@ -10,7 +10,7 @@
 #include "harness/suite.h"
 
 typedef struct request {
-    const char *model, *gpu, *device, *time, *records, *suite, *map, *calibrate;
+    const char *model, *data, *gpu, *device, *time, *records, *suite, *map, *calibrate;
     uint64_t memory, reserve;
     int64_t examples, length, batch, rank, threads;
     double epochs;
@@ -43,7 +43,8 @@ static int list_options(request *q, pb_option out[MAX_ROWS]) {
          .hi = 1e6, .help = "passes over the examples (default 1)"},
         PB_OPTION_TEXT("time", &q->time, "T", "the training must end within 90m, 2h or 3600s"),
         PB_OPTION_INT("rank", &q->rank, "N", 1, 65536,
-                      "rank of every method that has one (default: each method's own)"),
+                      "rank of every method that has one (default: that of the row\n"
+                      "whose quality is quoted, else the method's own)"),
         PB_OPTION_CHOICE("dtype", &q->dtype, "TYPE", dtypes, "bf16 or f32 (default bf16)"),
         PB_OPTION_SIZE("reserve", &q->reserve, "SIZE",
                        "kept free for driver, context and libraries: an assumption,\n"
@@ -54,6 +55,9 @@ static int list_options(request *q, pb_option out[MAX_ROWS]) {
         PB_OPTION_TEXT("records", &q->records, "DIR",
                        "where quality and efficiency come from\n(default results/reference)"),
         PB_OPTION_TEXT("suite", &q->suite, "FILE", "write the suite that would test the advice"),
+        PB_OPTION_TEXT("data", &q->data, "NAME|DIR",
+                       "data of that suite: a folder with train.jsonl, or a source\n"
+                       "(default: the first of `list datasets`, as an example)"),
         PB_OPTION_TEXT("map", &q->map, "DIR",
                        "draw the budget map instead: the method that wins at each\n"
                        "memory and model size (needs no --model)"),
@@ -91,6 +95,7 @@ static pb_status read_model(const char *name, pb_model_config *out) {
 
 static pb_status fill(request *q, pb_advise_request *r) {
     *r = (pb_advise_request){.model = q->model,
+                             .data = q->data,
                              .device = q->device,
                              .memory = q->memory,
                              .reserve = q->reserve,
@@ -167,11 +172,14 @@ const pb_command pb_command_advise = {
         "this program will\n"
         "take), the largest batch and length that fit, the smallest change that makes the rest fit, "
         "the time at the GPU's\n"
-        "published rates and with the efficiency this program was measured at, and what the records "
-        "say about quality\n"
-        "against LoRA on their own model and data. Then one recommendation, what three rules of thumb "
-        "come to here, and\n"
-        "the suite that would test it. Exit status 1 when nothing fits.\n",
+        "published rates and with the efficiency this program was measured at, and the verdicts of "
+        "the records on quality\n"
+        "against LoRA, on their own model and data. Then one recommendation (of what fits in the time, the "
+        "least work that the\n"
+        "records cannot tell from the best), what three rules of thumb come to here, and the suite that "
+        "would test it: every\n"
+        "row that fits with one setting for all, equal tuning budgets, five fresh seeds. Exit status 1 "
+        "when nothing fits.\n",
     .min_args = 0,
     .max_args = 0,
     .run = run_advise,

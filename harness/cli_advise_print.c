@@ -1,7 +1,6 @@
 /* Advice as text and as JSON. */
 #include <inttypes.h>
-#include <math.h>
-#include <string.h>
+#include <stdlib.h>
 
 #include "base/text.h"
 #include "harness/cli.h"
@@ -17,11 +16,20 @@ static const char *fit_word(const pb_advice *row) {
     return row->in_time ? "changed" : "too slow";
 }
 
-static void quality_cell(pb_table *t, int column, const pb_advise_quality *q) {
+/* "-0.168 (-0.196 to -0.140), better" */
+static void verdict_cell(pb_table *t, int column, const pb_measure *m, const pb_verdict *v) {
+    int digits = m->scale > 1 ? 1 : 3;
+    pb_table_cell(t, column, "%+.*f (%+.*f to %+.*f), %s", digits, m->scale * v->estimate, digits,
+                  m->scale * v->interval.low, digits, m->scale * v->interval.high,
+                  v->kind == PB_NO_DIFFERENCE ? "not told apart" : pb_verdict_name(v->kind));
+}
+
+static void quality_cells(pb_table *t, int column, const pb_advise *a, const pb_advise_quality *q) {
     if (!q->known) pb_table_cell(t, column, "unknown");
-    else if (isfinite(q->low))
-        pb_table_cell(t, column, "%+.1f (%+.1f to %+.1f)", q->mean, q->low, q->high);
-    else pb_table_cell(t, column, "%+.1f (one seed)", q->mean);
+    if (!q->known) return;
+    if (!q->lead) pb_table_cell(t, column, "compared with");
+    else verdict_cell(t, column, pb_evidence_lead(a->evidence), q->lead);
+    if (q->accuracy) verdict_cell(t, column + 1, &pb_measures[PB_ACCURACY], q->accuracy);
 }
 
 static void time_cells(pb_table *t, int column, const pb_advise *a, const pb_advice *row) {
@@ -37,8 +45,11 @@ static void time_cells(pb_table *t, int column, const pb_advise *a, const pb_adv
 }
 
 static pb_status print_methods(const pb_advise *a) {
-    static const char *const head[] = {"METHOD",    "FITS",      "NEEDS",   "CHANGE", "MAX BATCH",
-                                       "MAX LENGTH", "TIME AT LEAST", "EXPECTED", "POINTS TO LORA", NULL};
+    bool nll = a->evidence && pb_evidence_lead(a->evidence) == &pb_measures[PB_NLL];
+    const char *lead = nll ? "NATS TO LORA" : "POINTS TO LORA";
+    const char *const head[] = {"METHOD",     "FITS",          "NEEDS",    "CHANGE", "MAX BATCH",
+                                "MAX LENGTH", "TIME AT LEAST", "EXPECTED", lead,     nll ? "POINTS TO LORA" : NULL,
+                                NULL};
     pb_table t;
     char text[32];
     pb_table_start(&t, head, 1 | 2 | 8);
@@ -56,7 +67,7 @@ static pb_status print_methods(const pb_advise *a) {
             pb_table_cell(&t, 5, "%" PRId64, row->max_length);
             time_cells(&t, 6, a, row);
         }
-        quality_cell(&t, 8, &row->quality);
+        quality_cells(&t, 8, a, &row->quality);
     }
     return pb_table_end(&t, stdout);
 }
@@ -121,17 +132,30 @@ static void print_head(const pb_advise *a) {
 }
 
 static void print_quality_source(const pb_advise *a) {
-    const pb_advise_quality *q = NULL;
-    for (int i = 0; i < a->n_rows; i++)
-        if (a->rows[i].quality.known && (!q || a->rows[i].quality.n_seeds > q->n_seeds))
-            q = &a->rows[i].quality;
-    if (!q) {
-        printf("\nQuality: unknown; no records under %s.\n", a->request.records);
+    if (!a->evidence) {
+        printf("\nQuality: unknown; no comparison with LoRA under %s.\n",
+               a->request.records ? a->request.records : "--records");
         return;
     }
-    printf("\nQuality: points of test accuracy against LoRA with 95 %% intervals, %d seeds, %s;\n"
-           "on another model or data it may differ.\n",
-           q->n_seeds, q->where);
+    printf("\nQuality: test %s against LoRA with 95 %% intervals, verdicts after Holm's correction as in the report of\n"
+           "these records: %s; on another model or data it may differ.\n",
+           pb_evidence_lead(a->evidence) == &pb_measures[PB_NLL] ? "NLL, then points of accuracy," : "accuracy",
+           pb_evidence_where(a->evidence));
+    if (a->request.rank > 0) printf("The rows of the records have ranks of their own, not --rank.\n");
+    for (int i = 0; i < a->n_rows; i++) {
+        const pb_advise_quality *q = &a->rows[i].quality;
+        if (a->rows[i].applies && !q->known) printf("%s: unknown: %s.\n", a->rows[i].method->name, q->why);
+    }
+}
+
+static void print_suite(const pb_advise *a) {
+    if (!a->suite) return;
+    printf("\nThe suite that would test it (--suite FILE writes it):\n%s\n", a->suite);
+    if (a->left_out[0])
+        printf("Left out of it, for they do not fit with the one setting of all its rows: %s.\n", a->left_out);
+    if (!a->request.data)
+        printf("Its data are an example; --data names yours%s.\n",
+               a->request.config.causal ? ", which a decoder needs: prompts with completions, or plain texts" : "");
 }
 
 pb_status pb_advise_print_text(const pb_advise *a) {
@@ -146,7 +170,7 @@ pb_status pb_advise_print_text(const pb_advise *a) {
     for (int i = 0; i < 3; i++)
         printf("  %s: %s. %s.\n", a->rules[i].rule, a->rules[i].verdict, a->rules[i].numbers);
     printf("\n%s\n", a->reason);
-    if (a->suite) printf("\nThe suite that would test it (--suite FILE writes it):\n%s\n", a->suite);
+    print_suite(a);
     return PB_OK;
 }
 
@@ -186,24 +210,47 @@ static bool add_fit(pb_json *o, const pb_advice *row) {
     return ok;
 }
 
-static bool add_quality(pb_json *o, const pb_advise_quality *q) {
-    if (!q->known) return pb_json_add_str(o, "quality", NULL);
-    pb_json *t = pb_json_add_object(o, "quality");
-    return pb_json_add_f64(t, "points_to_lora", q->mean) && pb_json_add_f64(t, "low", q->low) &&
-           pb_json_add_f64(t, "high", q->high) && pb_json_add_i64(t, "seeds", q->n_seeds) &&
-           pb_json_add_str(t, "from", q->where);
+static bool add_verdict(pb_json *o, const char *key, const pb_measure *m, const pb_verdict *v) {
+    if (!v) return true;
+    pb_json *t = pb_json_add_object(o, key);
+    return pb_json_add_str(t, "verdict", pb_verdict_name(v->kind)) &&
+           pb_json_add_f64(t, "difference", m->scale * v->estimate) &&
+           pb_json_add_f64(t, "low", m->scale * v->interval.low) &&
+           pb_json_add_f64(t, "high", m->scale * v->interval.high) && pb_json_add_f64(t, "p_holm", v->p_holm) &&
+           pb_json_add_f64(t, "would_have_shown", m->scale * v->detectable);
 }
 
-static bool add_row(pb_json *list, const pb_advice *row) {
+/* Differences to LoRA: nats of NLL, points of accuracy; LoRA itself has none. */
+static bool add_quality(pb_json *o, const pb_advise *a, const pb_advise_quality *q) {
+    if (!q->known)
+        return pb_json_add_str(o, "quality", NULL) && pb_json_add_str(o, "quality_unknown", q->why);
+    pb_json *t = pb_json_add_object(o, "quality");
+    const pb_measure *lead = pb_evidence_lead(a->evidence);
+    return add_verdict(t, lead->name, lead, q->lead) &&
+           add_verdict(t, "accuracy", &pb_measures[PB_ACCURACY], q->accuracy) &&
+           pb_json_add_str(t, "row", q->label) && pb_json_add_i64(t, "seeds", q->n_seeds) &&
+           pb_json_add_str(t, "from", pb_evidence_where(a->evidence));
+}
+
+static bool add_params(pb_json *o, const pb_advice *row) {
+    char *text = pb_json_print(row->params, false);
+    pb_json *copy = text ? cJSON_Parse(text) : NULL;
+    free(text);
+    if (copy && cJSON_AddItemToObject(o, "params", copy)) return true;
+    pb_json_free(copy);
+    return false;
+}
+
+static bool add_row(pb_json *list, const pb_advise *a, const pb_advice *row) {
     pb_json *o = pb_json_add_object(list, NULL);
     bool ok = pb_json_add_str(o, "method", row->method->name) &&
               pb_json_add_bool(o, "applies", row->applies);
     if (!row->applies) return ok && pb_json_add_str(o, "why_not", row->why_not);
-    ok = ok && pb_json_add_bool(o, "fits_as_asked", row->fits_asked) &&
+    ok = ok && add_params(o, row) && pb_json_add_bool(o, "fits_as_asked", row->fits_asked) &&
          pb_json_add_bool(o, "fits", row->fits) &&
          pb_json_add_i64(o, "params_trainable", row->asked_p.params_trainable) &&
          add_memory(o, "memory_bytes_as_asked", &row->asked_p) &&
-         pb_json_add_i64(o, "missing_bytes", (int64_t)row->missing) && add_quality(o, &row->quality);
+         pb_json_add_i64(o, "missing_bytes", (int64_t)row->missing) && add_quality(o, a, &row->quality);
     if (ok && !row->fits) ok = pb_json_add_i64(o, "least_bytes", (int64_t)row->least);
     return ok && (!row->fits || add_fit(o, row));
 }
@@ -232,7 +279,7 @@ pb_status pb_advise_print_json(const pb_advise *a) {
     pb_json *root = cJSON_CreateObject();
     bool ok = add_request(root, a);
     pb_json *list = pb_json_add_array(root, "methods"), *rules = NULL;
-    for (int i = 0; i < a->n_rows; i++) ok = ok && add_row(list, &a->rows[i]);
+    for (int i = 0; i < a->n_rows; i++) ok = ok && add_row(list, a, &a->rows[i]);
     ok = ok && (rules = pb_json_add_array(root, "rules")) != NULL;
     for (int i = 0; i < 3 && ok; i++) {
         pb_json *o = pb_json_add_object(rules, NULL);

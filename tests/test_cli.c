@@ -210,6 +210,28 @@ START_TEST(advice_is_text_json_and_a_suite) {
 }
 END_TEST
 
+/* What advise writes is what run takes: a folder's model and texts wherever the suite lies, and a shape. */
+START_TEST(advised_suites_dry_run) {
+    char suite[1200], model[1200], texts[1200], out[1200];
+    snprintf(suite, sizeof suite, "%s/deep/advised.json", scratch);
+    snprintf(model, sizeof model, "%s/deep", scratch);
+    pb_assert_ok(pb_make_dirs(model));
+    pb_tiny_suite_write(scratch);
+    snprintf(model, sizeof model, "%s/model", scratch);
+    snprintf(texts, sizeof texts, "%s/texts", scratch);
+    snprintf(out, sizeof out, "%s/out", scratch);
+    expect(RUN("advise", "--gpu-memory", "1GiB", "--model", model, "--data", texts, "--length", "16", "--batch", "4",
+               "--examples", "24", "--suite", suite),
+           0, "Run ", NULL);
+    expect(RUN("run", suite, "--dry-run", "--out", out, "--threads", "1"), 0, "tuning: 9 trials of each row", NULL);
+    expect(RUN("advise", "--gpu-memory", "3GiB", "--model", "gpt2-124m", "--length", "128", "--suite", suite), 0, "Run ",
+           NULL);
+    expect(RUN("run", suite, "--dry-run", "--out", out, "--threads", "1"), 0, "model shape:gpt2-124m", NULL);
+    expect(RUN("advise", "--gpu-memory", "1GiB", "--model", model, "--data", "no-such-texts"), 2, NULL,
+           "no-such-texts is no folder and no source");
+}
+END_TEST
+
 START_TEST(lists_and_info_are_text_and_json) {
     static const char *const what[] = {"methods", "models", "datasets", "suites", "ops", "gpus"};
     for (int i = 0; i < 5; i++) {
@@ -725,6 +747,7 @@ int main(void) {
     tcase_add_test(t, usage_errors_exit_2_with_one_line);
     tcase_add_test(t, debug_shows_where_errors_come_from);
     tcase_add_test(t, advice_is_text_json_and_a_suite);
+    tcase_add_test(t, advised_suites_dry_run);
     tcase_add_test(t, lists_and_info_are_text_and_json);
     tcase_add_test(t, benchmarks_print_rates);
     tcase_add_test(t, kernels_are_listed_checked_and_saved);

@@ -1,0 +1,240 @@
+/* See advise_evidence.h. Test: tests/test_advise.c. */
+#include "harness/advise_evidence.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/text.h"
+
+struct pb_evidence {
+    pb_record *records;
+    int n_records;
+    pb_chapter *chapters;
+    int n_chapters;
+    const pb_chapter *chapter; /* that speaks */
+    pb_entry *entries;         /* its rows, in their order */
+    pb_comparison comparison;  /* against LoRA's row */
+    char where[256];
+};
+
+/* ---- which comparison ---- */
+
+static bool is_lora(const pb_row *row) {
+    return strcmp(row->method, "lora") == 0 && row->n_ok > 0;
+}
+
+static bool is_tuned(const pb_row *row) {
+    return strcmp(pb_row_example(row)->phase, "final") == 0;
+}
+
+/* How much a chapter can say: finished seeds of LoRA up to the fair number, tuned, methods, seeds. */
+typedef struct weight {
+    int fair, tuned, methods, seeds;
+} weight;
+
+static weight weigh(const pb_chapter *c) {
+    weight w = {0};
+    for (int i = 0; i < c->n_rows; i++) {
+        const pb_row *row = &c->rows[i];
+        bool first = row->n_ok > 0;
+        for (int k = 0; k < i && first; k++)
+            first = !c->rows[k].n_ok || strcmp(c->rows[k].method, row->method) != 0;
+        w.methods += first;
+        if (!is_lora(row)) continue;
+        if (row->n_ok > w.seeds) w.seeds = row->n_ok;
+        w.tuned |= is_tuned(row);
+    }
+    w.fair = w.seeds < PB_FAIR_SEEDS ? w.seeds : PB_FAIR_SEEDS;
+    return w;
+}
+
+static bool says_more(weight a, weight b) {
+    if (a.fair != b.fair) return a.fair > b.fair;
+    if (a.tuned != b.tuned) return a.tuned > b.tuned;
+    if (a.methods != b.methods) return a.methods > b.methods;
+    return a.seeds > b.seeds;
+}
+
+static const pb_chapter *choose_chapter(const pb_chapter *chapters, int n) {
+    const pb_chapter *best = NULL;
+    for (int i = 0; i < n; i++) {
+        weight w = weigh(&chapters[i]);
+        if (w.seeds && (!best || says_more(w, weigh(best)))) best = &chapters[i];
+    }
+    return best;
+}
+
+/* ---- which rows ---- */
+
+static double validation(const pb_row *row) {
+    double nll = pb_row_stat(row, "quality/valid/nll").mean;
+    return isfinite(nll) ? nll : INFINITY;
+}
+
+/* How many rows of other methods parity lets be compared with this one. */
+static pb_status count_partners(const pb_chapter *c, const pb_row *row, int *out) {
+    *out = 0;
+    for (int i = 0; i < c->n_rows; i++) {
+        pb_parity p;
+        if (strcmp(c->rows[i].method, row->method) == 0 || !c->rows[i].n_ok) continue;
+        PB_RETURN(pb_parity_check(row, &c->rows[i], NULL, &p));
+        *out += pb_parity_stop(&p, false) == NULL;
+        pb_parity_free(&p);
+    }
+    return PB_OK;
+}
+
+/* The row of LoRA that the most rows can be compared with, then the better on validation data. */
+static pb_status choose_baseline(const pb_chapter *c, int *out) {
+    int most = -1;
+    *out = -1;
+    for (int i = 0; i < c->n_rows; i++) {
+        int partners = 0;
+        if (!is_lora(&c->rows[i])) continue;
+        PB_RETURN(count_partners(c, &c->rows[i], &partners));
+        bool better = partners > most ||
+                      (partners == most && validation(&c->rows[i]) < validation(&c->rows[*out]));
+        if (!better) continue;
+        most = partners;
+        *out = i;
+    }
+    return PB_OK;
+}
+
+const pb_verdict *pb_evidence_verdict(const pb_evidence *e, int a, int b) {
+    int m = pb_measure_present(&e->comparison, PB_NLL) ? PB_NLL : PB_ACCURACY;
+    return pb_verdict_of(&e->comparison, m, a, b);
+}
+
+static int speaker(const pb_evidence *e, const char *method, const char **why) {
+    int best = -1, base = e->comparison.baseline;
+    *why = "the records have no finished run of it";
+    for (int i = 0; i < e->comparison.n; i++) {
+        const pb_row *row = e->entries[i].row;
+        if (strcmp(row->method, method) != 0 || row->n_ok == 0) continue;
+        if (i == base) return i;
+        const pb_verdict *v = pb_evidence_verdict(e, i, base);
+        if (v->kind == PB_INCOMPARABLE) {
+            *why = v->why;
+            continue;
+        }
+        const pb_row *now = best < 0 ? NULL : e->entries[best].row;
+        if (!now || row->n_ok > now->n_ok ||
+            (row->n_ok == now->n_ok && validation(row) < validation(now)))
+            best = i;
+    }
+    return best;
+}
+
+/* ---- reading ---- */
+
+static pb_status compare(pb_evidence *e) {
+    const pb_chapter *c = e->chapter;
+    int base = -1;
+    PB_RETURN(choose_baseline(c, &base));
+    if (base < 0) return PB_ERROR(PB_E_BUG, "%s was chosen without a row of LoRA", c->suite);
+    e->entries = calloc((size_t)(unsigned)c->n_rows, sizeof *e->entries);
+    if (!e->entries) return PB_ERROR(PB_E_OOM, "no memory for %d rows", c->n_rows);
+    for (int i = 0; i < c->n_rows; i++) {
+        e->entries[i].row = &c->rows[i];
+        pb_copy(e->entries[i].name, sizeof e->entries[i].name, c->rows[i].label);
+    }
+    snprintf(e->where, sizeof e->where, "%.60s: %.70s on %.70s, %d seed%s%s", c->suite, c->model, c->dataset,
+             c->rows[base].n_ok, c->rows[base].n_ok == 1 ? "" : "s",
+             is_tuned(&c->rows[base]) ? ", tuned" : "");
+    return pb_comparison_make(e->entries, c->n_rows, base, NULL, &e->comparison);
+}
+
+pb_status pb_evidence_load(const char *dir, pb_evidence **out) {
+    pb_status status = PB_OK;
+    *out = NULL;
+    if (!dir || !pb_is_dir(dir)) return PB_OK;
+    pb_evidence *e = calloc(1, sizeof *e);
+    if (!e) return PB_ERROR(PB_E_OOM, "no memory for the records of %s", dir);
+    status = pb_records_load(dir, true, &e->records, &e->n_records);
+    if (status == PB_E_INPUT && e->n_records == 0 && strstr(pb_error_message(), "holds no run")) {
+        pb_error_clear(); /* a folder without records supports nothing */
+        status = PB_OK;
+        goto done;
+    }
+    if (status != PB_OK) goto done;
+    PB_TRY(pb_chapters_make(e->records, e->n_records, &e->chapters, &e->n_chapters));
+    e->chapter = choose_chapter(e->chapters, e->n_chapters);
+    if (!e->chapter) goto done;
+    PB_TRY(compare(e));
+    *out = e;
+    e = NULL;
+done:
+    pb_evidence_free(e);
+    return status;
+}
+
+void pb_evidence_free(pb_evidence *e) {
+    if (!e) return;
+    pb_comparison_free(&e->comparison);
+    pb_chapters_free(e->chapters, e->n_chapters);
+    pb_records_free(e->records, e->n_records);
+    free(e->entries);
+    free(e);
+}
+
+/* ---- answers ---- */
+
+static int64_t most_examples(const pb_evidence *e, const char *method) {
+    double most = 0;
+    for (int i = 0; i < e->n_records; i++) {
+        const pb_json *n = pb_json_get(pb_json_get(e->records[i].dataset, "splits"), "train");
+        if (strcmp(e->records[i].method, method) == 0 && cJSON_IsNumber(n)) most = fmax(most, n->valuedouble);
+    }
+    return (int64_t)most;
+}
+
+void pb_evidence_quality(const pb_evidence *e, const pb_method *method, pb_advise_quality *out) {
+    const char *why = "no records";
+    *out = (pb_advise_quality){.entry = -1};
+    int entry = e ? speaker(e, method->name, &why) : -1;
+    if (e) out->most_examples = most_examples(e, method->name);
+    if (entry < 0) {
+        pb_copy(out->why, sizeof out->why, why);
+        return;
+    }
+    const pb_row *row = e->entries[entry].row;
+    int base = e->comparison.baseline;
+    out->known = true;
+    out->entry = entry;
+    out->label = row->label;
+    out->params = pb_json_get(pb_row_example(row)->config, "params");
+    out->n_seeds = row->n_ok;
+    if (entry == base) return;
+    out->lead = pb_evidence_verdict(e, entry, base);
+    out->n_seeds = out->lead->n_seeds;
+    if (pb_evidence_lead(e) == &pb_measures[PB_ACCURACY]) return;
+    const pb_verdict *accuracy = pb_verdict_of(&e->comparison, PB_ACCURACY, entry, base);
+    if (accuracy->kind != PB_INCOMPARABLE) out->accuracy = accuracy;
+}
+
+double pb_evidence_scale(const pb_evidence *e, double otherwise) {
+    if (!e) return otherwise;
+    const pb_record *r = pb_row_example(e->entries[e->comparison.baseline].row);
+    const pb_json *scale = pb_json_get(pb_json_get(r->config, "params"), "scale");
+    return cJSON_IsNumber(scale) && scale->valuedouble > 0 ? scale->valuedouble : otherwise;
+}
+
+const pb_measure *pb_evidence_lead(const pb_evidence *e) {
+    return &pb_measures[pb_measure_present(&e->comparison, PB_NLL) ? PB_NLL : PB_ACCURACY];
+}
+
+bool pb_evidence_beats(const pb_evidence *e, int a, int b) {
+    const pb_verdict *lead = pb_evidence_verdict(e, a, b);
+    if (lead->kind != PB_NO_DIFFERENCE) return lead->kind == PB_BETTER;
+    return pb_verdict_of(&e->comparison, PB_ACCURACY, a, b)->kind == PB_BETTER;
+}
+
+double pb_evidence_mean(const pb_evidence *e, int entry) {
+    const pb_measure *m = pb_evidence_lead(e);
+    return m->better * pb_estimate_of(&e->comparison, (int)(m - pb_measures), entry)->mean;
+}
+
+const char *pb_evidence_where(const pb_evidence *e) { return e->where; }

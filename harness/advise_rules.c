@@ -1,0 +1,210 @@
+/* Three usual rules of thumb, answered from the same plans and records as the recommendation: does the rule's pick fit
+ * with the batch and length asked for, and does it hold against the best that fits? */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "harness/advise.h"
+
+#define GIB 1073741824.0
+
+static pb_advice *row_named(pb_advise *a, const char *name) {
+    for (int i = 0; i < a->n_rows; i++)
+        if (strcmp(a->rows[i].method->name, name) == 0) return &a->rows[i];
+    return NULL;
+}
+
+/* The method's row at another rank or other targets (NULL = its own). *applies false: the rule cannot be asked
+ * here, and says why; nothing is done when it is false before. The caller frees out->params. */
+static pb_status plan(pb_advise *a, const char *name, int64_t rank, pb_json *targets, pb_rule *rule, pb_advice *out,
+                      bool *applies) {
+    const pb_advice *own = row_named(a, name);
+    *out = (pb_advice){.method = own->method};
+    if (!*applies) {
+        pb_json_free(targets);
+        return PB_OK;
+    }
+    double scale = pb_evidence_scale(a->evidence, PB_ADVISE_SCALE);
+    pb_status status = pb_advise_params(own->method, own->params, scale, rank, &out->params);
+    if (status == PB_OK && targets) {
+        cJSON_DeleteItemFromObjectCaseSensitive(out->params, "targets");
+        if (!cJSON_AddItemToObject(out->params, "targets", targets))
+            status = PB_ERROR(PB_E_OOM, "no memory for the parameters of %s", name);
+        else targets = NULL;
+    }
+    pb_json_free(targets);
+    PB_RETURN(status);
+    PB_RETURN(pb_advise_fit(a, out));
+    out->quality = own->quality;
+    if (out->applies) return PB_OK;
+    *applies = false;
+    pb_copy(rule->verdict, sizeof rule->verdict, "does not apply");
+    pb_copy(rule->numbers, sizeof rule->numbers, out->why_not);
+    return PB_OK;
+}
+
+/* "QLoRA r8 needs 5.1 GiB with checkpointing" */
+static void say_need(pb_text *t, const char *what, const pb_advice *row) {
+    double gib = (double)(row->fits ? row->use_p.total : row->least) / GIB;
+    const char *how = !row->fits ? " with every change tried" : row->change[0] ? " with " : " as asked";
+    pb_text_add(t, "%s needs %.1f GiB%s%s", what, gib, how, row->fits ? row->change : "");
+}
+
+static void say_quality(pb_text *t, const pb_advise *a, const pb_advice *row) {
+    const pb_advise_quality *q = &row->quality;
+    if (!q->known) {
+        pb_text_add(t, "quality of %s unknown (%s)", row->method->title, q->why);
+        return;
+    }
+    if (!q->lead) {
+        pb_text_add(t, "%s is what the others are compared with", row->method->title);
+        return;
+    }
+    const pb_measure *m = pb_evidence_lead(a->evidence);
+    pb_text_add(t, "in the records %s %s LoRA: %s %+.3f (%+.3f to %+.3f) %s", q->label,
+                q->lead->kind == PB_BETTER  ? "is better than"
+                : q->lead->kind == PB_WORSE ? "is worse than"
+                                            : "is not told apart from",
+                m->title, m->scale * q->lead->estimate, m->scale * q->lead->interval.low,
+                m->scale * q->lead->interval.high, m->unit);
+}
+
+/* The pick against the best that fits. */
+static const char *judge(pb_advise *a, const pb_advice *pick, pb_text *t) {
+    const pb_advice *chosen = a->chosen < 0 ? NULL : &a->rows[a->chosen];
+    const pb_advice *best = a->best < 0 ? NULL : &a->rows[a->best];
+    const pb_advice *own = row_named(a, pick->method->name);
+    if (!pick->fits) return "does not fit";
+    if (own->fits && !own->in_time) return "too slow";
+    if (chosen && chosen->method == pick->method) return "agrees";
+    if (!best || !chosen || !pick->quality.known) return "unknown";
+    if (best->method == pick->method) {
+        pb_text_add(t, "; it has the best mean of what fits, %s is not told apart from it and is recommended for its cost",
+                    chosen->method->title);
+        return "as good, not chosen";
+    }
+    int b = best->quality.entry, p = pick->quality.entry;
+    if (pb_evidence_verdict(a->evidence, b, p)->kind == PB_INCOMPARABLE) return "unknown";
+    if (pb_evidence_beats(a->evidence, b, p)) {
+        pb_text_add(t, "; they put %s above it, which fits too", best->method->title);
+        return "contradicted";
+    }
+    pb_text_add(t, "; they do not tell it from the best that fits, %s; %s is recommended", best->method->title,
+                chosen->method->title);
+    return "as good, not chosen";
+}
+
+static pb_status close_rule(pb_rule *rule, bool in_range, const char *verdict, pb_text *t) {
+    PB_RETURN(pb_text_status(t));
+    pb_copy(rule->verdict, sizeof rule->verdict, in_range ? verdict : "does not apply");
+    pb_copy(rule->numbers, sizeof rule->numbers, t->data);
+    return PB_OK;
+}
+
+static pb_status small_memory(pb_advise *a, pb_rule *rule) {
+    pb_status status = PB_OK;
+    pb_advice q = {0}, l = {0};
+    pb_text t = {0};
+    bool applies = true;
+    pb_copy(rule->rule, sizeof rule->rule, "up to 16 GB: QLoRA r8");
+    PB_TRY(plan(a, "qlora", 8, NULL, rule, &q, &applies));
+    PB_TRY(plan(a, "lora", 8, NULL, rule, &l, &applies));
+    if (!applies) goto done;
+    say_need(&t, "QLoRA r8", &q);
+    pb_text_add(&t, ", ");
+    say_need(&t, "LoRA r8", &l);
+    pb_text_add(&t, ", usable are %.1f GiB", (double)a->usable / GIB);
+    if (q.fits && l.fits)
+        pb_text_add(&t, "; so run, a step of QLoRA does %.2f times LoRA's FLOPs and moves %.2f times the bytes",
+                    q.use_p.step.flops / l.use_p.step.flops, q.use_p.step.bytes / l.use_p.step.bytes);
+    pb_text_add(&t, "; ");
+    say_quality(&t, a, &q);
+    const char *verdict = judge(a, &q, &t);
+    PB_TRY(close_rule(rule, a->request.memory <= (uint64_t)(16 * GIB), verdict, &t));
+done:
+    pb_json_free(q.params);
+    pb_json_free(l.params);
+    pb_text_free(&t);
+    return status;
+}
+
+static pb_status large_memory(pb_advise *a, pb_rule *rule) {
+    pb_status status = PB_OK;
+    pb_advice r16 = {0}, r32 = {0}, full = {0};
+    pb_text t = {0};
+    bool applies = true;
+    pb_copy(rule->rule, sizeof rule->rule, "from 48 GB on: LoRA r16 to r32 in bf16");
+    PB_TRY(plan(a, "lora", 16, NULL, rule, &r16, &applies));
+    PB_TRY(plan(a, "lora", 32, NULL, rule, &r32, &applies));
+    PB_TRY(plan(a, "full", 0, NULL, rule, &full, &applies));
+    if (!applies) goto done;
+    say_need(&t, "LoRA r16", &r16);
+    pb_text_add(&t, ", ");
+    say_need(&t, "r32", &r32);
+    pb_text_add(&t, ", ");
+    say_need(&t, "full fine-tuning", &full);
+    pb_text_add(&t, ", usable are %.1f GiB; ", (double)a->usable / GIB);
+    say_quality(&t, a, &full);
+    const char *verdict = judge(a, r32.fits ? &r32 : &r16, &t);
+    PB_TRY(close_rule(rule, a->request.memory >= (uint64_t)48e9 && a->request.dtype == PB_BF16, verdict, &t));
+done:
+    pb_json_free(r16.params);
+    pb_json_free(r32.params);
+    pb_json_free(full.params);
+    pb_text_free(&t);
+    return status;
+}
+
+static pb_json *upper_half(int64_t layers) {
+    char pattern[48];
+    pb_json *list = cJSON_CreateArray();
+    bool ok = list != NULL;
+    for (int64_t i = layers / 2; i < layers && ok; i++) {
+        snprintf(pattern, sizeof pattern, "layers.%" PRId64 ".*", i);
+        ok = pb_json_add_str(list, NULL, pattern);
+    }
+    if (ok) return list;
+    pb_json_free(list);
+    return NULL;
+}
+
+/* No record of the top layers alone has so many examples: what is known is said, no verdict is made of it. */
+static pb_status many_examples(pb_advise *a, pb_rule *rule) {
+    pb_status status = PB_OK;
+    pb_advice top = {0}, all = {0};
+    pb_text t = {0};
+    bool applies = true;
+    int64_t layers = a->request.config.L;
+    char what[64];
+    pb_json *targets = upper_half(layers);
+    pb_copy(rule->rule, sizeof rule->rule, "over 100,000 examples: AdaLoRA on the top layers");
+    if (!targets) return PB_ERROR(PB_E_OOM, "no memory for a list of layers");
+    PB_TRY(plan(a, "adalora", 0, targets, rule, &top, &applies));
+    PB_TRY(plan(a, "lora", 0, NULL, rule, &all, &applies));
+    if (!applies) goto done;
+    snprintf(what, sizeof what, "AdaLoRA on the upper %" PRId64 " of %" PRId64 " layers", layers - layers / 2, layers);
+    say_need(&t, what, &top);
+    pb_text_add(&t, ", ");
+    say_need(&t, "LoRA on all", &all);
+    if (top.fits && all.fits)
+        pb_text_add(&t, "; so run, a step does %.2f times LoRA's FLOPs", top.use_p.step.flops / all.use_p.step.flops);
+    pb_text_add(&t, "; ");
+    say_quality(&t, a, &top);
+    pb_text_add(&t, ", on all layers; the records have it at up to %" PRId64
+                    " training examples and say nothing of the top layers alone",
+                top.quality.most_examples);
+    PB_TRY(close_rule(rule, a->request.examples > 100000, top.fits ? "unknown" : "does not fit", &t));
+done:
+    pb_json_free(top.params);
+    pb_json_free(all.params);
+    pb_text_free(&t);
+    return status;
+}
+
+pb_status pb_advise_rules(pb_advise *a) {
+    PB_RETURN(small_memory(a, &a->rules[0]));
+    PB_RETURN(large_memory(a, &a->rules[1]));
+    return many_examples(a, &a->rules[2]);
+}

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Renews the committed runs from fresh ones, then verifies what lies here:
+#     results/reference/refresh.sh OUT/quick OUT/claims-small
+# OUT/quick is what `peftbench run quick --out OUT` left, OUT/claims-small what `peftbench run claims-small --out OUT` and
+# `peftbench claims check OUT/claims-small` left. One of them alone renews that one. PEFTBENCH: the program, build/peftbench
+# without it.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+program=${PEFTBENCH:-$here/../../build/peftbench}
+
+# Records, samples, report and figures; without adapter files and locks.
+quick() {
+    rm -rf "$here/quick"
+    cp -R "$1" "$here/quick"
+    find "$here/quick" -name adapter.safetensors -exec rm {} +
+    rm -rf "$here/quick/.claims"
+}
+
+# Verdicts, report and figures as they are, the records packed.
+claims_small() {
+    rm -rf "$here/claims-small"
+    mkdir "$here/claims-small"
+    for part in claims.md claims.html claims.json report.md report.html report.tex summary.csv plots; do
+        [ ! -e "$1/$part" ] || cp -R "$1/$part" "$here/claims-small/"
+    done
+    (cd "$1/.." && find claims-small -mindepth 2 -type f ! -name adapter.safetensors ! -path '*/plots/*' \
+        ! -path '*/.claims/*' | LC_ALL=C sort | tar --owner=0 --group=0 --mtime=@0 -cf - -T -) |
+        xz -9 >"$here/claims-small/records.tar.xz"
+}
+
+# What `peftbench advise` takes its verdicts from: the final comparison of claims-main, open, without the trials.
+claims_main() {
+    rm -rf "$here/claims-main"
+    mkdir "$here/claims-main"
+    grep -l '^  "phase": "final"' "$1"/claims-main/*/record.json | while read -r record; do
+        cp -R "$(dirname "$record")" "$here/claims-main/"
+    done
+    find "$here/claims-main" -name adapter.safetensors -exec rm {} +
+}
+
+[ $# -gt 0 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+for from in "$@"; do
+    from=$(cd "$from" && pwd)
+    case $(basename "$from") in
+    quick) quick "$from" ;;
+    claims-small)
+        claims_small "$from"
+        claims_main "$from"
+        ;;
+    *) echo "$from: expected a folder named quick or claims-small" >&2; exit 2 ;;
+    esac
+done
+"$program" verify "$here/quick"
+"$program" verify "$here/claims-main"
