@@ -115,7 +115,7 @@ static void time_table(const rp_chapter *m, rp_doc *doc) {
 /* "1.25 (1.21 to 1.28)". */
 static void mean_cell(pb_mean v, double scale, rp_doc *doc) {
     rp_word w, low, high;
-    if (v.n > 1)
+    if (v.n > 1 && v.interval.high > v.interval.low)
         rp_cell_add(doc, v.mean, "%s (%s to %s)", rp_number(w, v.mean * scale),
                     rp_number(low, v.interval.low * scale), rp_number(high, v.interval.high * scale));
     else
