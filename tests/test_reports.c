@@ -378,6 +378,7 @@ static void write_phase(const char *root, const char *label, uint64_t seed, cons
 }
 
 START_TEST(tunings_and_their_edges_are_told) {
+    setenv("PATH", "/no/such/place", 1); /* no figures: they are the slow part and say nothing here */
     static const struct {
         const char *edge, *cell, *warning;
     } cases[] = {{"none", "| no |", NULL},
@@ -431,6 +432,7 @@ START_TEST(claims_open_the_report) {
         "\"family\":{\"parts\":1,\"decided\":0}}";
     char *root = pb_test_dir(), *path = pb_path_join(root, "claims.json");
     bool no_plots;
+    setenv("PATH", "/no/such/place", 1);
     pb_assert_ok(pb_synthetic_suite(root, "quick", 1));
     pb_assert_ok(pb_file_write_atomic(path, claims, strlen(claims)));
     report(root, root, &no_plots);
