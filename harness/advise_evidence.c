@@ -73,36 +73,6 @@ static double validation(const pb_row *row) {
     return isfinite(nll) ? nll : INFINITY;
 }
 
-/* How many rows of other methods parity lets be compared with this one. */
-static pb_status count_partners(const pb_chapter *c, const pb_row *row, int *out) {
-    *out = 0;
-    for (int i = 0; i < c->n_rows; i++) {
-        pb_parity p;
-        if (strcmp(c->rows[i].method, row->method) == 0 || !c->rows[i].n_ok) continue;
-        PB_RETURN(pb_parity_check(row, &c->rows[i], NULL, &p));
-        *out += pb_parity_stop(&p, false) == NULL;
-        pb_parity_free(&p);
-    }
-    return PB_OK;
-}
-
-/* The row of LoRA that the most rows can be compared with, then the better on validation data. */
-static pb_status choose_baseline(const pb_chapter *c, int *out) {
-    int most = -1;
-    *out = -1;
-    for (int i = 0; i < c->n_rows; i++) {
-        int partners = 0;
-        if (!is_lora(&c->rows[i])) continue;
-        PB_RETURN(count_partners(c, &c->rows[i], &partners));
-        bool better = partners > most ||
-                      (partners == most && validation(&c->rows[i]) < validation(&c->rows[*out]));
-        if (!better) continue;
-        most = partners;
-        *out = i;
-    }
-    return PB_OK;
-}
-
 const pb_verdict *pb_evidence_verdict(const pb_evidence *e, int a, int b) {
     int m = pb_measure_present(&e->comparison, PB_NLL) ? PB_NLL : PB_ACCURACY;
     return pb_verdict_of(&e->comparison, m, a, b);
@@ -132,19 +102,17 @@ static int speaker(const pb_evidence *e, const char *method, const char **why) {
 
 static pb_status compare(pb_evidence *e) {
     const pb_chapter *c = e->chapter;
-    int base = -1;
-    PB_RETURN(choose_baseline(c, &base));
-    if (base < 0) return PB_ERROR(PB_E_BUG, "%s was chosen without a row of LoRA", c->suite);
     e->entries = calloc((size_t)(unsigned)c->n_rows, sizeof *e->entries);
     if (!e->entries) return PB_ERROR(PB_E_OOM, "no memory for %d rows", c->n_rows);
     for (int i = 0; i < c->n_rows; i++) {
         e->entries[i].row = &c->rows[i];
         pb_copy(e->entries[i].name, sizeof e->entries[i].name, c->rows[i].label);
     }
-    snprintf(e->where, sizeof e->where, "%.60s: %.70s on %.70s, %d seed%s%s", c->suite, c->model, c->dataset,
-             c->rows[base].n_ok, c->rows[base].n_ok == 1 ? "" : "s",
-             is_tuned(&c->rows[base]) ? ", tuned" : "");
-    return pb_comparison_make(e->entries, c->n_rows, base, NULL, &e->comparison);
+    PB_RETURN(pb_comparison_make(e->entries, c->n_rows, PB_BASELINE_AUTO, NULL, &e->comparison));
+    const pb_row *base = e->entries[e->comparison.baseline].row;
+    snprintf(e->where, sizeof e->where, "%.60s: %.70s on %.70s, %d seed%s%s", c->suite, c->model, c->dataset, base->n_ok,
+             base->n_ok == 1 ? "" : "s", is_tuned(base) ? ", tuned" : "");
+    return PB_OK;
 }
 
 pb_status pb_evidence_load(const char *dir, pb_evidence **out) {
