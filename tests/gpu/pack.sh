@@ -28,11 +28,11 @@ for one in peftbench libpeftbench_cuda.so libpeftbench_cupti.so tests/cuda/libpb
     ldd "$one"
 done | awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' | sort -u | while read -r name path; do
     case $name in
-    libc.so* | libm.so* | libdl.so* | librt.so* | libpthread.so* | ld-linux* | libstdc++.so* | libgcc_s.so*) ;;
+    libc.so* | libm.so* | libdl.so* | librt.so* | libutil.so* | libpthread.so* | ld-linux* | libstdc++.so* | libgcc_s.so*) ;;
     libcu* | libnv* | libpb_cuda_*) ;;
     *) cp -L "$path" "$stage/lib/$name" ;;
     esac
 done
-tar -cJf "$file.new" -C "$stage" .
+XZ_OPT=${XZ_OPT:--3 -T0} tar -cJf "$file.new" -C "$stage" .
 mv "$file.new" "$file"
 echo "$file: $(($(stat -c %s "$file") / 1048576)) MiB for sm_$arch: $(find "$stage" -type f -printf '%P ')"

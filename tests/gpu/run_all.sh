@@ -33,7 +33,7 @@ left() { echo $((total - (SECONDS - began))); }
 # After every part: a script that is ended from outside leaves what it has.
 pack_results() {
     cp "$summary" "$work/summary.txt"
-    tar -czf "$out/results.tar.gz.new" -C "$work" . && mv "$out/results.tar.gz.new" "$out/results.tar.gz"
+    tar -czf "$out/results.tar.gz.new" --exclude=adapter.safetensors -C "$work" . && mv "$out/results.tar.gz.new" "$out/results.tar.gz"
 }
 is_wanted() { # GROUP NAME
     local pattern
@@ -181,11 +181,13 @@ check() { # TOOL: a compute-sanitizer tool over the op cases
 memory_tests() { CK_RUN_CASE=memory on_device "$build/tests/test_cuda_device"; } # its other cases are about the stand-in
 # A process for every method: one that fails, or whose steps were traced, touches no other's times.
 step() { # SHAPE METHODS ARGS...
-    local shape=$1 method bad=0
+    local shape=$1 method file bad=0
     for method in ${2//,/ }; do
-        "$bench" bench step --device cuda --shape "$shape" --methods "$method" --format json "${@:3}" \
-            >"$work/step-$shape-$method${STEP_NAME:-}.json" || bad=1
+        file=$work/step-$shape-$method${STEP_NAME:-}.json
+        "$bench" bench step --device cuda --shape "$shape" --methods "$method" --format json "${@:3}" >"$file.new" &&
+            mv "$file.new" "$file" || bad=1
     done
+    rm -f "$work"/*.new
     return $bad
 }
 eager_step() { STEP_NAME=-eager PB_CUDA_GRAPHS=0 step "$@"; }
@@ -248,18 +250,22 @@ part fast peer-compile 120 peer --shape llama-3.2-1b --methods lora,dora --modes
 field() { grep -oE "\"$2\":[[:space:]]*[^],}]*" "$1" | head -n 1 | sed -E 's/^[^:]*:[[:space:]]*//'; }
 for file in "$work"/step-*.json; do
     [ -s "$file" ] || continue
-    say "$(basename "$file" .json): step $(field "$file" step_s_median) s, of gemm $(field "$file" limit_share), MFU" \
-        "$(field "$file" mfu), idle $(field "$file" idle_share), peak $(field "$file" peak_bytes) bytes, $(field "$file" tracer)"
+    say "$(echo "$(basename "$file" .json)" "$(field "$file" step_s_median)" "$(field "$file" limit_share)" "$(field "$file" mfu)" \
+        "$(field "$file" idle_share)" "$(field "$file" peak_bytes)" "$(field "$file" tracer)" | awk '{
+        printf "%-32s %9.2f ms  of gemm %.2f  MFU %s  idle %.3f  peak %6.2f GiB  %s",
+            $1, 1e3 * $2, $3, $4 == "null" ? "-" : sprintf("%.3f", $4), $5, $6 / 1073741824, $7 }')"
 done
+find "$work" -name record.json -path '*/counted/*' -exec grep -h -A 2 '"counters": {' {} + | grep -oE '"(available|reason|passes)".*' |
+    sort | uniq -c | sed 's/^/counters /' | tee -a "$summary"
 for name in peer-eager peer-compile; do
     if [ -f "$work/$name.log" ]; then grep -E 'ratio|not run' "$work/$name.log" | tee -a "$summary"; fi
 done
-for name in $failed; do
-    say "--- the end of $name.log"
-    tail -n 12 "$work/$name.log" | cut -c1-300 | tee -a "$summary"
+for name in $failed; do # the first failures of a test program, else the last lines
+    say "--- $name"
+    { grep -m 3 -E '^[^ ]+:[0-9]+:[FE]:' "$work/$name.log" || tail -n 3 "$work/$name.log"; } | cut -c1-240 | tee -a "$summary"
 done
 count=$(wc -w <<<"$failed")
-say "$ran passed, $count failed, $((SECONDS - began)) s"
+say "$ran passed, $count failed, $((SECONDS - began)) s${failed:+:$failed}"
 pack_results
 [ "$count" -gt 0 ] && exit 1
 [ "$ran" -gt 0 ] || exit 3

@@ -23,7 +23,7 @@ static const char config[] =
 
 static const char suite[] =
     "{\"title\": \"Random weights of MiniLM's sizes, made-up texts\", \"model\": \"./model\",\n"
-    " \"data\": {\"dir\": \"texts\", \"max_len\": 64}, \"dtype\": \"auto\", \"seeds\": [1],\n"
+    " \"data\": {\"dir\": \"texts\", \"max_len\": 64}, \"dtype\": \"auto\", \"seeds\": [1], \"keep_adapters\": false,\n"
     " \"train\": {\"steps\": 24, \"batch\": 32, \"clip\": 1.0},\n"
     " \"eval\": {\"batch\": 64, \"train_examples\": 64, \"infer_repeats\": 3},\n"
     " \"runs\": [\n"
