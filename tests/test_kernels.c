@@ -72,6 +72,39 @@ START_TEST(every_case_agrees_with_the_reference) {
 }
 END_TEST
 
+static int named(const char *model, pb_layer_rank most, const char *part) {
+    pb_kernel_cases cases = {0};
+    pb_assert_ok(pb_kernel_cases_add(&cases, model, 128, PB_F32, most, part));
+    int n = cases.n;
+    pb_kernel_cases_free(&cases);
+    return n;
+}
+
+/* The layer's own norm, activation, mask and heads; and what is left for --all. */
+START_TEST(cases_are_those_of_the_model) {
+    static const char *const bert = "shape:minilm", *const gpt = "shape:gpt2-124m",
+                             *const llama = "shape:llama-3.1-8b";
+    ck_assert_int_eq(named(bert, PB_LAYER_ALL, " causal/"), 0);
+    ck_assert_int_eq(named(gpt, PB_LAYER_EACH, " causal/"), 2);
+    ck_assert_int_eq(named(llama, PB_LAYER_USUAL, " causal/"), 4);
+    ck_assert_int_eq(named(llama, PB_LAYER_ALL, " causal/"), 8);
+    ck_assert_int_eq(named(llama, PB_LAYER_ALL, "1 x 4096, 8 heads of 128 causal/"), 2); /* two groups */
+    ck_assert_int_eq(named(gpt, PB_LAYER_USUAL, " layer/| layer weights/"), 3);
+    ck_assert_int_eq(named(llama, PB_LAYER_USUAL, " rms/| rms weights/"), 3);
+    ck_assert_int_eq(named(llama, PB_LAYER_USUAL, " layer/"), 0);
+    ck_assert_int_eq(named(bert, PB_LAYER_USUAL, " gelu/"), 2);
+    ck_assert_int_eq(named(gpt, PB_LAYER_USUAL, " gelu_tanh/"), 2);
+    ck_assert_int_eq(named(llama, PB_LAYER_USUAL, " silu/"), 2);
+    ck_assert_int_eq(named(llama, PB_LAYER_USUAL, " transposed/"), 2);
+    ck_assert_int_eq(named(llama, PB_LAYER_USUAL, " 4096 -> 1024/"), 1); /* keys and values */
+    ck_assert_int_eq(named(bert, PB_LAYER_USUAL, " 384 -> 384/"), 0);
+    ck_assert_int_eq(named(llama, PB_LAYER_USUAL, "/64 x 128256/"), 1);  /* the whole vocabulary */
+    ck_assert_int_eq(named(bert, PB_LAYER_USUAL, "fp4/|int4/|rank 64/"), 0);
+    ck_assert_int_eq(named(bert, PB_LAYER_ALL, "fp4/|int4/|rank 64/"), 8);
+    ck_assert_int_eq(named(bert, PB_LAYER_EACH, NULL), 37); /* what kernels count has a baseline of */
+}
+END_TEST
+
 /* ---- kernels that are wrong ---- */
 
 static const pb_kernel *right;
@@ -188,6 +221,7 @@ int main(void) {
     Suite *s = suite_create("kernels");
     TCase *t = pb_test_case(s, "measure");
     tcase_add_loop_test(t, every_case_agrees_with_the_reference, 0, 3);
+    tcase_add_test(t, cases_are_those_of_the_model);
     tcase_add_test(t, wrong_kernels_are_seen);
     tcase_add_test(t, a_kernel_is_sampled_as_often_as_said);
     tcase_add_test(t, short_calls_come_in_batches);
