@@ -240,42 +240,39 @@ static void not_compared(const group *g, rp_doc *doc) {
     }
 }
 
-/* The front of the class of one baseline. */
-static void on_front(const rp_view *v, int f, int base, int classes, rp_doc *doc) {
-    static const char *const what[] = {"time of a step", "peak memory"};
+/* Who is likelier than not on the front of the class of one baseline; several: the classes are named. */
+static void on_front(const rp_view *v, int f, int base, bool several, pb_text *t) {
     list names = {0};
-    pb_text t = {0};
-    int known = 0;
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < v->c->n; i++) {
             char one[200];
-            if (v->c->front_class[i] != base) continue;
-            known += pass == 0 && !isnan(v->c->front[f][i]);
-            if (!(v->c->front[f][i] >= 0.5)) continue;
+            if (v->c->front_class[i] != base || !(v->c->front[f][i] >= 0.5)) continue;
             snprintf(one, sizeof one, "%s (%.0f %%)", name(v, i), 100 * v->c->front[f][i]);
             if (pass == 0) names.total++;
             else add_name(&names, one);
         }
-    if (known > 1 && names.total) {
-        pb_text_add(&t, "On the front of accuracy against %s", what[f]);
-        if (classes > 1) pb_text_add(&t, " among the rows at parity with %s", name(v, base));
-        pb_text_add(&t, ", with the probability to be there: %s.", names.text.data);
-    }
-    say(doc, &t);
+    if (names.total && t->len) pb_text_add(t, "; ");
+    if (names.total && several) pb_text_add(t, "at parity with %s: ", name(v, base));
+    if (names.total) pb_text_add(t, "%s", names.text.data);
+    t->failed = t->failed || names.text.failed;
     pb_text_free(&names.text);
 }
 
 static void on_fronts(const rp_view *v, rp_doc *doc) {
-    int classes = 0;
-    for (int i = 0; i < v->c->n; i++) {
-        bool pair = false;
-        for (int k = 0; k < v->c->n; k++)
-            pair = pair || (k != i && v->c->front_class[k] == i);
-        classes += pair && v->c->front_class[i] == i;
-    }
-    for (int f = 0; f < 2; f++)
+    static const char *const what[] = {"time of a step", "peak memory"};
+    for (int f = 0; f < 2; f++) {
+        int classes = 0;
+        pb_text t = {0};
         for (int i = 0; i < v->c->n; i++)
-            if (v->c->front_class[i] == i) on_front(v, f, i, classes, doc);
+            classes += v->c->front_class[i] == i && !isnan(v->c->front[f][i]);
+        for (int i = 0; i < v->c->n; i++)
+            if (v->c->front_class[i] == i) on_front(v, f, i, classes > 1, &t);
+        if (t.len)
+            rp_add(doc, RP_ITEM, "On the front of accuracy against %s, with the probability to be there: %s.",
+                   what[f], t.data);
+        doc->failed = doc->failed || t.failed;
+        pb_text_free(&t);
+    }
 }
 
 /* What a measure of forgetting says of the rows of one verdict: "full (+0.312 ± 0.050 nats)". */

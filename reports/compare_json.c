@@ -14,6 +14,7 @@ static bool add_row(const cp_panel *p, int i, pb_json *rows) {
         pb_json_add_str(o, "method", row->method) && pb_json_add_i64(o, "runs", row->n_runs) &&
         pb_json_add_i64(o, "finished", row->n_ok) &&
         pb_json_add_str(o, "against", c->against[i] >= 0 ? p->entries[c->against[i]].name : NULL) &&
+        pb_json_add_str(o, "front_of", c->front_class[i] >= 0 ? p->entries[c->front_class[i]].name : NULL) &&
         pb_json_add_f64(o, "front_time", c->front[0][i]) &&
         pb_json_add_f64(o, "front_memory", c->front[1][i]);
     pb_json *all = ok ? pb_json_add_object(o, "measures") : NULL;
