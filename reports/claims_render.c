@@ -52,7 +52,7 @@ static void claims_table(const pb_json *results, rp_doc *doc) {
     rp_column_add(doc, "Family-wise", false,
                   "The verdict when Holm's correction holds the chance of any false decision, over the "
                   "parts of all claims that data decide, at 5 %");
-    rp_column_add(doc, "Seen here", false, "Value with its interval; what it had to be: next table");
+    rp_column_add(doc, "Seen here", false, "Value with its interval; what it had to be: the table of what each verdict rests on");
     cJSON_ArrayForEach (c, pb_json_get(results, "claims")) {
         const pb_json *source = pb_json_get(c, "source");
         const char *verdict = text(c, "verdict"), *arxiv = text(source, "arxiv");
