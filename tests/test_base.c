@@ -1046,6 +1046,9 @@ START_TEST(test_folders_are_new_and_below_the_build) {
     ck_assert_uint_eq(entries_in(a), 0);
     ck_assert(pb_file_exists(list));
     ck_assert(pb_file_exists("tests/support.c")); /* tests run in the source root */
+    setenv("PB_TEST_ROOT", "/elsewhere", 1);       /* of a build that was carried to another machine */
+    ck_assert_str_eq(pb_test_root(), "/elsewhere");
+    unsetenv("PB_TEST_ROOT");
     free(list);
     free(b);
     free(a);
