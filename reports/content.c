@@ -34,7 +34,8 @@ static void sharers(pb_text *t, const rp_chapter *m, int measure, int i) {
         pb_text_add(t, "; not compared with %s", m->rows[m->comparison.against[i]].row->label);
     if (best[i] != 1 || !m->comparison.family[measure][0]) return;
     for (int k = 0; k < m->n_rows; k++) {
-        if (k == i || best[k] != 1) continue;
+        bool apart = pb_verdict_of(&m->comparison, measure, i, k)->kind == PB_INCOMPARABLE;
+        if (k == i || best[k] != 1 || apart) continue;
         pb_text_add(t, "%s%s", others++ ? ", " : "; shares rank 1 with ", m->rows[k].row->label);
     }
     if (!others) pb_text_add(t, "; found better than every row it can be compared with");
