@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include <iterator>
 #include <memory>
 #include <vector>
 
@@ -31,8 +32,7 @@ enum {
 namespace {
 
 struct event {
-    uint64_t recorded = 0, reached = 0; /* records that the host asked for, and those of them that have run */
-    bool happened = false;              /* a graph's record too */
+    bool happened = false;
     double at_ns = 0.0;
 };
 
@@ -155,7 +155,6 @@ void run(item &it) {
         clock_gettime(CLOCK_MONOTONIC, &now);
         it.mark->at_ns = (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
         it.mark->happened = true;
-        if (!it.of_graph) it.mark->reached++;
         break;
     }
     case item::PRODUCT: multiply(it.prod); break;
@@ -176,6 +175,19 @@ std::vector<stream *> &streams() {
 }
 void drain_all() {
     for (stream *s : streams()) drain(s);
+}
+
+/* Up to the last record of the event that the host asked for, no further. */
+void drain_to(const event *e) {
+    for (stream *s : streams()) {
+        size_t n = s->work.size();
+        while (n > 0 && (s->work[n - 1].mark != e || s->work[n - 1].of_graph)) n--;
+        std::vector<item> work(std::make_move_iterator(s->work.begin()), std::make_move_iterator(s->work.begin() + (ptrdiff_t)n));
+        s->work.erase(s->work.begin(), s->work.begin() + (ptrdiff_t)n);
+        for (auto &it : work) {
+            if (H.sticky == 0) run(it);
+        }
+    }
 }
 
 int enqueue(void *to, item it) {
@@ -337,13 +349,12 @@ int pb_api_event_record(void *e, void *s, bool external) {
     item it;
     it.what = item::RECORD;
     it.mark = (event *)e;
-    if (((stream *)s)->captures == nullptr) it.mark->recorded++;
     return enqueue(s, std::move(it));
 }
 /* As the runtime: it waits for what the host last asked for; a record in a graph that was launched since is none of that. */
 int pb_api_event_sync(void *e) {
     CALL();
-    if (((event *)e)->reached < ((event *)e)->recorded) drain_all();
+    drain_to((event *)e);
     return H.sticky;
 }
 int pb_api_event_elapsed(void *a, void *b, double *ns) {
