@@ -113,10 +113,12 @@ static void sequences(outputs *o, pb_op op, const void *args) {
         ADD(a, lse, (double)(a->head_dim + a->max_len));
     } else if (op == PB_OP_attention_bwd) {
         const pb_attention_bwd_args *a = args;
+        /* Rows that see few tokens cancel what is some times the rms of all: dP - sum P dP. */
+        double uneven = a->causal ? 16 : 1, length = (double)a->max_len, dim = (double)a->head_dim;
         double group = (double)(a->heads / a->kv_heads);
-        ADD(a, dq, (double)(a->head_dim + a->max_len))->inner = true;
-        ADD(a, dk, (double)a->head_dim + (double)a->max_len * group)->inner = true;
-        ADD(a, dv, (double)a->head_dim + (double)a->max_len * group)->inner = true;
+        ADD(a, dq, uneven * (dim + length))->inner = true;
+        ADD(a, dk, uneven * (dim + length * group))->inner = true;
+        ADD(a, dv, uneven * (dim + length * group))->inner = true;
     } else if (op == PB_OP_pool_fwd) {
         const pb_pool_fwd_args *a = args;
         ADD(a, y, rows(a->x) / (rows(a->y) > 1 ? rows(a->y) : 1));
