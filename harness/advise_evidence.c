@@ -73,9 +73,12 @@ static double validation(const pb_row *row) {
     return isfinite(nll) ? nll : INFINITY;
 }
 
+static int leading(const pb_evidence *e) {
+    return pb_measure_present(&e->comparison, PB_NLL) ? PB_NLL : PB_ACCURACY;
+}
+
 const pb_verdict *pb_evidence_verdict(const pb_evidence *e, int a, int b) {
-    int m = pb_measure_present(&e->comparison, PB_NLL) ? PB_NLL : PB_ACCURACY;
-    return pb_verdict_of(&e->comparison, m, a, b);
+    return pb_verdict_of(&e->comparison, leading(e), a, b);
 }
 
 static int speaker(const pb_evidence *e, const char *method, const char **why) {
@@ -178,7 +181,7 @@ void pb_evidence_quality(const pb_evidence *e, const pb_method *method, pb_advis
     if (entry == base) return;
     out->lead = pb_evidence_verdict(e, entry, base);
     out->n_seeds = out->lead->n_seeds;
-    if (pb_evidence_lead(e) == &pb_measures[PB_ACCURACY]) return;
+    if (leading(e) == PB_ACCURACY) return;
     const pb_verdict *accuracy = pb_verdict_of(&e->comparison, PB_ACCURACY, entry, base);
     if (accuracy->kind != PB_INCOMPARABLE) out->accuracy = accuracy;
 }
@@ -191,7 +194,7 @@ double pb_evidence_scale(const pb_evidence *e, double otherwise) {
 }
 
 const pb_measure *pb_evidence_lead(const pb_evidence *e) {
-    return &pb_measures[pb_measure_present(&e->comparison, PB_NLL) ? PB_NLL : PB_ACCURACY];
+    return &pb_measures[leading(e)];
 }
 
 bool pb_evidence_beats(const pb_evidence *e, int a, int b) {
@@ -201,8 +204,8 @@ bool pb_evidence_beats(const pb_evidence *e, int a, int b) {
 }
 
 double pb_evidence_mean(const pb_evidence *e, int entry) {
-    const pb_measure *m = pb_evidence_lead(e);
-    return m->better * pb_estimate_of(&e->comparison, (int)(m - pb_measures), entry)->mean;
+    int m = leading(e);
+    return pb_measures[m].better * pb_estimate_of(&e->comparison, m, entry)->mean;
 }
 
 const char *pb_evidence_where(const pb_evidence *e) { return e->where; }

@@ -1,7 +1,6 @@
 /* Parameters to plan and to suggest: of the row whose quality is quoted, every low-rank branch at one scale. Test:
  * tests/test_advise.c. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "harness/advise.h"
@@ -23,9 +22,7 @@ static bool copy_known(const pb_method *m, const pb_json *from, pb_json *to) {
     const pb_json *e = NULL;
     cJSON_ArrayForEach (e, from) {
         if (!has_key(m, e->string)) continue;
-        char *text = pb_json_print(e, false);
-        pb_json *copy = text ? cJSON_Parse(text) : NULL;
-        free(text);
+        pb_json *copy = cJSON_Duplicate(e, true);
         if (copy && cJSON_AddItemToObject(to, e->string, copy)) continue;
         pb_json_free(copy);
         return false;

@@ -195,8 +195,7 @@ static void apart(const group *g, pb_verdict_kind kind, rp_doc *doc) {
 /* Too few steps, which is said first, and nothing else keeps the quality of the two apart. */
 static bool is_short(const rp_view *v, int i, int base) {
     bool trained = pb_is_trained(v->c->entries[i].row) && pb_is_trained(v->c->entries[base].row);
-    int a = i < base ? i : base, b = i < base ? base : i;
-    return !trained && !pb_parity_stop(&v->c->parity[a * v->c->n + b], false);
+    return !trained && !pb_parity_stop(pb_parity_between(v->c, i, base), false);
 }
 
 /* Rows with one reason share a sentence. */
@@ -219,8 +218,7 @@ static void not_compared(const group *g, rp_doc *doc) {
             if (belongs(g, k, PB_INCOMPARABLE) &&
                 strcmp(against_base(v, g->lead, k)->why, why) == 0)
                 add_name(&names, name(v, k));
-        int a = i < g->base ? i : g->base, b = i < g->base ? g->base : i;
-        const pb_parity_finding *stop = pb_parity_stop(&v->c->parity[a * v->c->n + b], false);
+        const pb_parity_finding *stop = pb_parity_stop(pb_parity_between(v->c, i, g->base), false);
         pb_text_add(&t, "No verdict on %s against %s: %s.", names.text.data, name(v, g->base), why);
         if (stop)
             pb_text_add(&t, " Compared all the same with --waive %s.", stop->field);
@@ -389,8 +387,7 @@ static void own_baselines(const rp_view *v, rp_doc *doc) {
     for (int i = 0; i < v->c->n; i++) {
         if (!pb_is_baseline(v->c, i)) continue;
         add_name(&names, name(v, i));
-        int a = i < v->c->baseline ? i : v->c->baseline, b = i < v->c->baseline ? v->c->baseline : i;
-        if (!stop && a != b) stop = pb_parity_stop(&v->c->parity[a * v->c->n + b], false);
+        if (!stop) stop = pb_parity_stop(pb_parity_between(v->c, i, v->c->baseline), false);
     }
     rp_add(doc, RP_ITEM,
            "Every row is compared with the one of these that it is at parity with: %s. They are not "

@@ -56,7 +56,7 @@ static bool add_verdict(const cp_panel *p, int m, int a, int b, pb_json *list) {
 
 /* The differences that were found, waived or not. */
 static bool add_parity(const cp_panel *p, int a, int b, pb_json *list) {
-    const pb_parity *parity = &p->comparison.parity[a * p->comparison.n + b];
+    const pb_parity *parity = pb_parity_between(&p->comparison, a, b);
     bool ok = true;
     for (int i = 0; ok && i < parity->n; i++) {
         const pb_parity_finding *f = &parity->items[i];

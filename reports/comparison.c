@@ -101,20 +101,20 @@ static pb_status check_anchors(const pb_entry *a, const pb_entry *b, char *why, 
     return PB_OK;
 }
 
-static const pb_parity *parity_of(const pb_comparison *c, int a, int b) {
+const pb_parity *pb_parity_between(const pb_comparison *c, int a, int b) {
     return &c->parity[(a < b ? a : b) * c->n + (a < b ? b : a)];
 }
 
 /* Keeps parity two rows apart, in quality or else in cost? */
 static bool is_stopped(const pb_comparison *c, int a, int b, bool cost) {
-    return a != b && pb_parity_stop(parity_of(c, a, b), cost) != NULL;
+    return pb_parity_stop(pb_parity_between(c, a, b), cost) != NULL;
 }
 
 /* How many rows the row can be compared with in quality. */
 static int count_peers(const pb_comparison *c, int i) {
     int n = 0;
     for (int k = 0; k < c->n; k++)
-        n += k != i && parity_of(c, i, k)->common > 0 && !is_stopped(c, i, k, false);
+        n += k != i && pb_parity_between(c, i, k)->common > 0 && !is_stopped(c, i, k, false);
     return n;
 }
 
@@ -225,7 +225,7 @@ done:
 static pb_status compare_pair(pb_comparison *c, int m, int a, int b, const pb_values *values,
                               spread *s, pb_verdict *v) {
     const pb_values *x = &values[m * c->n + a], *y = &values[m * c->n + b];
-    const pb_parity *parity = &c->parity[a * c->n + b];
+    const pb_parity *parity = pb_parity_between(c, a, b);
     const pb_parity_finding *stop = pb_parity_stop(parity, pb_measures[m].ratio);
     *v = (pb_verdict){.estimate = NAN,
                       .interval = {NAN, NAN},
@@ -436,7 +436,7 @@ static void find_classes(pb_comparison *c) {
         bool joins = base >= 0 && i != base && c->front_class[base] == base && pb_is_trained(c->entries[i].row);
         for (int k = 0; k < c->n && joins; k++)
             if (c->front_class[k] == base)
-                joins = parity_of(c, i, k)->common > 0 && !is_stopped(c, i, k, true);
+                joins = pb_parity_between(c, i, k)->common > 0 && !is_stopped(c, i, k, true);
         if (joins) c->front_class[i] = base;
     }
 }

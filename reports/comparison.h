@@ -121,6 +121,8 @@ void pb_comparison_free(pb_comparison *c);
 bool pb_is_baseline(const pb_comparison *c, int entry);
 /* How many baselines there are: 1 when all rows have the same. */
 int pb_count_baselines(const pb_comparison *c);
+/* What two entries differ in, in either order; of an entry and itself nothing. */
+const pb_parity *pb_parity_between(const pb_comparison *c, int a, int b);
 const pb_verdict *pb_verdict_of(const pb_comparison *c, int measure, int a, int b);
 const pb_estimate *pb_estimate_of(const pb_comparison *c, int measure, int entry);
 /* Training steps of the row's finished runs, the fewest; -1 = unknown. */

@@ -3,33 +3,18 @@
 #include <stdio.h>
 
 #include "harness/cpu_roofs.h"
-#include "harness/kernel_measure.h"
+#include "tests/kernel_lab.h"
 #include "tests/support.h"
-
-static pb_device *opened(const char *backend) {
-    pb_device *dev = NULL;
-    pb_device_options options = {.threads = 1};
-    pb_assert_ok(pb_device_open(backend, &options, &dev));
-    return dev;
-}
 
 START_TEST(kernels_in_a_queue_are_checked_and_timed) {
     static const char *const filter =
         "/axpby/|/lowrank/|/norm_fwd/|/cross_entropy/|/adamw/|/orthogonality/|/dequantize4/";
-    pb_device *ref = opened("ref"), *dev = opened("cuda");
-    pb_kernel_cases cases = {0};
-    pb_assert_ok(pb_kernel_cases_add(&cases, "shape:llama-3.2-1b", 64, _i ? PB_BF16 : PB_F32,
-                                     PB_LAYER_EACH, filter));
+    pb_device *ref = kernel_lab_device("ref", 1), *dev = kernel_lab_device("cuda", 1);
+    pb_kernel_cases cases =
+        kernel_lab_cases("shape:llama-3.2-1b", 64, _i ? PB_BF16 : PB_F32, PB_LAYER_EACH, filter);
     ck_assert_int_ge(cases.n, 7);
     for (int i = 0; i < cases.n; i++) {
         pb_kernel_result r;
-        pb_layer *l = &cases.items[i].layer;
-        l->C = 64;
-        l->FF = 128;
-        l->V = 512;
-        l->NH = 2;
-        l->NKV = 1;
-        l->HS = 32;
         pb_kernel_way way = {.hot = i > 0, .limit_s = 0.001}; /* a flush takes the stand-in long */
         pb_assert_ok(pb_kernel_measure(&cases.items[i], ref, dev, way, &r));
         ck_assert_msg(!r.wrong, "%s: %s", cases.items[i].name, r.why);
@@ -44,7 +29,7 @@ START_TEST(kernels_in_a_queue_are_checked_and_timed) {
 END_TEST
 
 START_TEST(a_device_has_roofs) {
-    pb_device *dev = opened("cuda");
+    pb_device *dev = kernel_lab_device("cuda", 1);
     pb_cpu_roofs r;
     pb_assert_ok(pb_device_roofs_measure(dev, 1 << 20, 64, &r));
     for (int a = 0; a < 3; a++) ck_assert(r.measured[a] && r.samples_s[a][PB_ROOF_SAMPLES - 1] > 0);

@@ -5,32 +5,9 @@
 #include <stdlib.h>
 
 #include "harness/kernel_judge.h"
-#include "harness/kernel_measure.h"
 #include "kernels/core/device_impl.h"
+#include "tests/kernel_lab.h"
 #include "tests/support.h"
-
-/* The table at the sizes of a tiny layer. */
-static pb_kernel_cases tiny(const char *model, pb_dtype dtype, const char *filter) {
-    pb_kernel_cases cases = {0};
-    pb_assert_ok(pb_kernel_cases_add(&cases, model, 128, dtype, PB_LAYER_USUAL, filter));
-    for (int i = 0; i < cases.n; i++) {
-        pb_layer *l = &cases.items[i].layer;
-        l->C = 64;
-        l->FF = 128;
-        l->V = 512;
-        l->NH = 2;
-        l->NKV = l->NKV < l->NH ? 1 : 2;
-        l->HS = 32;
-    }
-    return cases;
-}
-
-static pb_device *opened(const char *backend) {
-    pb_device *dev = NULL;
-    pb_device_options options = {.threads = 1};
-    pb_assert_ok(pb_device_open(backend, &options, &dev));
-    return dev;
-}
 
 /* ---- a fault in one output ---- */
 
@@ -130,8 +107,8 @@ static pb_kernel_result measured(const pb_kernel_case *c, pb_device *ref, pb_dev
 
 /* Every output of every op with this fault; returns how many there were. */
 static int plant_all(const char *model, pb_dtype dtype, kind what) {
-    pb_device *ref = opened("ref"), *dev = opened("cpu");
-    pb_kernel_cases cases = tiny(model, dtype, NULL);
+    pb_device *ref = kernel_lab_device("ref", 1), *dev = kernel_lab_device("cpu", 1);
+    pb_kernel_cases cases = kernel_lab_cases(model, 128, dtype, PB_LAYER_USUAL, NULL);
     int seen[PB_OP_COUNT] = {0}, n = 0;
     fault.kind = what;
     for (int i = 0; i < cases.n; i++) {
@@ -253,12 +230,13 @@ START_TEST(faults_of_single_ops_are_seen) {
         {"/attention_fwd/", sees_the_future}, {"/attention_bwd/", temperature_off},
         {"/dropout/", other_dropout},         {"/quantize4/", one_code_more},
     };
-    pb_device *ref = opened("ref"), *dev = opened("cpu");
+    pb_device *ref = kernel_lab_device("ref", 1), *dev = kernel_lab_device("cpu", 1);
     const pb_dtype dtypes[] = {PB_F32, PB_BF16};
     fault.kind = OWN;
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
         for (int d = 0; d < 2; d++) {
-            pb_kernel_cases cases = tiny("shape:gpt2-124m", dtypes[d], list[i].filter);
+            pb_kernel_cases cases = kernel_lab_cases("shape:gpt2-124m", 128, dtypes[d], PB_LAYER_USUAL,
+                                                     list[i].filter);
             ck_assert_int_ge(cases.n, 1);
             fault.own = list[i].own;
             pb_kernel_result r = measured(&cases.items[0], ref, dev);

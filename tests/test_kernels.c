@@ -3,32 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "harness/kernel_measure.h"
 #include "kernels/core/device_impl.h"
+#include "tests/kernel_lab.h"
 #include "tests/support.h"
-
-/* The whole table at the sizes of a tiny layer. */
-static pb_kernel_cases tiny(const char *model, pb_dtype dtype, const char *filter) {
-    pb_kernel_cases cases = {0};
-    pb_assert_ok(pb_kernel_cases_add(&cases, model, 64, dtype, PB_LAYER_ALL, filter));
-    for (int i = 0; i < cases.n; i++) {
-        pb_layer *l = &cases.items[i].layer;
-        l->C = 64;
-        l->FF = 128;
-        l->V = 512;
-        l->NKV = l->NKV < l->NH ? 1 : 2; /* as the model: queries may share keys */
-        l->NH = 2;
-        l->HS = 32;
-    }
-    return cases;
-}
-
-static pb_device *opened(const char *backend, int threads) {
-    pb_device *dev = NULL;
-    pb_device_options options = {.threads = threads};
-    pb_assert_ok(pb_device_open(backend, &options, &dev));
-    return dev;
-}
 
 /* The reference takes seconds for these at any width. */
 static bool too_long(const pb_kernel_case *c) {
@@ -37,10 +14,11 @@ static bool too_long(const pb_kernel_case *c) {
 
 START_TEST(every_case_agrees_with_the_reference) {
     static const char *const models[] = {"shape:minilm", "shape:gpt2-124m", "shape:llama-3.2-1b"};
-    pb_device *ref = opened("ref", 1), *dev = opened("cpu", 2), *one = opened("cpu", 1);
+    pb_device *ref = kernel_lab_device("ref", 1), *dev = kernel_lab_device("cpu", 2),
+              *one = kernel_lab_device("cpu", 1);
     const pb_dtype dtypes[] = {PB_F32, PB_BF16};
     for (int d = 0; d < 2; d++) {
-        pb_kernel_cases cases = tiny(models[_i], dtypes[d], NULL);
+        pb_kernel_cases cases = kernel_lab_cases(models[_i], 64, dtypes[d], PB_LAYER_ALL, NULL);
         for (int op = 0; op < PB_OP_COUNT; op++) {
             int n = 0;
             for (int i = 0; i < cases.n; i++) n += cases.items[i].op == (pb_op)op;
@@ -122,8 +100,8 @@ static pb_status faulty(pb_device *dev, const void *args, void *ws) {
 }
 
 static void assert_wrong(int from, int kind, const char *why, bool timed) {
-    pb_device *ref = opened("ref", 1), *dev = opened("cpu", 1);
-    pb_kernel_cases cases = tiny("shape:minilm", PB_F32, "/axpby/");
+    pb_device *ref = kernel_lab_device("ref", 1), *dev = kernel_lab_device("cpu", 1);
+    pb_kernel_cases cases = kernel_lab_cases("shape:minilm", 64, PB_F32, PB_LAYER_ALL, "/axpby/");
     pb_kernel_result r;
     ck_assert_int_eq(cases.n, 1);
     right = dev->kernel[PB_OP_axpby];
@@ -155,8 +133,9 @@ END_TEST
 /* ---- samples ---- */
 
 START_TEST(a_kernel_is_sampled_as_often_as_said) {
-    pb_device *ref = opened("ref", 1), *dev = opened("cpu", 1), *plan = opened("plan:cpu", 1);
-    pb_kernel_cases cases = tiny("shape:minilm", PB_F32, "/axpby/");
+    pb_device *ref = kernel_lab_device("ref", 1), *dev = kernel_lab_device("cpu", 1),
+              *plan = kernel_lab_device("plan:cpu", 1);
+    pb_kernel_cases cases = kernel_lab_cases("shape:minilm", 64, PB_F32, PB_LAYER_ALL, "/axpby/");
     pb_kernel_result r;
     pb_assert_ok(pb_kernel_measure(&cases.items[0], ref, dev, (pb_kernel_way){.hot = false}, &r));
     double sum = 0;
@@ -189,8 +168,9 @@ static pb_status counting(pb_device *dev, const void *args, void *ws) {
 /* What takes microseconds is called on several copies of its tensors in a row; what takes longer is
  * not. */
 START_TEST(short_calls_come_in_batches) {
-    pb_device *ref = opened("ref", 1), *dev = opened("cpu", 1);
-    pb_kernel_cases cases = tiny("shape:minilm", PB_F32, "/orthogonality/|/linear/64 x 384 -> 1536/");
+    pb_device *ref = kernel_lab_device("ref", 1), *dev = kernel_lab_device("cpu", 1);
+    pb_kernel_cases cases = kernel_lab_cases("shape:minilm", 64, PB_F32, PB_LAYER_ALL,
+                                             "/orthogonality/|/linear/64 x 384 -> 1536/");
     pb_kernel_result r;
     ck_assert_int_eq(cases.n, 2);
     right = dev->kernel[PB_OP_orthogonality];
