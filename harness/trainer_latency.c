@@ -1,6 +1,8 @@
 /* Latency over batch x length: forward passes over random sequences of one length, with the method's
- * hooks and without them, in turns, so that drift of the machine hits both alike. Without hooks the
- * same weights pass through the model's own code: the base model's time. Test: tests/test_trainer.c. */
+ * hooks and without them, in turns, so that drift of the machine hits both alike; the ratio is taken
+ * turn by turn for the same reason. Without hooks the same weights pass through the model's own code:
+ * the base model's time. Test: tests/test_trainer.c. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -14,6 +16,7 @@ typedef struct shape_pass {
     pb_forward_timer timer;
     bool *hooked; /* of each site */
     double *seconds[2]; /* without hooks, with them; infer_repeats each */
+    double *ratios; /* of the two passes of a turn, with over without */
 } shape_pass;
 
 enum { WITHOUT, WITH };
@@ -32,7 +35,8 @@ static pb_status shape_new(shape_pass *p) {
     p->hooked = calloc((size_t)n + 1, sizeof *p->hooked);
     p->seconds[WITHOUT] = calloc(repeats, sizeof(double));
     p->seconds[WITH] = calloc(repeats, sizeof(double));
-    if (!p->hooked || !p->seconds[WITHOUT] || !p->seconds[WITH])
+    p->ratios = calloc(repeats, sizeof(double));
+    if (!p->hooked || !p->seconds[WITHOUT] || !p->seconds[WITH] || !p->ratios)
         return PB_ERROR(PB_E_OOM, "no host memory for %zu times", repeats);
     for (int i = 0; i < n; i++) p->hooked[i] = sites[i].hooked;
     PB_RETURN(pb_synthetic_new(s->spec.config, s->spec.model.classes, p->shape->batch,
@@ -52,6 +56,7 @@ static void shape_free(shape_pass *p) {
     free(p->hooked);
     free(p->seconds[WITHOUT]);
     free(p->seconds[WITH]);
+    free(p->ratios);
 }
 
 static pb_status pass_once(shape_pass *p, int which, double *seconds) {
@@ -62,6 +67,19 @@ static pb_status pass_once(shape_pass *p, int which, double *seconds) {
 static pb_status record_times(const shape_pass *p, const char *form, int which) {
     return pb_forward_record(p->t->record, form, p->shape->batch, p->shape->length, p->seconds[which],
                              p->t->run->infer_repeats);
+}
+
+/* Each pass against its neighbour in time. On a shared machine the median of these ratios moves a third
+ * as much between processes as the ratio of two medians: both passes of a turn meet the same weather. */
+static pb_status record_ratios(const shape_pass *p, const char *form) {
+    char sample[96], metric[96];
+    int64_t batch = p->shape->batch, length = p->shape->length, n = p->t->run->infer_repeats;
+    for (int64_t i = 0; i < n; i++) p->ratios[i] = p->seconds[WITH][i] / p->seconds[WITHOUT][i];
+    snprintf(sample, sizeof sample, "ratio/infer/%s@shape=%" PRId64 "x%" PRId64, form, batch, length);
+    snprintf(metric, sizeof metric, "ratio/infer/%s/median@shape=%" PRId64 "x%" PRId64, form, batch,
+             length);
+    PB_RETURN(pb_record_sample(p->t->record, sample, p->ratios, n));
+    return pb_record_derived(p->t->record, metric, "median", sample);
 }
 
 static pb_status time_shape(pb_trainer *t, const pb_infer_shape *shape, bool merged) {
@@ -79,6 +97,7 @@ static pb_status time_shape(pb_trainer *t, const pb_infer_shape *shape, bool mer
     }
     PB_TRY(record_times(&p, merged ? "merged" : "unmerged", WITH));
     PB_TRY(record_times(&p, merged ? "base_merged" : "base", WITHOUT));
+    PB_TRY(record_ratios(&p, merged ? "merged" : "unmerged"));
 done:
     shape_free(&p);
     pb_device_rewind(t->session.dev, PB_MEM_DATA, mark);

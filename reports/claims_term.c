@@ -49,6 +49,7 @@ static const char *const metric_names[] = {
     "time/backward/median",   "time/optimizer/median",     "time/train/total",
     "time/train/examples_per_s", "time/train/tokens_per_s", "time/infer/merged/median",
     "time/infer/unmerged/median", "time/infer/base/median", "time/infer/base_merged/median",
+    "ratio/infer/merged/median", "ratio/infer/unmerged/median",
     "memory/peak/total",      "memory/rss/peak",           "size/adapter_file",
     "work/step/flops",        "work/step/bytes",           "gradient/norm/adapter",
     "check/merge/max_nll_diff", "loss/train/last",         "change/correlation"};

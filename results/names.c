@@ -43,6 +43,8 @@ static const pb_tag_info families[] = {
     {"time/infer/unmerged/*", "s", -1, "inference time, unmerged"},
     {"time/infer/base/*", "s", -1, "inference time of the base model"},
     {"time/infer/base_merged/*", "s", -1, "inference time of the base model"},
+    {"ratio/infer/merged/*", "1", -1, "inference time, merged, over the base model's"},
+    {"ratio/infer/unmerged/*", "1", -1, "inference time, unmerged, over the base model's"},
     {"gradient/norm/*", "1", 0, "gradient norm"},
     {"memory/peak/total", "bytes", -1, "peak memory of the training arenas"},
     {"memory/rss/peak", "bytes", -1, "peak resident memory of the process"},

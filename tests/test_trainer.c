@@ -309,7 +309,23 @@ START_TEST(a_merge_into_4_bits_has_its_own_quality) {
 }
 END_TEST
 
-/* After training: a rank for every matrix, together the budget. */
+static const double *times_of(const pb_record *r, const char *start, const char *form,
+                              const char *shape) {
+    char tag[96];
+    snprintf(tag, sizeof tag, "%s/%s@shape=%s", start, form, shape);
+    const pb_sample *sample = pb_record_find_sample(r, tag);
+    ck_assert_msg(sample && sample->n == 3, "%s", tag);
+    return sample->values;
+}
+
+static void assert_ratios_of_turns(const pb_record *r, const char *form, const char *base,
+                                   const char *shape) {
+    const double *with = times_of(r, "time/infer", form, shape);
+    const double *without = times_of(r, "time/infer", base, shape);
+    const double *ratios = times_of(r, "ratio/infer", form, shape);
+    for (int i = 0; i < 3; i++) ck_assert_double_eq(ratios[i], with[i] / without[i]);
+}
+
 /* Over batch x length beside the base model; hooks and weights are as before afterwards. */
 START_TEST(latency_is_measured_over_shapes) {
     for (int i = 0; i < pb_method_registry_count; i++) {
@@ -328,6 +344,9 @@ START_TEST(latency_is_measured_over_shapes) {
         bool merged = pb_record_find(&grid, "time/infer/merged/median@shape=1x16") != NULL;
         ck_assert(merged == method->mergeable);
         ck_assert(merged == (pb_record_find(&grid, "time/infer/base_merged/median@shape=1x16") != NULL));
+        ck_assert(merged == (pb_record_find(&grid, "ratio/infer/merged/median@shape=1x16") != NULL));
+        assert_ratios_of_turns(&grid, "unmerged", "base", "24x5");
+        if (merged) assert_ratios_of_turns(&grid, "merged", "base_merged", "1x16");
         bool adds = pb_record_find(&plain, "gradient/norm/adapter") != NULL;
         ck_assert(adds == (strcmp(method->name, "full") != 0 && strcmp(method->name, "head") != 0));
         if (adds) { /* a merge that is undone leaves rounding, in 4 bits a little more */
