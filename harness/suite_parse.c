@@ -348,7 +348,7 @@ static pb_status read_general(const pb_json *eval, const char *eval_where, const
 static pb_status read_eval(const pb_json *root, const char *file, const pb_suite_source *s,
                            pb_run_config *r) {
     static const char *const keys[] = {"batch", "every", "train_examples", "infer_repeats",
-                                       "infer_shapes", "general", "gradients"};
+                                       "infer_shapes", "general", "gradients", "weights"};
     char where[512];
     const pb_json *o = NULL;
     snprintf(where, sizeof where, "%s: eval", file);
@@ -361,6 +361,7 @@ static pb_status read_eval(const pb_json *root, const char *file, const pb_suite
     PB_RETURN(pb_json_read_i64(o, where, "train_examples", 0, INT32_MAX, &r->train_eval));
     PB_RETURN(pb_json_read_i64(o, where, "infer_repeats", 0, 10000, &r->infer_repeats));
     PB_RETURN(pb_json_read_i64(o, where, "gradients", 0, 1000000000, &r->gradients));
+    PB_RETURN(pb_json_read_i64(o, where, "weights", 0, 1000000000, &r->weights));
     return read_shapes(o, where, r);
 }
 

@@ -153,6 +153,7 @@ static pb_status train(pb_trainer *t) {
         t->growths += pb_device_growths(dev) - growths;
         keep(t, step, &result, before);
         PB_RETURN(pb_trainer_gradient(t, step));
+        PB_RETURN(pb_trainer_weights(t, step));
         pb_trainer_progress(t, "train", step + 1, t->steps, result.loss, step + 1 == t->steps);
     }
     pb_trainer_take_peaks(t);
@@ -179,9 +180,11 @@ static pb_status profile(pb_trainer *t) {
 static pb_status execute(pb_trainer *t) {
     PB_RETURN(set_up(t));
     PB_RETURN(pb_trainer_general_before(t));
+    PB_RETURN(pb_trainer_weights_before(t));
     PB_RETURN(train(t));
     PB_RETURN(pb_trainer_record_training(t));
     PB_RETURN(pb_trainer_record_gradient(t));
+    PB_RETURN(pb_trainer_record_weights(t));
     PB_RETURN(pb_trainer_record_memory(t));
     PB_RETURN(pb_trainer_adapter(t));
     PB_RETURN(method_report(t));
@@ -246,6 +249,7 @@ pb_status pb_run_execute(const pb_run_config *run, const pb_assets *assets,
     for (int i = 0; i < PB_CURVE_COUNT; i++) free(t.curve[i]);
     free(t.general_embeddings);
     pb_gradient_log_free(&t.gradient);
+    pb_weight_log_free(&t.weights);
     if (record->run_id[0] == 0) return status; /* nothing to identify a record by */
     pb_error_clear();
     return PB_OK;

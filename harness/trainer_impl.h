@@ -46,6 +46,22 @@ typedef struct pb_gradient_log {
     int64_t n, cap;
 } pb_gradient_log;
 
+/* Change of the query matrices, one entry per matrix and checkpoint. */
+enum {
+    PB_WEIGHTS_STEP,
+    PB_WEIGHTS_LAYER,
+    PB_WEIGHTS_MAGNITUDE,
+    PB_WEIGHTS_DIRECTION,
+    PB_WEIGHTS_COUNT
+};
+typedef struct pb_weight_log {
+    const pb_site **site; /* the model's */
+    double **before;      /* [n_sites]: each [out,in], before training */
+    int n_sites;
+    double *value[PB_WEIGHTS_COUNT];
+    int64_t n, cap;
+} pb_weight_log;
+
 typedef struct pb_trainer {
     const pb_run_config *run;
     const pb_assets *assets;
@@ -59,6 +75,7 @@ typedef struct pb_trainer {
     double *curve[PB_CURVE_COUNT];
     int64_t n_curve, cap_curve;
     pb_gradient_log gradient;
+    pb_weight_log weights;
     /* highest arena use while training, evaluation left out */
     uint64_t peak[PB_MEM_COUNT], peak_total;
     pb_work work;     /* of all training steps */
@@ -130,6 +147,18 @@ pb_status pb_trainer_record_gradient(pb_trainer *t);
 /* The norm over all of them; the last step's gradients still stand there. */
 pb_status pb_trainer_record_last_gradient(pb_trainer *t);
 void pb_gradient_log_free(pb_gradient_log *log);
+
+/* --- change of the query matrices: trainer_weights.c --- */
+
+/* Of a matrix [out,in]: mean over its rows (output features) of | |after| - |before| | and of
+ * 1 - cos(after, before); 0 for a row of zeros, which has no direction. */
+void pb_weight_change(const double *before, const double *after, int64_t out, int64_t in,
+                      double *magnitude, double *direction);
+/* The weights that training starts from; then behind a step, every run->weights steps and the last. */
+pb_status pb_trainer_weights_before(pb_trainer *t);
+pb_status pb_trainer_weights(pb_trainer *t, int64_t step);
+pb_status pb_trainer_record_weights(pb_trainer *t);
+void pb_weight_log_free(pb_weight_log *log);
 
 /* --- what 4 bits do to the base model: trainer_quant.c --- */
 

@@ -97,6 +97,10 @@ double pb_roughness(const double *loss, int64_t n) {
     return sqrt(sum / (double)count / 2);
 }
 
+double pb_correlation(const double *x, const double *y, int64_t n) {
+    return n < 3 ? NAN : gsl_stats_correlation(x, 1, y, 1, (size_t)n);
+}
+
 double pb_upturn(const double *nll, int64_t n) {
     if (n < 2) return NAN;
     double least = gsl_stats_min(nll, 1, (size_t)n);

@@ -30,6 +30,7 @@ static const pb_tag_info families[] = {
     {"curve/valid/nll/min", "nats", -1, "least validation NLL during training"},
     {"curve/valid/upturn", "1", -1, "rise of the validation NLL above its least"},
     {"gradient/adapter/*", "1", 0, "gradient norm of the method's parameters"},
+    {"change/correlation", "1", 0, "correlation of the weights' change in magnitude and direction"},
     {"quant/error", "1", -1, "relative error of the quantised weights"},
     {"quant/bits", "1", -1, "bits per quantised weight"},
     {"time/step/*", "s", -1, "time of a training step"},

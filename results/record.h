@@ -145,13 +145,15 @@ pb_status pb_records_verify(const char *dir, FILE *out, int *n_checked, int *n_b
  * ones over n is exact. */
 pb_status pb_derive(const char *how, const double *values, int64_t n, double *out);
 
-/* Two derivations with tags of their own (SCHEMA.md), shared by writer and verifier. NaN for too few
+/* Three derivations with tags of their own (SCHEMA.md), shared by writer and verifier. NaN for too few
  * values.
  * loss/train/roughness: noise of the training loss around its trend over the second half of the
  * steps: the root of the mean squared difference of neighbours, halved (von Neumann's estimate of a
  * standard deviation, which no slow trend moves).
- * curve/valid/upturn: (last - least) / least of the validation losses during training. */
+ * curve/valid/upturn: (last - least) / least of the validation losses during training.
+ * change/correlation: Pearson's, of at least three pairs; NaN where one side does not vary. */
 double pb_roughness(const double *loss, int64_t n);
 double pb_upturn(const double *nll, int64_t n);
+double pb_correlation(const double *x, const double *y, int64_t n);
 
 #endif

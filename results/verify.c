@@ -70,6 +70,11 @@ static double upturn_of(const pb_sample *s) {
     return s && s->values ? pb_upturn(s->values, s->n) : NAN;
 }
 
+static double correlation_of(const pb_sample *x, const pb_sample *y) {
+    return x && y && x->values && y->values && x->n == y->n ? pb_correlation(x->values, y->values, x->n)
+                                                            : NAN;
+}
+
 /* What the samples give for a quality, else what the metric says. */
 static double expected_mean(const pb_record *r, const char *tag) {
     const pb_metric *m = pb_record_find(r, tag);
@@ -98,6 +103,9 @@ static double expected_value(const pb_record *r, const char *tag) {
         return roughness_of(pb_record_find_sample(r, "loss/train"));
     if (strcmp(tag, "curve/valid/upturn") == 0)
         return upturn_of(pb_record_find_sample(r, "curve/valid/nll"));
+    if (strcmp(tag, "change/correlation") == 0)
+        return correlation_of(pb_record_find_sample(r, "change/magnitude"),
+                              pb_record_find_sample(r, "change/direction"));
     if (strcmp(tag, "quality/gap/nll") == 0)
         return expected_mean(r, "quality/test/nll") - expected_mean(r, "quality/train/nll");
     for (int i = 0; i < r->n_memory && strcmp(tag, "memory/peak/total") == 0; i++)

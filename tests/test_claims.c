@@ -55,11 +55,15 @@ static bool has_rank(const pb_json *row, const char *tag) {
                      atoi(rank + 6) <= most->valueint);
 }
 
-/* A sample of validations needs validations; a latency needs repetitions. */
+/* A sample of validations needs validations, a latency repetitions, a change of weights checkpoints. */
 static bool is_measured(const pb_json *suite, const char *tag) {
     const pb_json *eval = pb_json_get(suite, "eval"), *every = pb_json_get(eval, "every"),
                   *repeats = pb_json_get(eval, "infer_repeats");
     if (strncmp(tag, "curve/", 6) == 0) return every && every->valuedouble > 0;
+    if (strncmp(tag, "change/", 7) == 0) {
+        const pb_json *weights = pb_json_get(eval, "weights");
+        return weights && weights->valuedouble > 0;
+    }
     if (strncmp(tag, "time/infer/", 11) == 0 || strncmp(tag, "check/merge", 11) == 0)
         return !repeats || repeats->valuedouble > 0;
     return true;

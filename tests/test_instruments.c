@@ -1,10 +1,12 @@
 /* What a run measures beside time and quality: gradient norms of the method's parameters, part by part,
- * and what 4 bits do to the base weights (harness/trainer_gradient.c, trainer_quant.c). Each figure is
- * had a second way. */
+ * how the query matrices change, and what 4 bits do to the base weights (harness/trainer_gradient.c,
+ * trainer_weights.c, trainer_quant.c). Each figure is had a second way. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "harness/trainer_impl.h"
 #include "tests/lab_data.h"
 #include "tests/support.h"
 
@@ -231,6 +233,203 @@ START_TEST(codes_rank_as_on_normal_weights) {
 }
 END_TEST
 
+/* ---- change of the query matrices ---- */
+
+/* Rows (3,4) -> (6,8): twice as long, not turned; (1,0) -> (0,2): one longer, by a right angle; (0,5) ->
+ * (0,-5): turned about; (1,1) -> (0,0): shorter by its length, without a direction. */
+START_TEST(change_of_a_matrix_by_hand) {
+    static const double before[8] = {3, 4, 1, 0, 0, 5, 1, 1}, after[8] = {6, 8, 0, 2, 0, -5, 0, 0};
+    double magnitude = 0, direction = 0;
+    pb_weight_change(before, after, 2, 2, &magnitude, &direction);
+    ck_assert(magnitude == (5.0 + 1.0) / 2 && direction == (0.0 + 1.0) / 2);
+    pb_weight_change(before + 4, after + 4, 2, 2, &magnitude, &direction);
+    ck_assert(magnitude == sqrt(2.0) / 2 && direction == (2.0 + 0.0) / 2);
+    pb_weight_change(before, before, 4, 2, &magnitude, &direction);
+    ck_assert(magnitude == 0 && direction == 0);
+}
+END_TEST
+
+enum { WIDE = 32, RANK = 8 }; /* q of the decoder; the methods' default rank, alpha twice that */
+
+static void stored(const pb_safetensors *st, const char *end, int64_t n, double *out) {
+    for (int i = 0; i < pb_safetensors_count(st); i++) {
+        const pb_stored_tensor *t = pb_safetensors_at(st, i);
+        size_t len = strlen(t->name), tail = strlen(end);
+        if (len < tail || strcmp(t->name + len - tail, end) != 0) continue;
+        pb_assert_ok(pb_stored_tensor_f64(t, 0, n, out));
+        return;
+    }
+    ck_abort_msg("no tensor ...%s", end);
+}
+
+static double norm_of(const double *row) {
+    double sum = 0;
+    for (int k = 0; k < WIDE; k++) sum += row[k] * row[k];
+    return sqrt(sum);
+}
+
+/* w := m .* (w0 + 2 B A) / norm (m NULL: as it is). Returns what rounding to f32 may do to a row, relative
+ * to its length: each element is a sum of RANK products and w0, every term rounded a few times. */
+static double fold_by_hand(const double *w0, const double *a, const double *b, const double *m,
+                           double *w) {
+    double worst = 0;
+    for (int i = 0; i < WIDE; i++) {
+        double terms[WIDE];
+        for (int k = 0; k < WIDE; k++) {
+            w[i * WIDE + k] = w0[i * WIDE + k];
+            terms[k] = fabs(w0[i * WIDE + k]);
+            for (int r = 0; r < RANK; r++) {
+                w[i * WIDE + k] += 2 * b[i * RANK + r] * a[r * WIDE + k];
+                terms[k] += fabs(2 * b[i * RANK + r] * a[r * WIDE + k]);
+            }
+        }
+        double norm = norm_of(w + i * WIDE);
+        worst = fmax(worst, norm_of(terms) / norm);
+        for (int k = 0; k < WIDE && m; k++) w[i * WIDE + k] *= m[i] / norm;
+    }
+    return 2 * (RANK + 8) * 0x1p-24 * worst; /* twice: DoRA divides by a norm of such rows */
+}
+
+/* The effective weight at the end, from the model's file and the adapter's. */
+static double weight_by_hand(const pb_safetensors *adapter, const char *method, int layer,
+                             double *w0, double *w) {
+    static double a[RANK * WIDE], b[WIDE * RANK], m[WIDE];
+    char name[64];
+    snprintf(name, sizeof name, "layers.%d.self_attn.q_proj.weight", layer);
+    stored(world.assets[PB_LAB_LLAMA].weights, name, WIDE * WIDE, w0);
+    if (strcmp(method, "full") == 0) {
+        stored(adapter, name, WIDE * WIDE, w);
+        return 0x1p-24;
+    }
+    snprintf(name, sizeof name, "layers.%d.attn.q.lora_A", layer);
+    stored(adapter, name, RANK * WIDE, a);
+    snprintf(name, sizeof name, "layers.%d.attn.q.lora_B", layer);
+    stored(adapter, name, WIDE * RANK, b);
+    snprintf(name, sizeof name, "layers.%d.attn.q.dora_m", layer);
+    bool dora = strcmp(method, "dora") == 0;
+    if (dora) stored(adapter, name, WIDE, m);
+    return fold_by_hand(w0, a, b, dora ? m : NULL, w);
+}
+
+/* An error e of a row, relative to its length, moves its norm by e norms and its unit vector by at most
+ * 2 e, so that the mean of t^2 / 2 moves by at most 2 e sqrt(mean t^2) + 2 e^2. */
+static void assert_change(const double *w0, const double *w, double e, double magnitude,
+                          double direction, const char *what) {
+    double want_m = 0, want_d = 0, length = 0;
+    for (int i = 0; i < WIDE; i++) {
+        double n0 = norm_of(w0 + i * WIDE), n = norm_of(w + i * WIDE), dot = 0;
+        for (int k = 0; k < WIDE; k++) dot += w0[i * WIDE + k] * w[i * WIDE + k];
+        want_m += fabs(n - n0) / WIDE;
+        want_d += (1 - dot / (n0 * n)) / WIDE;
+        length += n / WIDE;
+    }
+    ck_assert_msg(want_m > 1e-4 && want_d > 1e-5, "%s: hardly changed: %g, %g", what, want_m, want_d);
+    pb_assert_close(&magnitude, &want_m, 1, e * length, 0, what);
+    pb_assert_close(&direction, &want_d, 1, 2 * e * sqrt(2 * want_d) + 2 * e * e, 0, what);
+}
+
+START_TEST(change_is_that_of_the_effective_weights) {
+    static const char *const methods[] = {"lora", "dora", "full"};
+    for (size_t k = 0; k < 3; k++) {
+        char *dir = pb_test_dir(), *path = pb_path_join(dir, "adapter.safetensors");
+        pb_run_options options = {.threads = 2, .out_dir = dir, .keep_adapter = true};
+        pb_run_config run = pb_lab_run(&world, PB_LAB_LLAMA, methods[k]);
+        pb_safetensors *adapter = NULL;
+        pb_record r = {0};
+        run.weights = 5;
+        pb_assert_ok(pb_run_execute(&run, &world.assets[PB_LAB_LLAMA], &options, &r));
+        ck_assert_msg(r.status == PB_RUN_OK, "%s", r.reason);
+        ck_assert_int_eq(r.n_warnings, 0);
+        const pb_sample *step = sample(&r, "change/step", 6), *layer = sample(&r, "change/layer", 6),
+                        *magnitude = sample(&r, "change/magnitude", 6),
+                        *direction = sample(&r, "change/direction", 6);
+        pb_assert_ok(pb_safetensors_open(path, &adapter));
+        for (int i = 0; i < 6; i++) {
+            static double w0[WIDE * WIDE], w[WIDE * WIDE];
+            static const double steps[3] = {5, 10, 12};
+            ck_assert(step->values[i] == steps[i / 2] && layer->values[i] == i % 2);
+            ck_assert(i < 2 || direction->values[i] != direction->values[i - 2]);
+            if (i < 4) continue; /* the file is of the end */
+            double e = weight_by_hand(adapter, methods[k], i % 2, w0, w);
+            assert_change(w0, w, e, magnitude->values[i], direction->values[i], methods[k]);
+        }
+        ck_assert(metric(&r, "change/correlation") ==
+                  pb_correlation(magnitude->values, direction->values, 6));
+        pb_safetensors_close(adapter);
+        pb_record_free(&r);
+        free(path);
+        free(dir);
+    }
+}
+END_TEST
+
+/* Weights that were folded have their bits back, and what it took is no part of the training peak. */
+START_TEST(measuring_weights_changes_no_step) {
+    static const char *const methods[] = {"lora", "dora", "adalora", "dylora", "qlora", "full"};
+    for (size_t m = 0; m < sizeof methods / sizeof methods[0]; m++) {
+        pb_run_config run = pb_lab_run(&world, PB_LAB_BERT, methods[m]);
+        pb_record with, without;
+        execute(&run, &without);
+        run.weights = 1;
+        execute(&run, &with);
+        ck_assert_ptr_null(pb_record_find_sample(&without, "change/step"));
+        sample(&with, "change/direction", 2 * 12);
+        static const char *const same[] = {"loss/train", "eval/test/nll"};
+        for (int i = 0; i < 2; i++) {
+            const pb_sample *x = pb_record_find_sample(&with, same[i]),
+                            *y = sample(&without, same[i], x->n);
+            ck_assert_msg(memcmp(x->values, y->values, (size_t)x->n * sizeof(double)) == 0, "%s: %s",
+                          methods[m], same[i]);
+        }
+        for (int i = 0; i < with.n_memory; i++)
+            ck_assert_msg(with.memory[i].peak == without.memory[i].peak, "%s: %s", methods[m],
+                          with.memory[i].tag);
+        sample(&with, "time/step", sample(&without, "time/step", 9)->n);
+        pb_record_free(&with);
+        pb_record_free(&without);
+    }
+}
+END_TEST
+
+/* Nothing there to fold or trained: said, and no figure. So for queries that are no target. */
+START_TEST(unchanged_queries_are_said) {
+    static const char *const methods[] = {"adapter", "head", "lora"};
+    for (size_t m = 0; m < 3; m++) {
+        static const char targets[] = "{\"targets\": [\"*.attn.v\"]}";
+        pb_run_config run = pb_lab_run(&world, PB_LAB_BERT, methods[m]);
+        pb_record r;
+        run.weights = 4;
+        if (m == 2) pb_assert_ok(pb_json_parse("test", targets, strlen(targets), &run.method_params));
+        execute(&run, &r);
+        ck_assert_ptr_null(pb_record_find_sample(&r, "change/step"));
+        ck_assert_int_eq(r.n_warnings, 1);
+        ck_assert_ptr_nonnull(strstr(r.warnings[0], "changes no query matrix"));
+        pb_json_free(run.method_params);
+        pb_record_free(&r);
+    }
+}
+END_TEST
+
+START_TEST(verify_correlates_again) {
+    pb_run_config run = pb_lab_run(&world, PB_LAB_BERT, "lora");
+    char *root = pb_test_dir(), *text = NULL;
+    size_t size = 0;
+    pb_record r;
+    run.weights = 4;
+    pb_lab_execute(&world, &run, &r);
+    for (int i = 0; i < r.n_metrics; i++)
+        if (strcmp(r.metrics[i].tag, "change/correlation") == 0) r.metrics[i].value -= 1e-6;
+    pb_assert_ok(pb_record_write(&r, root));
+    FILE *out = open_memstream(&text, &size);
+    ck_assert_int_eq(pb_records_verify(root, out, NULL, NULL), PB_E_CHECK);
+    fclose(out);
+    ck_assert_msg(strstr(text, "change/correlation") != NULL, "%s", text);
+    pb_record_free(&r);
+    free(text);
+    free(root);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("instruments");
     TCase *t = pb_test_case(s, "gradients");
@@ -242,5 +441,12 @@ int main(void) {
     tcase_add_checked_fixture(t, make_world, free_world);
     tcase_add_test(t, the_error_of_4_bits_is_that_of_the_weights);
     tcase_add_test(t, codes_rank_as_on_normal_weights);
+    t = pb_test_case(s, "weights");
+    tcase_add_checked_fixture(t, make_world, free_world);
+    tcase_add_test(t, change_of_a_matrix_by_hand);
+    tcase_add_test(t, change_is_that_of_the_effective_weights);
+    tcase_add_test(t, measuring_weights_changes_no_step);
+    tcase_add_test(t, unchanged_queries_are_said);
+    tcase_add_test(t, verify_correlates_again);
     return pb_run_suite(s);
 }

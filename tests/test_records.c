@@ -607,6 +607,10 @@ START_TEST(derivations_give_known_values) {
     double hole[] = {1, NAN, 3};
     pb_assert_ok(pb_derive("max", hole, 3, &got));
     ck_assert(isnan(got));
+    static const double x[] = {1, 2, 3}, y[] = {1, 3, 2}, down[] = {6, 4, 2}, flat[] = {5, 5, 5};
+    const double r[] = {pb_correlation(x, y, 3), pb_correlation(x, down, 3)}, want[] = {0.5, -1};
+    pb_assert_close(r, want, 2, 1e-15, 0, "correlations"); /* of numbers that are exact in binary */
+    ck_assert(isnan(pb_correlation(x, y, 2)) && isnan(pb_correlation(x, flat, 3)));
     double cancel[] = {1e100, 1, -1e100};
     pb_assert_ok(pb_derive("sum", cancel, 3, &got));
     ck_assert(got == 1);

@@ -302,6 +302,8 @@ static const char *const changes[][2] = {
     {"\"infer_repeats\": 16", "\"infer_repeats\": 16, \"general\": {\"dir\": \"texts\"}"},
     {"\"infer_repeats\": 16", "\"infer_repeats\": 16, \"infer_shapes\": [\"1x8\"]"},
     {"\"infer_repeats\": 16", "\"infer_repeats\": 16, \"infer_shapes\": [\"8x8\"]"},
+    {"\"infer_repeats\": 16", "\"infer_repeats\": 16, \"gradients\": 8"},
+    {"\"infer_repeats\": 16", "\"infer_repeats\": 16, \"weights\": 8"},
     {"\"lora\"", "\"dora\""},
     {"0.0625", "0.0626"},
     {"\"rank\": 17", "\"rank\": 18"},
