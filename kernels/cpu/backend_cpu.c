@@ -3,6 +3,7 @@
 #include <cpuid.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "kernels/cpu/cpu_gemm.h"
 
@@ -49,6 +50,8 @@ static pb_status cpu_open(const pb_device_options *options, void **ctx) {
     cpu->bf16_products =
         ((unsigned)isa & (unsigned)dnnl_cpu_isa_avx512_core) == (unsigned)dnnl_cpu_isa_avx512_core;
     cpu->bf16_fast = cpu->bf16_products && has_avx512_bf16();
+    long private_cache = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    cpu->past_bytes = 4 * cpu->threads * (private_cache > 0 ? private_cache : 1L << 20);
     *ctx = cpu;
     cpu = NULL;
 done:

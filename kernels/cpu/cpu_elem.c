@@ -11,6 +11,21 @@ PB_CLONES void pb_cpu_narrow(uint16_t *dst, const float *src, int64_t n) {
     for (int64_t i = 0; i < n; i++) dst[i] = pb_narrow(src[i]);
 }
 
+void pb_cpu_done_past(pb_tensor t, int64_t at, int64_t n, const float *buf, bool past) {
+    uint16_t half[PB_CPU_BLOCK];
+    if (!past) {
+        pb_cpu_done(t, at, n, buf);
+    } else if (t.dtype == PB_F32) {
+        pb_cpu_store_past((float *)t.data + at, buf, (size_t)n * sizeof *buf);
+    } else {
+        for (int64_t i = 0; i < n; i += PB_CPU_BLOCK) {
+            int64_t m = pb_min64(PB_CPU_BLOCK, n - i);
+            pb_cpu_narrow(half, buf + i, m);
+            pb_cpu_store_past((uint16_t *)t.data + at + i, half, (size_t)m * sizeof *half);
+        }
+    }
+}
+
 PB_CLONES void pb_cpu_mul(float *y, const float *a, const float *b, int64_t n) {
     PB_IVDEP
     for (int64_t i = 0; i < n; i++) y[i] = a[i] * b[i];

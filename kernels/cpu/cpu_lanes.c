@@ -6,6 +6,9 @@
 
 #include <math.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include "kernels/cpu/cpu_math.h"
 
@@ -20,27 +23,36 @@ typedef uint32_t pb_v4u __attribute__((vector_size(16)));
 #define WIDTH 4
 #define ROWS 6
 #define TARGET
+#if defined(__x86_64__)
+#define STORE_PAST(p, v) _mm_stream_ps((float *)(void *)(p), (__m128)(v))
+#else
+#define STORE_PAST(p, v) memcpy(p, &(v), sizeof(v))
+#endif
 #define FN(name) name##_base
 #include "kernels/cpu/cpu_lanes_impl.h"
 #undef WIDTH
 #undef ROWS
 #undef TARGET
+#undef STORE_PAST
 #undef FN
 
 #if defined(__x86_64__)
 #define WIDTH 8
 #define ROWS 6
 #define TARGET __attribute__((target("avx2,fma")))
+#define STORE_PAST(p, v) _mm256_stream_ps((float *)(void *)(p), (__m256)(v))
 #define FN(name) name##_avx2
 #include "kernels/cpu/cpu_lanes_impl.h"
 #undef WIDTH
 #undef ROWS
 #undef TARGET
+#undef STORE_PAST
 #undef FN
 
 #define WIDTH 16
 #define ROWS 8
 #define TARGET __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
+#define STORE_PAST(p, v) _mm512_stream_ps((float *)(void *)(p), (__m512)(v))
 #define FN(name) name##_avx512
 #include "kernels/cpu/cpu_lanes_impl.h"
 
@@ -60,6 +72,16 @@ float pb_cpu_centred_squares(const float *x, float mean, int64_t n) {
     return CALL(centred_squares, x, mean, n);
 }
 float pb_cpu_max(const float *x, int64_t n) { return CALL(max, x, n); }
+
+void pb_cpu_store_past(void *dst, const void *src, size_t bytes) {
+    CALL(store_past, dst, src, bytes);
+}
+
+void pb_cpu_past_end(void) {
+#if defined(__x86_64__)
+    _mm_sfence();
+#endif
+}
 
 float pb_cpu_softmax_row(float *s, int64_t keys, int64_t padded, float scale, float *max) {
     return CALL(softmax_row, s, keys, padded, scale, max);

@@ -9,6 +9,7 @@
 #define PB_KERNELS_CPU_LANES_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define PB_LANES 16
@@ -17,6 +18,11 @@ float pb_cpu_sum(const float *x, int64_t n);
 float pb_cpu_dot(const float *x, const float *y, int64_t n);
 float pb_cpu_centred_squares(const float *x, float mean, int64_t n); /* sum (x - mean)^2 */
 float pb_cpu_max(const float *x, int64_t n); /* -inf when n is 0; NaN is passed over */
+
+/* dst := src, bytes, where src is in a cache and dst had better not be: whole lines are written
+ * without reading them first. What the other threads see of it is certain after pb_cpu_past_end. */
+void pb_cpu_store_past(void *dst, const void *src, size_t bytes);
+void pb_cpu_past_end(void);
 
 /* --- rows of attention scores, `padded` = keys rounded up to 16 ------------------------------ */
 

@@ -1,6 +1,6 @@
 /* The body of cpu_lanes.c for one instruction set. Set before each inclusion:
  * WIDTH (floats in a register), ROWS (rows of a product block held in registers), TARGET
- * (attribute), FN(name). */
+ * (attribute), STORE_PAST(aligned address, vector), FN(name). */
 
 #define PARTS (PB_LANES / WIDTH) /* registers that make up 16 lanes */
 #define vec FN(vec)
@@ -117,6 +117,21 @@ TARGET static float FN(max)(const float *x, int64_t n) {
     pb_v4 r = FN(larger)(FN(larger)(q[0], q[1]), FN(larger)(q[2], q[3]));
     r = FN(larger)(r, __builtin_shufflevector(r, r, 2, 3, 2, 3));
     return r[0] > r[1] ? r[0] : r[1];
+}
+
+/* Whole lines of dst; the rest of its first and last line goes the ordinary way. */
+TARGET static void FN(store_past)(char *dst, const char *src, size_t bytes) {
+    size_t head = -(uintptr_t)dst % 64, i = head < bytes ? head : bytes;
+    memcpy(dst, src, i);
+    for (; i + 64 <= bytes; i += 64) {
+        PB_UNROLL
+        for (size_t k = 0; k < 64; k += 4 * WIDTH) {
+            vec v;
+            memcpy(&v, src + i + k, sizeof v);
+            STORE_PAST(dst + i + k, v);
+        }
+    }
+    memcpy(dst + i, src + i, bytes - i);
 }
 
 /* --- scores: flat loops, which vectorise ----------------------------------------------------- */

@@ -62,7 +62,7 @@ PB_CLONES static void scale_add_blend(float *y, const float *x, const float *c, 
 }
 
 /* Rows [row, row+rows), columns in blocks whose scale and bias stay in f32 on the stack. */
-static void scale_cols_rows(const pb_scale_cols_args *a, int64_t row, int64_t rows) {
+static void scale_cols_rows(const pb_scale_cols_args *a, int64_t row, int64_t rows, bool past) {
     float cb[PB_CPU_BLOCK], bb[PB_CPU_BLOCK], xb[PB_CPU_BLOCK], yb[PB_CPU_BLOCK],
         beta = (float)a->beta;
     int64_t cols = pb_cols(a->x);
@@ -77,14 +77,14 @@ static void scale_cols_rows(const pb_scale_cols_args *a, int64_t row, int64_t ro
         for (int64_t i = row; i < row + rows; i++) {
             int64_t at = i * a->y.stride + j;
             const float *x = pb_cpu_in(a->x, i * a->x.stride + j, n, xb);
-            float *y = pb_cpu_out(a->y, at, yb);
+            float *y = pb_cpu_out_past(a->y, at, yb, past);
             if (beta != 0.0f) {
                 if (a->y.dtype != PB_F32) (void)pb_cpu_in(a->y, at, n, yb);
                 scale_add_blend(y, x, c, bias, beta, n);
             } else {
                 scale_add(y, x, c, bias, n);
             }
-            pb_cpu_done(a->y, at, n, y);
+            pb_cpu_done_past(a->y, at, n, y, past);
         }
     }
 }
@@ -96,9 +96,14 @@ static pb_status scale_cols_run(pb_device *dev, const void *args, void *ws) {
     if (a->x.dtype == PB_F64) return no_f64("scale_cols");
     int64_t rows = pb_rows(a->x), step = 16, pieces = pb_ceil_div(rows, step);
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->x));
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < pieces; i++)
-        scale_cols_rows(a, i * step, pb_min64(step, rows - i * step));
+    bool past = a->beta == 0.0 && pb_cpu_past(cpu, a->y);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < pieces; i++)
+            scale_cols_rows(a, i * step, pb_min64(step, rows - i * step), past);
+        pb_cpu_past_end();
+    }
     return PB_OK;
 }
 
