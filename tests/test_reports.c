@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "plots/plots.h"
+#include "reports/doc.h"
 #include "reports/report.h"
 #include "results/group.h"
 #include "tests/support.h"
@@ -448,6 +449,40 @@ START_TEST(claims_open_the_report) {
 }
 END_TEST
 
+/* A table that is longer than a page breaks there, one that is wider comes in parts with the first
+ * column before each; every cell stands once, headings are broken at spaces. */
+START_TEST(latex_tables_fit_a_page) {
+    rp_doc doc = {0};
+    pb_text t = {0};
+    rp_add(&doc, RP_HEADING, "Wide & long");
+    rp_add_table(&doc);
+    rp_column_add(&doc, "Row", false, "");
+    for (int i = 1; i < 8; i++) rp_column_add(&doc, "Peak of memory", true, "");
+    for (int r = 0; r < 46; r++) {
+        rp_row_add(&doc, 0);
+        rp_cell_add(&doc, r, "row%d", r);
+        for (int i = 1; i < 8; i++) rp_cell_add(&doc, i, "%016d", 100 * r + i);
+    }
+    pb_assert_ok(rp_doc_status(&doc));
+    pb_assert_ok(rp_render_latex(&doc, &t));
+    const char *tex = t.data;
+    ck_assert_int_eq(count(tex, "\\begin{longtable}{rrrr}"), 0);
+    ck_assert_int_eq(count(tex, "\\begin{longtable}{lrrr}"), 2); /* 16 and 3 of a gap: three beside the first */
+    ck_assert_int_eq(count(tex, "\\begin{longtable}{lr}"), 1);
+    ck_assert_int_eq(count(tex, "\\caption{Wide \\& long}"), 3);
+    ck_assert_int_eq(count(tex, "\\shortstack[r]{Peak of memory}"), 7);
+    ck_assert_int_eq(count(tex, "row45 & "), 3);
+    for (int r = 0; r < 46; r++)
+        for (int i = 1; i < 8; i++) {
+            char cell[32];
+            snprintf(cell, sizeof cell, " & %016d", 100 * r + i);
+            ck_assert_int_eq(count(tex, cell), 1);
+        }
+    pb_text_free(&t);
+    rp_doc_free(&doc);
+}
+END_TEST
+
 /* ---- hostile text ---- */
 
 static const char hostile[] = "<script>alert(1)</script> \"q\" 'a' & | `x` $(id) {";
@@ -685,6 +720,7 @@ int main(void) {
     tcase_add_test(t, chapters_are_kept_apart);
     tcase_add_test(t, tunings_and_their_edges_are_told);
     tcase_add_test(t, claims_open_the_report);
+    tcase_add_test(t, latex_tables_fit_a_page);
     tcase_add_test(t, hostile_text_stays_text);
     t = pb_test_case(s, "surroundings");
     tcase_add_test(t, without_gnuplot_the_report_says_so);
