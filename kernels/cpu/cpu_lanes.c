@@ -17,6 +17,8 @@ typedef struct pb_small { /* what stays the same within one small product */
     bool add;
 } pb_small;
 
+#define CHAINS 4
+
 typedef float pb_v4 __attribute__((vector_size(16)));
 typedef uint32_t pb_v4u __attribute__((vector_size(16)));
 

@@ -2,7 +2,7 @@
  * vectorisation does badly. Compiled for AVX-512, AVX2 with FMA, and the base instruction set;
  * chosen at each call. One thread.
  *
- * A sum is kept in 16 lanes and its order is the same everywhere, but multiply-adds are fused where
+ * A sum is kept in 4 x 16 lanes and its order is the same everywhere, but multiply-adds are fused where
  * the CPU can: results may differ in the last bits between CPUs with and without FMA, never between
  * runs or thread counts. */
 #ifndef PB_KERNELS_CPU_LANES_H

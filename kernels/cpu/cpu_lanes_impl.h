@@ -20,13 +20,21 @@ HELPER vec FN(load)(const float *p) {
 }
 HELPER void FN(store)(float *p, vec v) { memcpy(p, &v, sizeof v); }
 
-/* Halves are added to halves: 16, 8, 4, 2, 1. */
+/* Halves of 16 lanes are added to halves: 16, 8, 4, 2, 1. */
 HELPER float FN(total)(const lanes *s) {
     pb_v4 q[4];
     memcpy(q, s, sizeof q);
     pb_v4 t = (q[0] + q[2]) + (q[1] + q[3]);
     t += __builtin_shufflevector(t, t, 2, 3, 2, 3);
     return t[0] + t[1];
+}
+
+/* Long sums run in CHAINS x 16 lanes: one chain of additions waits 4 cycles for each line. */
+HELPER float FN(total_of_chains)(const lanes s[CHAINS]) {
+    lanes t;
+    PB_UNROLL
+    for (int i = 0; i < PARTS; i++) t.v[i] = (s[0].v[i] + s[1].v[i]) + (s[2].v[i] + s[3].v[i]);
+    return FN(total)(&t);
 }
 
 HELPER pb_v4 FN(larger)(pb_v4 a, pb_v4 b) {
@@ -57,40 +65,52 @@ HELPER void FN(tail)(float t[PB_LANES], const float *x, int64_t n, float fill) {
 }
 
 TARGET static float FN(sum)(const float *x, int64_t n) {
-    lanes s = {0};
+    lanes s[CHAINS] = {0};
     float t[PB_LANES];
     int64_t i = 0;
-    for (; i + PB_LANES <= n; i += PB_LANES) FN(add16)(&s, x + i);
+    for (; i + CHAINS * PB_LANES <= n; i += CHAINS * PB_LANES) {
+        PB_UNROLL
+        for (int c = 0; c < CHAINS; c++) FN(add16)(&s[c], x + i + c * PB_LANES);
+    }
+    for (; i + PB_LANES <= n; i += PB_LANES) FN(add16)(&s[0], x + i);
     if (i < n) {
         FN(tail)(t, x + i, n - i, 0.0f);
-        FN(add16)(&s, t);
+        FN(add16)(&s[0], t);
     }
-    return FN(total)(&s);
+    return FN(total_of_chains)(s);
 }
 
 TARGET static float FN(dot)(const float *x, const float *y, int64_t n) {
-    lanes s = {0};
+    lanes s[CHAINS] = {0};
     float t[PB_LANES], u[PB_LANES];
     int64_t i = 0;
-    for (; i + PB_LANES <= n; i += PB_LANES) FN(dot16)(&s, x + i, y + i);
+    for (; i + CHAINS * PB_LANES <= n; i += CHAINS * PB_LANES) {
+        PB_UNROLL
+        for (int c = 0; c < CHAINS; c++) FN(dot16)(&s[c], x + i + c * PB_LANES, y + i + c * PB_LANES);
+    }
+    for (; i + PB_LANES <= n; i += PB_LANES) FN(dot16)(&s[0], x + i, y + i);
     if (i < n) {
         FN(tail)(t, x + i, n - i, 0.0f);
         FN(tail)(u, y + i, n - i, 0.0f);
-        FN(dot16)(&s, t, u);
+        FN(dot16)(&s[0], t, u);
     }
-    return FN(total)(&s);
+    return FN(total_of_chains)(s);
 }
 
 TARGET static float FN(centred_squares)(const float *x, float mean, int64_t n) {
-    lanes s = {0};
+    lanes s[CHAINS] = {0};
     float t[PB_LANES];
     int64_t i = 0;
-    for (; i + PB_LANES <= n; i += PB_LANES) FN(centred16)(&s, x + i, mean);
+    for (; i + CHAINS * PB_LANES <= n; i += CHAINS * PB_LANES) {
+        PB_UNROLL
+        for (int c = 0; c < CHAINS; c++) FN(centred16)(&s[c], x + i + c * PB_LANES, mean);
+    }
+    for (; i + PB_LANES <= n; i += PB_LANES) FN(centred16)(&s[0], x + i, mean);
     if (i < n) {
         FN(tail)(t, x + i, n - i, mean);
-        FN(centred16)(&s, t, mean);
+        FN(centred16)(&s[0], t, mean);
     }
-    return FN(total)(&s);
+    return FN(total_of_chains)(s);
 }
 
 TARGET static float FN(max)(const float *x, int64_t n) {

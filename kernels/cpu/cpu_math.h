@@ -42,16 +42,16 @@ PB_INLINE float pb_widen(uint16_t h) {
     return v.f;
 }
 
-/* To nearest even; NaN stays NaN. */
+/* To nearest even; NaN stays NaN. Whole numbers, since the CPU's own conversion (AVX512_BF16) takes
+ * denormal numbers for 0, which an exact copy must not. */
 PB_INLINE uint16_t pb_narrow(float f) {
     union {
         uint32_t u;
         float f;
     } v;
     v.f = f;
-    uint32_t rounded = (v.u + 0x7fffu + ((v.u >> 16) & 1u)) >> 16;
-    uint32_t quiet = (v.u >> 16) | 0x40u;
-    return (uint16_t)((v.u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
+    uint32_t rounded = v.u + 0x7fffu + ((v.u >> 16) & 1u), quiet = v.u | 0x400000u;
+    return (uint16_t)((v.f != v.f ? quiet : rounded) >> 16);
 }
 
 /* --- functions ------------------------------------------------------------------------------- */

@@ -16,13 +16,13 @@ static pb_status no_f64(const char *op) {
     return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op);
 }
 
-static void axpby_piece(const pb_axpby_args *a, pb_cpu_piece p) {
+static void axpby_piece(const pb_axpby_args *a, pb_cpu_piece p, bool past) {
     float xb[PB_CPU_BLOCK], yb[PB_CPU_BLOCK], alpha = (float)a->alpha, beta = (float)a->beta;
     for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
         int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j,
                 at = p.row * a->y.stride + col;
         const float *x = pb_cpu_in(a->x, p.row * a->x.stride + col, n, xb);
-        float *y = pb_cpu_out(a->y, at, yb);
+        float *y = pb_cpu_out_past(a->y, at, yb, past);
         if (beta != 0.0f) {
             if (a->y.dtype != PB_F32) (void)pb_cpu_in(a->y, at, n, yb);
             axpby(y, x, alpha, beta, n);
@@ -31,7 +31,7 @@ static void axpby_piece(const pb_axpby_args *a, pb_cpu_piece p) {
         } else if (y != x) {
             memmove(y, x, (size_t)n * sizeof *y);
         }
-        pb_cpu_done(a->y, at, n, y);
+        pb_cpu_done_past(a->y, at, n, y, past);
     }
 }
 
@@ -42,8 +42,13 @@ static pb_status axpby_run(pb_device *dev, const void *args, void *ws) {
     if (a->x.dtype == PB_F64 || a->y.dtype == PB_F64) return no_f64("axpby");
     pb_cpu_grid g = pb_cpu_grid_of(a->x, pb_contiguous(a->x) && pb_contiguous(a->y));
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->x));
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < g.n; i++) axpby_piece(a, pb_cpu_piece_of(g, i));
+    bool past = a->beta == 0.0 && pb_cpu_past(cpu, a->y);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < g.n; i++) axpby_piece(a, pb_cpu_piece_of(g, i), past);
+        pb_cpu_past_end();
+    }
     return PB_OK;
 }
 

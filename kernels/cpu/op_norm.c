@@ -39,7 +39,7 @@ static size_t norm_fwd_workspace(const pb_device *dev, const void *args) {
 }
 
 /* s = D(x) + res for one row, in f32; the stored sum is rounded, the statistics are not. */
-static void sum_row(const pb_norm_fwd_args *a, int64_t row, float *s) {
+static void sum_row(const pb_norm_fwd_args *a, int64_t row, float *s, bool past) {
     float xb[PB_CPU_BLOCK], rb[PB_CPU_BLOCK];
     int64_t cols = pb_cols(a->x);
     for (int64_t j = 0; j < cols; j += PB_CPU_BLOCK) {
@@ -58,20 +58,18 @@ static void sum_row(const pb_norm_fwd_args *a, int64_t row, float *s) {
         }
         if (pb_has(a->sum)) {
             int64_t at = row * a->sum.stride + j;
-            if (a->sum.dtype == PB_F32) {
+            if (a->sum.dtype == PB_F32 && !past)
                 memcpy((float *)a->sum.data + at, s + j, (size_t)n * sizeof *s);
-            } else {
-                pb_cpu_narrow((uint16_t *)a->sum.data + at, s + j, n);
-            }
+            pb_cpu_done_past(a->sum, at, n, s + j, past);
         }
     }
 }
 
 static void norm_row(const pb_norm_fwd_args *a, int64_t row, float *s, const float *gamma,
-                     const float *beta) {
+                     const float *beta, bool past) {
     float yb[PB_CPU_BLOCK], mean = 0.0f;
     int64_t cols = pb_cols(a->x);
-    sum_row(a, row, s);
+    sum_row(a, row, s, past);
     if (a->norm == PB_NORM_LAYER) {
         mean = pb_cpu_sum(s, cols) / (float)cols;
         if (pb_has(a->mean)) ((float *)a->mean.data)[row] = mean;
@@ -81,9 +79,9 @@ static void norm_row(const pb_norm_fwd_args *a, int64_t row, float *s, const flo
     if (pb_has(a->rstd)) ((float *)a->rstd.data)[row] = rstd;
     for (int64_t j = 0; j < cols; j += PB_CPU_BLOCK) {
         int64_t n = pb_min64(PB_CPU_BLOCK, cols - j), at = row * a->y.stride + j;
-        float *y = pb_cpu_out(a->y, at, yb);
+        float *y = pb_cpu_out_past(a->y, at, yb, past);
         apply(y, s + j, mean, rstd, gamma + j, beta + j, n);
-        pb_cpu_done(a->y, at, n, y);
+        pb_cpu_done_past(a->y, at, n, y, past);
     }
 }
 
@@ -108,11 +106,16 @@ static pb_status norm_fwd_run(pb_device *dev, const void *args, void *ws) {
     vector_f32(a->beta, cols, beta);
     int64_t pieces = pb_ceil_div(rows, ROWS);
     int threads = pb_cpu_threads_for(cpu, rows * cols);
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < pieces; i++) {
+    bool past = pb_cpu_past(cpu, a->y);
+#pragma omp parallel num_threads(threads)
+    {
         float *s = buffers + pb_cpu_thread() * row_size;
-        for (int64_t r = i * ROWS; r < pb_min64(rows, (i + 1) * ROWS); r++)
-            norm_row(a, r, s, gamma, beta);
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < pieces; i++) {
+            for (int64_t r = i * ROWS; r < pb_min64(rows, (i + 1) * ROWS); r++)
+                norm_row(a, r, s, gamma, beta, past);
+        }
+        pb_cpu_past_end();
     }
     return PB_OK;
 }
@@ -172,7 +175,7 @@ PB_CLONES static void bwd_apply(float *dx, const float *g, const float *xhat, fl
 }
 
 static void norm_bwd_row(const pb_norm_bwd_args *a, int64_t row, int64_t cols, const float *gamma,
-                         float *g, float *xhat, float *dgamma, float *dbeta) {
+                         float *g, float *xhat, float *dgamma, float *dbeta, bool past) {
     float xb[PB_CPU_BLOCK], db[PB_CPU_BLOCK], beta = (float)a->beta_dx;
     bool layer = a->norm == PB_NORM_LAYER;
     float mean = layer ? ((const float *)a->mean.data)[row] : 0.0f,
@@ -188,10 +191,10 @@ static void norm_bwd_row(const pb_norm_bwd_args *a, int64_t row, int64_t cols, c
     float mean_gx = pb_cpu_dot(g, xhat, cols) / (float)cols;
     for (int64_t j = 0; j < cols; j += PB_CPU_BLOCK) {
         int64_t n = pb_min64(PB_CPU_BLOCK, cols - j), at = row * a->dx.stride + j;
-        float *dx = pb_cpu_out(a->dx, at, xb);
+        float *dx = pb_cpu_out_past(a->dx, at, xb, past);
         if (beta != 0.0f && a->dx.dtype != PB_F32) (void)pb_cpu_in(a->dx, at, n, xb);
         bwd_apply(dx, g + j, xhat + j, mean_g, mean_gx, rstd, beta, n);
-        pb_cpu_done(a->dx, at, n, dx);
+        pb_cpu_done_past(a->dx, at, n, dx, past);
     }
 }
 
@@ -204,15 +207,19 @@ static pb_status norm_bwd_run(pb_device *dev, const void *args, void *ws) {
           *buffers = sums + (s.sums ? 2 * s.runs * s.row_size : 0);
     vector_f32(a->gamma, s.cols, gamma);
     int threads = pb_cpu_threads_for(cpu, s.rows * s.cols);
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < s.runs; i++) {
+    bool past = a->beta_dx == 0.0 && pb_cpu_past(cpu, a->dx);
+#pragma omp parallel num_threads(threads)
+    {
         float *g = buffers + 2 * pb_cpu_thread() * s.row_size, *xhat = g + s.row_size;
-        float *dgamma = s.sums ? sums + 2 * i * s.row_size : NULL,
-              *dbeta = s.sums ? dgamma + s.row_size : NULL;
-        if (s.sums) memset(dgamma, 0, (size_t)(2 * s.row_size) * sizeof *dgamma);
-        for (int64_t r = i * s.run_rows; r < pb_min64(s.rows, (i + 1) * s.run_rows); r++) {
-            norm_bwd_row(a, r, s.cols, gamma, g, xhat, dgamma, dbeta);
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < s.runs; i++) {
+            float *dgamma = s.sums ? sums + 2 * i * s.row_size : NULL,
+                  *dbeta = s.sums ? dgamma + s.row_size : NULL;
+            if (s.sums) memset(dgamma, 0, (size_t)(2 * s.row_size) * sizeof *dgamma);
+            for (int64_t r = i * s.run_rows; r < pb_min64(s.rows, (i + 1) * s.run_rows); r++)
+                norm_bwd_row(a, r, s.cols, gamma, g, xhat, dgamma, dbeta, past);
         }
+        pb_cpu_past_end();
     }
     for (int64_t i = 0; s.sums && i < s.runs; i++) {
         const float *run = sums + 2 * i * s.row_size;

@@ -7,8 +7,33 @@ static pb_status no_f64(const char *op) {
 
 static int32_t int_at(pb_tensor t, int64_t i) { return ((const int32_t *)t.data)[i]; }
 
-static void zero_row(pb_tensor t, int64_t row) {
-    memset(pb_cpu_at(t, row * t.stride), 0, (size_t)pb_cols(t) * pb_dtype_size(t.dtype));
+static size_t row_bytes(pb_tensor t) { return (size_t)pb_cols(t) * pb_dtype_size(t.dtype); }
+
+static void put_row(void *dst, const void *src, size_t bytes, bool past) {
+    if (past) {
+        pb_cpu_store_past(dst, src, bytes);
+    } else {
+        memcpy(dst, src, bytes);
+    }
+}
+
+static void zero_row(pb_tensor t, int64_t row, bool past) {
+    static const char zeros[1024] = {0};
+    char *at = pb_cpu_at(t, row * t.stride);
+    size_t bytes = row_bytes(t);
+    if (!past) memset(at, 0, bytes);
+    for (size_t i = 0; past && i < bytes; i += sizeof zeros)
+        pb_cpu_store_past(at + i, zeros, bytes - i < sizeof zeros ? bytes - i : sizeof zeros);
+}
+
+/* Rows by index come from anywhere: the one that is used in ROWS_AHEAD turns is asked for now. */
+#define ROWS_AHEAD 4
+
+/* Of columns [col, col+n). */
+static void fetch_row(pb_tensor t, pb_tensor idx, int64_t i, int64_t col, int64_t n) {
+    if (i + ROWS_AHEAD >= pb_numel(idx)) return;
+    const void *at = pb_cpu_at(t, int_at(idx, i + ROWS_AHEAD) * t.stride + col);
+    pb_cpu_fetch((uintptr_t)at, (size_t)n * pb_dtype_size(t.dtype));
 }
 
 /* --- embedding ------------------------------------------------------------------------------- */
@@ -18,24 +43,25 @@ PB_CLONES static void add_two(float *y, const float *a, const float *b, int64_t 
     for (int64_t i = 0; i < n; i++) y[i] = a[i] + b[i];
 }
 
-static void embed_row(const pb_embed_fwd_args *a, int64_t row) {
+static void embed_row(const pb_embed_fwd_args *a, int64_t row, bool past) {
     float wb[PB_CPU_BLOCK], pb[PB_CPU_BLOCK], sum[PB_CPU_BLOCK];
     int64_t cols = pb_cols(a->y), type = pb_has(a->types) ? int_at(a->types, row) : 0;
+    fetch_row(a->word, a->ids, row, 0, cols);
     for (int64_t j = 0; j < cols; j += PB_CPU_BLOCK) {
         int64_t n = pb_min64(PB_CPU_BLOCK, cols - j), at = row * a->y.stride + j;
-        float *y = pb_cpu_out(a->y, at, sum);
-        const float *x = pb_cpu_in(a->word, int_at(a->ids, row) * a->word.stride + j, n, wb);
+        float *y = pb_cpu_out_past(a->y, at, sum, past);
+        const float *x = pb_cpu_f32(a->word, int_at(a->ids, row) * a->word.stride + j, n, wb);
         if (pb_has(a->pos)) {
-            add_two(y, x, pb_cpu_in(a->pos, int_at(a->positions, row) * a->pos.stride + j, n, pb),
+            add_two(y, x, pb_cpu_f32(a->pos, int_at(a->positions, row) * a->pos.stride + j, n, pb),
                     n);
             x = y;
         }
         if (pb_has(a->type)) {
-            add_two(y, x, pb_cpu_in(a->type, type * a->type.stride + j, n, pb), n);
+            add_two(y, x, pb_cpu_f32(a->type, type * a->type.stride + j, n, pb), n);
             x = y;
         }
         if (x != y) memcpy(y, x, (size_t)n * sizeof *y);
-        pb_cpu_done(a->y, at, n, y);
+        pb_cpu_done_past(a->y, at, n, y, past);
     }
 }
 
@@ -45,19 +71,25 @@ static pb_status embed_fwd_run(pb_device *dev, const void *args, void *ws) {
     if (a->y.dtype == PB_F64) return no_f64("embed_fwd");
     int64_t rows = pb_rows(a->y);
     int threads = pb_cpu_threads_for(pb_cpu_of(dev), pb_numel(a->y));
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < rows; i++) embed_row(a, i);
+    bool past = pb_cpu_past(pb_cpu_of(dev), a->y);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < rows; i++) embed_row(a, i, past);
+        pb_cpu_past_end();
+    }
     return PB_OK;
 }
 
 /* A task owns a range of columns of all three tables and adds every token's segment in token order.
- */
-#define EMBED_COLS 64
+ * Columns are independent: their split may follow the threads. */
+#define EMBED_COLS PB_CPU_BLOCK
 
 static void embed_bwd_cols(const pb_embed_bwd_args *a, int64_t col, int64_t n) {
     float gb[EMBED_COLS];
     for (int64_t row = 0; row < pb_rows(a->dy); row++) {
         const float *g = pb_cpu_in(a->dy, row * a->dy.stride + col, n, gb);
+        if (pb_has(a->dword)) fetch_row(a->dword, a->ids, row, col, n);
         int64_t type = pb_has(a->types) ? int_at(a->types, row) : 0;
         if (pb_has(a->dword)) {
             pb_cpu_add((float *)a->dword.data + int_at(a->ids, row) * a->dword.stride + col, g, n);
@@ -75,11 +107,13 @@ static pb_status embed_bwd_run(pb_device *dev, const void *args, void *ws) {
     const pb_embed_bwd_args *a = args;
     (void)ws;
     if (a->dy.dtype == PB_F64) return no_f64("embed_bwd");
-    int64_t cols = pb_cols(a->dy), pieces = pb_ceil_div(cols, EMBED_COLS);
     int threads = pb_cpu_threads_for(pb_cpu_of(dev), pb_numel(a->dy));
+    int64_t cols = pb_cols(a->dy);
+    int64_t width = pb_min64(EMBED_COLS, pb_ceil_div(pb_ceil_div(cols, threads), 32) * 32);
+    int64_t pieces = pb_ceil_div(cols, width);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < pieces; i++)
-        embed_bwd_cols(a, i * EMBED_COLS, pb_min64(EMBED_COLS, cols - i * EMBED_COLS));
+        embed_bwd_cols(a, i * width, pb_min64(width, cols - i * width));
     return PB_OK;
 }
 
@@ -168,7 +202,7 @@ PB_CLONES static void scale_to(float *y, const float *x, float factor, int64_t n
 
 static void copy_row(pb_tensor y, int64_t to, pb_tensor x, int64_t from) {
     memcpy(pb_cpu_at(y, to * y.stride), pb_cpu_at(x, from * x.stride),
-           (size_t)pb_cols(x) * pb_dtype_size(x.dtype));
+           row_bytes(x));
 }
 
 static void mean_row(const pb_pool_fwd_args *a, int64_t s, int64_t from, int64_t to) {
@@ -195,7 +229,7 @@ static pb_status pool_fwd_run(pb_device *dev, const void *args, void *ws) {
     for (int64_t s = 0; s < sequences; s++) {
         int64_t from = int_at(a->cu, s), to = int_at(a->cu, s + 1);
         if (from >= to) {
-            zero_row(a->y, s);
+            zero_row(a->y, s, false);
         } else if (a->pool == PB_POOL_MEAN) {
             mean_row(a, s, from, to);
         } else {
@@ -205,26 +239,27 @@ static pb_status pool_fwd_run(pb_device *dev, const void *args, void *ws) {
     return PB_OK;
 }
 
-static void pool_bwd_sequence(const pb_pool_bwd_args *a, int64_t s) {
+static void pool_bwd_sequence(const pb_pool_bwd_args *a, int64_t s, bool past) {
     float gb[PB_CPU_BLOCK], db[PB_CPU_BLOCK];
+    uint16_t half[PB_CPU_BLOCK];
     int64_t from = int_at(a->cu, s), to = int_at(a->cu, s + 1), cols = pb_cols(a->dx);
+    size_t size = pb_dtype_size(a->dx.dtype);
     if (from >= to) return;
     if (a->pool != PB_POOL_MEAN) {
-        for (int64_t r = from; r < to; r++) zero_row(a->dx, r);
-        copy_row(a->dx, a->pool == PB_POOL_CLS ? from : to - 1, a->dy, s);
+        int64_t chosen = a->pool == PB_POOL_CLS ? from : to - 1;
+        for (int64_t r = from; r < to; r++) {
+            if (r != chosen) zero_row(a->dx, r, past);
+        }
+        copy_row(a->dx, chosen, a->dy, s);
         return;
     }
     for (int64_t j = 0; j < cols; j += PB_CPU_BLOCK) {
         int64_t n = pb_min64(PB_CPU_BLOCK, cols - j);
         scale_to(db, pb_cpu_in(a->dy, s * a->dy.stride + j, n, gb), 1.0f / (float)(to - from), n);
-        for (int64_t r = from; r < to; r++) {
-            int64_t at = r * a->dx.stride + j;
-            if (a->dx.dtype == PB_F32) {
-                memcpy((float *)a->dx.data + at, db, (size_t)n * sizeof *db);
-            } else {
-                pb_cpu_done(a->dx, at, n, db);
-            }
-        }
+        if (a->dx.dtype != PB_F32) pb_cpu_narrow(half, db, n);
+        const void *row = a->dx.dtype == PB_F32 ? (const void *)db : half;
+        for (int64_t r = from; r < to; r++)
+            put_row(pb_cpu_at(a->dx, r * a->dx.stride + j), row, (size_t)n * size, past);
     }
 }
 
@@ -234,11 +269,16 @@ static pb_status pool_bwd_run(pb_device *dev, const void *args, void *ws) {
     if (a->dx.dtype == PB_F64) return no_f64("pool_bwd");
     int64_t sequences = pb_rows(a->dy), rows = pb_rows(a->dx);
     int threads = pb_cpu_threads_for(pb_cpu_of(dev), pb_numel(a->dx));
-    for (int64_t r = 0; sequences > 0 && r < int_at(a->cu, 0); r++) zero_row(a->dx, r);
+    bool past = pb_cpu_past(pb_cpu_of(dev), a->dx);
+    for (int64_t r = 0; sequences > 0 && r < int_at(a->cu, 0); r++) zero_row(a->dx, r, false);
     for (int64_t r = sequences > 0 ? int_at(a->cu, sequences) : 0; r < rows; r++)
-        zero_row(a->dx, r);
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t s = 0; s < sequences; s++) pool_bwd_sequence(a, s);
+        zero_row(a->dx, r, false);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static) nowait
+        for (int64_t s = 0; s < sequences; s++) pool_bwd_sequence(a, s, past);
+        pb_cpu_past_end();
+    }
     return PB_OK;
 }
 
@@ -248,10 +288,19 @@ static pb_status gather_rows_run(pb_device *dev, const void *args, void *ws) {
     const pb_gather_rows_args *a = args;
     (void)ws;
     if (a->x.dtype == PB_F64) return no_f64("gather_rows");
-    int64_t n = pb_rows(a->y);
+    int64_t n = pb_rows(a->y), cols = pb_cols(a->x);
     int threads = pb_cpu_threads_for(pb_cpu_of(dev), pb_numel(a->y));
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < n; i++) copy_row(a->y, i, a->x, int_at(a->idx, i));
+    bool past = pb_cpu_past(pb_cpu_of(dev), a->y);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < n; i++) {
+            fetch_row(a->x, a->idx, i, 0, cols);
+            put_row(pb_cpu_at(a->y, i * a->y.stride),
+                    pb_cpu_at(a->x, int_at(a->idx, i) * a->x.stride), row_bytes(a->x), past);
+        }
+        pb_cpu_past_end();
+    }
     return PB_OK;
 }
 
@@ -261,10 +310,13 @@ static pb_status scatter_rows_run(pb_device *dev, const void *args, void *ws) {
     if (a->x.dtype == PB_F64) return no_f64("scatter_rows");
     int64_t n = pb_rows(a->x), rows = pb_rows(a->y);
     int threads = pb_cpu_threads_for(pb_cpu_of(dev), pb_numel(a->y));
+    bool past = pb_cpu_past(pb_cpu_of(dev), a->y);
 #pragma omp parallel num_threads(threads)
     {
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < rows; i++) zero_row(a->y, i);
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < rows; i++) zero_row(a->y, i, past);
+        pb_cpu_past_end();
+#pragma omp barrier
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < n; i++) copy_row(a->y, int_at(a->idx, i), a->x, i);
     }
