@@ -74,6 +74,8 @@ float pb_cpu_centred_squares(const float *x, float mean, int64_t n) {
     return CALL(centred_squares, x, mean, n);
 }
 float pb_cpu_max(const float *x, int64_t n) { return CALL(max, x, n); }
+float pb_cpu_absmax(const float *x, int64_t n) { return CALL(absmax, x, n); }
+double pb_cpu_sum_double(const float *x, int64_t n) { return CALL(sum_double, x, n); }
 
 void pb_cpu_store_past(void *dst, const void *src, size_t bytes) {
     CALL(store_past, dst, src, bytes);

@@ -17,6 +17,8 @@
 float pb_cpu_sum(const float *x, int64_t n);
 float pb_cpu_dot(const float *x, const float *y, int64_t n);
 float pb_cpu_centred_squares(const float *x, float mean, int64_t n); /* sum (x - mean)^2 */
+double pb_cpu_sum_double(const float *x, int64_t n); /* in 16 sums of doubles */
+float pb_cpu_absmax(const float *x, int64_t n);      /* 0 when n is 0; NaN is passed over */
 float pb_cpu_max(const float *x, int64_t n); /* -inf when n is 0; NaN is passed over */
 
 /* dst := src, bytes, where src is in a cache and dst had better not be: whole lines are written

@@ -80,6 +80,19 @@ TARGET static float FN(sum)(const float *x, int64_t n) {
     return FN(total_of_chains)(s);
 }
 
+TARGET static double FN(sum_double)(const float *x, int64_t n) {
+    double s[PB_LANES] = {0};
+    int64_t i = 0;
+    for (; i + PB_LANES <= n; i += PB_LANES) {
+        for (int k = 0; k < PB_LANES; k++) s[k] += (double)x[i + k];
+    }
+    for (int k = 0; i + k < n; k++) s[k] += (double)x[i + k];
+    for (int half = PB_LANES / 2; half > 0; half /= 2) {
+        for (int k = 0; k < half; k++) s[k] += s[k + half];
+    }
+    return s[0];
+}
+
 TARGET static float FN(dot)(const float *x, const float *y, int64_t n) {
     lanes s[CHAINS] = {0};
     float t[PB_LANES], u[PB_LANES];
@@ -113,31 +126,42 @@ TARGET static float FN(centred_squares)(const float *x, float mean, int64_t n) {
     return FN(total_of_chains)(s);
 }
 
-TARGET static float FN(max)(const float *x, int64_t n) {
+/* max of best and x or |x|; NaN is passed over. */
+HELPER void FN(max16)(lanes *best, const float *x, const bool absolute) {
     typedef uint32_t uvec __attribute__((vector_size(4 * WIDTH)));
-    lanes best;
-    float t[PB_LANES];
     PB_UNROLL
-    for (int i = 0; i < PARTS; i++) best.v[i] = (vec){0} - INFINITY;
-    for (int64_t j = 0; j < n; j += PB_LANES) {
-        const float *at = x + j;
-        if (n - j < PB_LANES) {
-            FN(tail)(t, at, n - j, -INFINITY);
-            at = t;
-        }
-        PB_UNROLL
-        for (int i = 0; i < PARTS; i++) {
-            vec v = FN(load)(at + WIDTH * i);
-            uvec more = (uvec)(v > best.v[i]);
-            best.v[i] = (vec)((more & (uvec)v) | (~more & (uvec)best.v[i]));
-        }
+    for (int i = 0; i < PARTS; i++) {
+        uvec v = (uvec)FN(load)(x + WIDTH * i);
+        if (absolute) v &= 0x7fffffffu;
+        uvec more = (uvec)((vec)v > best->v[i]);
+        best->v[i] = (vec)((more & v) | (~more & (uvec)best->v[i]));
     }
+}
+
+HELPER float FN(largest)(const lanes *best) {
     pb_v4 q[4];
-    memcpy(q, &best, sizeof q);
+    memcpy(q, best, sizeof q);
     pb_v4 r = FN(larger)(FN(larger)(q[0], q[1]), FN(larger)(q[2], q[3]));
     r = FN(larger)(r, __builtin_shufflevector(r, r, 2, 3, 2, 3));
     return r[0] > r[1] ? r[0] : r[1];
 }
+
+HELPER float FN(max_of)(const float *x, int64_t n, const bool absolute) {
+    const float least = absolute ? 0.0f : -INFINITY;
+    lanes best;
+    float t[PB_LANES];
+    int64_t i = 0;
+    PB_UNROLL
+    for (int k = 0; k < PARTS; k++) best.v[k] = (vec){0} + least;
+    for (; i + PB_LANES <= n; i += PB_LANES) FN(max16)(&best, x + i, absolute);
+    if (i < n) {
+        FN(tail)(t, x + i, n - i, least);
+        FN(max16)(&best, t, absolute);
+    }
+    return FN(largest)(&best);
+}
+TARGET static float FN(max)(const float *x, int64_t n) { return FN(max_of)(x, n, false); }
+TARGET static float FN(absmax)(const float *x, int64_t n) { return FN(max_of)(x, n, true); }
 
 /* Whole lines of dst; the rest of its first and last line goes the ordinary way. */
 TARGET static void FN(store_past)(char *dst, const char *src, size_t bytes) {

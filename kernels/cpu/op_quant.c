@@ -6,129 +6,72 @@
 
 static int64_t block_count(const pb_quant4 *q) { return pb_ceil_div(q->out * q->in, q->block); }
 
+/* absmax for double quantisation, then a block a thread for rows that are not contiguous. */
 static size_t quantize4_workspace(const pb_device *dev, const void *args) {
     const pb_quantize4_args *a = args;
-    (void)dev;
-    return a->q.double_quant ? pb_align64((size_t)block_count(&a->q) * sizeof(float)) : 0;
+    size_t bytes = 0;
+    if (a->q.double_quant) bytes += pb_align64((size_t)block_count(&a->q) * sizeof(float));
+    if (!pb_contiguous(a->src))
+        bytes += (size_t)pb_device_threads(dev) *
+                 pb_align64((size_t)a->q.block * pb_dtype_size(a->src.dtype));
+    return bytes;
 }
 
-/* rank[i] = how many thresholds x exceeds; |x| for FP4. Auto-vectorised: one compare and subtract
- * per threshold. */
-PB_CLONES static void ranks(const float *x, float inverse, const float *threshold, int n_thresholds,
-                            bool magnitude, int64_t n, int32_t *rank) {
-    for (int64_t i = 0; i < n; i++) rank[i] = 0;
-    for (int k = 0; k < n_thresholds; k++) {
-        float t = threshold[k];
-        for (int64_t i = 0; i < n; i++) {
-            float v = x[i] * inverse;
-            v = magnitude && v < 0.0f ? -v : v;
-            rank[i] += v > t ? 1 : 0;
-        }
+/* to := n elements of src from element i of the flattened matrix on, across rows. */
+static void gather(pb_tensor src, int64_t i, int64_t n, void *to) {
+    int64_t cols = pb_cols(src), size = (int64_t)pb_dtype_size(src.dtype);
+    for (int64_t m; n > 0; i += m, n -= m) {
+        m = pb_min64(n, cols - i % cols);
+        memcpy(to, pb_cpu_at(src, i / cols * src.stride + i % cols), (size_t)(m * size));
+        to = (char *)to + m * size;
     }
-}
-
-PB_CLONES static void pack(const int32_t *rank, int64_t n_bytes, uint8_t *out) {
-    for (int64_t i = 0; i < n_bytes; i++) out[i] = (uint8_t)(rank[2 * i] << 4 | rank[2 * i + 1]);
-}
-
-PB_CLONES static void magnitudes(float *y, const float *x, int64_t n) {
-    PB_IVDEP
-    for (int64_t i = 0; i < n; i++) y[i] = x[i] < 0.0f ? -x[i] : x[i];
-}
-
-/* x: up to PB_CPU_BLOCK elements of a block from an even position; codes in element order. */
-static void encode(pb_code code, const float *x, float inverse, int64_t n, uint8_t *out) {
-    int32_t rank[PB_CPU_BLOCK + 1];
-    int n_thresholds = 0;
-    const float *t = pb_code_thresholds(code, &n_thresholds);
-    ranks(x, inverse, t, n_thresholds, code == PB_CODE_FP4, n, rank);
-    if (code == PB_CODE_FP4) {
-        static const uint8_t by_size[8] = {0, 1, 6, 7, 4, 5, 2, 3};
-        for (int64_t i = 0; i < n; i++)
-            rank[i] = by_size[rank[i]] | (x[i] * inverse < 0.0f ? 8 : 0);
-    }
-    rank[n] = 0; /* the partner of an odd last element */
-    pack(rank, (n + 1) / 2, out);
-}
-
-/* Element offset in memory of element i of the flattened matrix, and how many follow in its row. */
-static int64_t place(pb_tensor t, int64_t i, int64_t *left) {
-    int64_t cols = pb_cols(t), col = i % cols;
-    *left = cols - col;
-    return i / cols * t.stride + col;
-}
-
-/* n elements of src from element i on, across rows. */
-static void gather(pb_tensor src, int64_t i, int64_t n, float *buf) {
-    while (n > 0) {
-        float tmp[PB_CPU_BLOCK];
-        int64_t left, at = place(src, i, &left);
-        int64_t m = pb_min64(pb_min64(n, left), PB_CPU_BLOCK);
-        memcpy(buf, pb_cpu_in(src, at, m, tmp), (size_t)m * sizeof *buf);
-        buf += m;
-        i += m;
-        n -= m;
-    }
-}
-
-static float quantize_block(const pb_quant4 *q, pb_tensor src, int64_t block) {
-    int64_t first = block * q->block, n = pb_min64(q->block, q->out * q->in - first);
-    uint8_t *codes = (uint8_t *)q->codes.data + first / 2;
-    float x[PB_CPU_BLOCK], size[PB_CPU_BLOCK], absmax = 0.0f;
-    for (int64_t i = 0; i < n; i += PB_CPU_BLOCK) {
-        int64_t m = pb_min64(PB_CPU_BLOCK, n - i);
-        gather(src, first + i, m, x);
-        magnitudes(size, x, m);
-        float most = pb_cpu_max(size, m);
-        absmax = most > absmax ? most : absmax;
-    }
-    float inverse = pb_quant_inverse(absmax);
-    for (int64_t i = 0; i < n; i += PB_CPU_BLOCK) {
-        int64_t m = pb_min64(PB_CPU_BLOCK, n - i);
-        if (n > PB_CPU_BLOCK) gather(src, first + i, m, x);
-        encode(q->code, x, inverse, m, codes + i / 2);
-    }
-    return absmax;
 }
 
 /* absmax itself in 8 bits: the mean is taken off, then blocks of 256 in the signed dynamic map. */
 static void quantize_constants(pb_cpu *cpu, const pb_quant4 *q, const float *absmax) {
     int64_t blocks = block_count(q), groups = pb_ceil_div(blocks, PB_QUANT8_BLOCK);
-    double sum = 0.0;
-    for (int64_t i = 0; i < blocks; i++) sum += (double)absmax[i];
-    float mean = (float)(sum / (double)pb_max64(1, blocks));
+    float mean = (float)(pb_cpu_sum_double(absmax, blocks) / (double)pb_max64(1, blocks));
     *(float *)q->offset.data = mean;
-    const float *map = pb_dynamic_map_signed();
     float *scale = q->absmax2.data;
     uint8_t *codes = q->absmax_q.data;
+    pb_cpu_code8 code;
+    pb_cpu_code8_of(pb_dynamic_map_signed(), &code);
     int threads = groups < 8 ? 1 : cpu->threads;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t g = 0; g < groups; g++) {
-        int64_t from = g * PB_QUANT8_BLOCK, to = pb_min64(blocks, from + PB_QUANT8_BLOCK);
-        float most = 0.0f;
-        for (int64_t i = from; i < to; i++) {
-            float v = absmax[i] - mean;
-            v = v < 0.0f ? -v : v;
-            most = v > most ? v : most;
-        }
-        scale[g] = most;
-        float inverse = pb_quant_inverse(most);
-        for (int64_t i = from; i < to; i++)
-            codes[i] = (uint8_t)pb_dynamic_encode(map, (absmax[i] - mean) * inverse);
+        int64_t from = g * PB_QUANT8_BLOCK, n = pb_min64(PB_QUANT8_BLOCK, blocks - from);
+        float v[PB_QUANT8_BLOCK];
+        for (int64_t i = 0; i < n; i++) v[i] = absmax[from + i] - mean;
+        scale[g] = pb_cpu_absmax(v, n);
+        pb_cpu_encode8(&code, v, pb_quant_inverse(scale[g]), codes + from, n);
     }
 }
 
 static pb_status quantize4_run(pb_device *dev, const void *args, void *ws) {
     const pb_quantize4_args *a = args;
+    const pb_quant4 *q = &a->q;
     pb_cpu *cpu = pb_cpu_of(dev);
     if (a->src.dtype == PB_F64)
         return PB_ERROR(PB_E_UNSUPPORTED, "cpu: quantize4 has no f64 kernel");
-    float *absmax = a->q.double_quant ? ws : a->q.absmax.data;
-    int64_t blocks = block_count(&a->q);
-    int threads = pb_cpu_threads_for(cpu, pb_numel(a->src));
+    char *take = ws;
+    int64_t blocks = block_count(q), n = q->out * q->in;
+    size_t block_bytes = pb_align64((size_t)q->block * pb_dtype_size(a->src.dtype));
+    float *absmax = q->double_quant ? pb_cpu_take(&take, (size_t)blocks * sizeof(float))
+                                    : q->absmax.data;
+    bool flat = pb_contiguous(a->src);
+    int64_t step = flat ? pb_max64(1, PB_CPU_TILE / q->block) : 1; /* blocks of a piece */
+    int threads = pb_cpu_threads_for(cpu, n);
+    pb_cpu_code4 code;
+    pb_cpu_code4_of(q->code, &code);
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t b = 0; b < blocks; b++) absmax[b] = quantize_block(&a->q, a->src, b);
-    if (a->q.double_quant) quantize_constants(cpu, &a->q, absmax);
+    for (int64_t b = 0; b < blocks; b += step) {
+        int64_t from = b * q->block, m = pb_min64(step * q->block, n - from);
+        char *buf = take + (size_t)pb_cpu_thread() * block_bytes;
+        if (!flat) gather(a->src, from, m, buf);
+        pb_cpu_encode4(&code, a->src.dtype, flat ? pb_cpu_at(a->src, from) : buf, m, q->block,
+                       (uint8_t *)q->codes.data + from / 2, absmax + b);
+    }
+    if (q->double_quant) quantize_constants(cpu, q, absmax);
     return PB_OK;
 }
 

@@ -112,24 +112,13 @@ PB_CLONES static void adam8_block(const rule8 *r, float *w, const float *g, floa
     }
 }
 
-PB_CLONES static void magnitudes(float *y, const float *x, int64_t n) {
-    PB_IVDEP
-    for (int64_t i = 0; i < n; i++) y[i] = x[i] < 0.0f ? -x[i] : x[i];
-}
-
-static float largest(const float *x, int64_t n) {
-    float y[PB_QUANT8_BLOCK];
-    magnitudes(y, x, n);
-    return pb_cpu_max(y, n);
-}
-
 PB_CLONES static void decode8(const float *map, const uint8_t *code, float absmax, float *x,
                               int64_t n) {
     for (int64_t i = 0; i < n; i++) x[i] = map[code[i]] * absmax;
 }
 
-static void adamw8_piece(rule8 r, const pb_adamw8_item *it, int64_t block) {
-    const float *map_m = pb_dynamic_map_signed(), *map_v = pb_dynamic_map_unsigned();
+static void adamw8_piece(rule8 r, const pb_cpu_code8 *code_m, const pb_cpu_code8 *code_v,
+                         const pb_adamw8_item *it, int64_t block) {
     float m[PB_QUANT8_BLOCK], v[PB_QUANT8_BLOCK];
     int64_t from = block * PB_QUANT8_BLOCK, n = pb_min64(PB_QUANT8_BLOCK, pb_numel(it->w) - from);
     uint8_t *mc = (uint8_t *)it->m.data + from, *vc = (uint8_t *)it->v.data + from;
@@ -138,13 +127,13 @@ static void adamw8_piece(rule8 r, const pb_adamw8_item *it, int64_t block) {
     float *w = (float *)it->w.data + from;
     r.lr = it->lr;
     r.decay = 1.0 - it->lr * it->weight_decay;
-    decode8(map_m, mc, *m_absmax, m, n);
-    decode8(map_v, vc, *v_absmax, v, n);
+    decode8(code_m->map, mc, *m_absmax, m, n);
+    decode8(code_v->map, vc, *v_absmax, v, n);
     adam8_block(&r, w, (const float *)it->g.data + from, m, v, n);
-    *m_absmax = largest(m, n);
-    *v_absmax = largest(v, n);
-    pb_cpu_encode8(map_m, m, pb_quant_inverse(*m_absmax), mc, n);
-    pb_cpu_encode8(map_v, v, pb_quant_inverse(*v_absmax), vc, n);
+    *m_absmax = pb_cpu_absmax(m, n);
+    *v_absmax = pb_cpu_absmax(v, n);
+    pb_cpu_encode8(code_m, m, pb_quant_inverse(*m_absmax), mc, n);
+    pb_cpu_encode8(code_v, v, pb_quant_inverse(*v_absmax), vc, n);
     if (!pb_has(it->copy)) return;
     if (it->copy.dtype == PB_F32) {
         memcpy((float *)it->copy.data + from, w, (size_t)n * sizeof *w);
@@ -166,6 +155,9 @@ static pb_status adamw8_run(pb_device *dev, const void *args, void *ws) {
     r.correct1 = 1.0 - pow(a->beta1, (double)a->step);
     r.correct2 = 1.0 - pow(a->beta2, (double)a->step);
     r.grad_scale = pb_has(a->grad_scale) ? (double)*(const float *)a->grad_scale.data : 1.0;
+    pb_cpu_code8 code_m, code_v;
+    pb_cpu_code8_of(pb_dynamic_map_signed(), &code_m);
+    pb_cpu_code8_of(pb_dynamic_map_unsigned(), &code_v);
     int threads = pb_cpu_threads_for(pb_cpu_of(dev), elements * 4);
 #pragma omp parallel num_threads(threads)
     {
@@ -174,7 +166,7 @@ static pb_status adamw8_run(pb_device *dev, const void *args, void *ws) {
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < pieces; i++) {
             WALK(i, t, first, pb_ceil_div(pb_numel(a->items[t].w), PB_QUANT8_BLOCK))
-            adamw8_piece(r, &a->items[t], i - first);
+            adamw8_piece(r, &code_m, &code_v, &a->items[t], i - first);
         }
     }
     return PB_OK;
