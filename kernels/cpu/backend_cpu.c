@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "kernels/cpu/cpu_gemm.h"
+#include "kernels/cpu/cpu_tiles.h"
 
 extern const pb_kernel_set *const pb_cpu_kernels_registry[];
 
@@ -13,6 +14,10 @@ static bool has_avx512_bf16(void) {
     unsigned a = 0, b = 0, c = 0, d = 0;
     return __builtin_cpu_supports("avx512bw") && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 &&
            (a >> 5 & 1u) != 0;
+}
+
+static bool within(dnnl_cpu_isa_t isa, dnnl_cpu_isa_t part) {
+    return ((unsigned)isa & (unsigned)part) == (unsigned)part;
 }
 
 static void cpu_close(void *ctx) {
@@ -47,11 +52,11 @@ static pb_status cpu_open(const pb_device_options *options, void **ctx) {
     }
     /* ISA levels are nested bit sets; this one respects ONEDNN_MAX_CPU_ISA too. */
     dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
-    cpu->bf16_products =
-        ((unsigned)isa & (unsigned)dnnl_cpu_isa_avx512_core) == (unsigned)dnnl_cpu_isa_avx512_core;
+    cpu->bf16_products = within(isa, dnnl_cpu_isa_avx512_core);
     cpu->bf16_fast = cpu->bf16_products && has_avx512_bf16();
     long private_cache = sysconf(_SC_LEVEL2_CACHE_SIZE);
     cpu->past_bytes = 4 * cpu->threads * (private_cache > 0 ? private_cache : 1L << 20);
+    cpu->tiles = cpu->bf16_fast && within(isa, dnnl_cpu_isa_avx512_core_amx) && pb_cpu_tiles_ask();
     *ctx = cpu;
     cpu = NULL;
 done:

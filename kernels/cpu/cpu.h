@@ -24,6 +24,7 @@ typedef struct pb_cpu {
     bool bf16_products; /* oneDNN multiplies bf16 here */
     bool bf16_fast;     /* ... in hardware */
     int64_t past_bytes; /* outputs larger than this are stored past the caches, see pb_cpu_past */
+    bool tiles;         /* bf16 products in tile registers: cpu_tiles.h */
 } pb_cpu;
 
 static inline pb_cpu *pb_cpu_of(const pb_device *dev) { return pb_device_context(dev); }

@@ -5,19 +5,18 @@
  * (backward), so that dk and dv are sums inside one task. Queries are taken in blocks of 32: scores
  * of a block against all its keys (32 x T f32) stay in the L2 cache and are never stored. K, and V
  * for the backward pass, are transposed once per task, so that every product is rows of scalars
- * times contiguous vectors (cpu_lanes.c). bf16 is widened as it is read; all arithmetic is f32.
+ * times contiguous vectors (cpu_lanes.c). bf16 is widened as it is read; all arithmetic is f32. Where
+ * the CPU has tile registers bf16 goes another way: cpu_attention_tiles.c.
  * FLOPs per head and sequence: forward 4 T^2 D, backward 10 T^2 D. */
 #include <math.h>
 
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/cpu_attention.h"
+#include "kernels/cpu/cpu_tiles.h"
 
-#define QUERIES 32
+#define QUERIES PB_QUERIES
 #define COPY_BEYOND 64
 
 static int64_t pad16(int64_t n) { return pb_ceil_div(n, PB_LANES) * PB_LANES; }
-/* Distance of score rows: an odd number of cache lines, for the same reason. */
-static int64_t score_ld(int64_t max_len) { return pad16(max_len) | PB_LANES; }
-static int32_t int_at(pb_tensor t, int64_t i) { return ((const int32_t *)t.data)[i]; }
 
 /* Rows of one head as f32 with zero-padded columns: the tensor's own memory where that serves, else
  * a copy. */
@@ -67,7 +66,7 @@ static void store_rows(pb_tensor t, int64_t first, int64_t n, int64_t head, int6
 
 static pb_status check_cu(pb_tensor cu, int64_t sequences, int64_t max_len, int64_t n) {
     for (int64_t s = 0; s < sequences; s++) {
-        int64_t from = int_at(cu, s), to = int_at(cu, s + 1);
+        int64_t from = pb_int_at(cu, s), to = pb_int_at(cu, s + 1);
         if (from >= 0 && from <= to && to - from <= max_len && to <= n) continue;
         return PB_ERROR(
             PB_E_BUG, "attention: sequence %lld is rows %lld to %lld of %lld, max_len %lld",
@@ -82,13 +81,6 @@ static void zero_rows(pb_tensor t, int64_t from) {
     }
 }
 
-/* keep[n, ld] := dropout factors of n query rows for `keys` keys. */
-static void drop_block(pb_drop drop, int64_t row, int64_t n, int64_t heads, int64_t head,
-                       int64_t max_len, int64_t keys, float *keep, int64_t ld) {
-    uint64_t first = (uint64_t)((row * heads + head) * max_len);
-    pb_cpu_drop_factor_rows(drop, first, (uint64_t)(heads * max_len), n, keys, keep, ld);
-}
-
 /* --- forward --------------------------------------------------------------------------------- */
 
 typedef struct fwd_ws { /* of one thread, in floats */
@@ -96,14 +88,14 @@ typedef struct fwd_ws { /* of one thread, in floats */
     int64_t tp, dp; /* distance of rows of scores, padded head_dim */
 } fwd_ws;
 
-static size_t fwd_layout(const pb_attention_fwd_args *a, int64_t thread, char *base, fwd_ws *w) {
-    int64_t tp = score_ld(a->max_len), dp = pad16(a->head_dim);
+static size_t fwd_layout(const pb_attention_fwd_args *a, void *base, fwd_ws *w) {
+    int64_t tp = pb_score_ld(a->max_len), dp = pad16(a->head_dim);
     int64_t size[6] = {QUERIES * tp, a->drop.p > 0.0f ? QUERIES * tp : 0, dp * tp, tp * dp, tp * dp,
                        QUERIES * dp},
             all = 0;
     for (int i = 0; i < 6; i++) all += size[i];
     if (base != NULL) {
-        float *at = (float *)(void *)base + thread * all;
+        float *at = base;
         float **to[6] = {&w->s, &w->keep, &w->kt, &w->v, &w->q, &w->o};
         for (int i = 0; i < 6; i++) {
             *to[i] = at;
@@ -115,8 +107,13 @@ static size_t fwd_layout(const pb_attention_fwd_args *a, int64_t thread, char *b
     return (size_t)all * sizeof(float);
 }
 
+static size_t fwd_bytes(const pb_attention_fwd_args *a) {
+    size_t vectors = fwd_layout(a, NULL, NULL), tiles = pb_attention_tiles_fwd_bytes(a);
+    return pb_align64(vectors > tiles || a->q.dtype != PB_BF16 ? vectors : tiles);
+}
+
 static size_t attention_fwd_workspace(const pb_device *dev, const void *args) {
-    return (size_t)pb_device_threads(dev) * fwd_layout(args, 0, NULL, NULL);
+    return (size_t)pb_device_threads(dev) * fwd_bytes(args);
 }
 
 /* Queries [i0, i0+n) of a sequence that starts at row `first`. */
@@ -134,7 +131,8 @@ static void fwd_block(const pb_attention_fwd_args *a, const fwd_ws *w, int64_t f
         factor[i] = 1.0f / sum;
     }
     if (a->drop.p > 0.0f) {
-        drop_block(a->drop, first + i0, n, a->heads, head, a->max_len, most_keys, w->keep, w->tp);
+        pb_attention_drop(a->drop, first + i0, n, a->heads, head, a->max_len, most_keys, w->keep,
+                          w->tp);
         for (int64_t i = 0; i < n; i++)
             pb_cpu_mul(w->s + i * w->tp, w->s + i * w->tp, w->keep + i * w->tp, most_keys);
     }
@@ -144,7 +142,7 @@ static void fwd_block(const pb_attention_fwd_args *a, const fwd_ws *w, int64_t f
 
 static void fwd_head(const pb_attention_fwd_args *a, const fwd_ws *w, int64_t sequence,
                      int64_t head) {
-    int64_t first = int_at(a->cu, sequence), len = int_at(a->cu, sequence + 1) - first,
+    int64_t first = pb_int_at(a->cu, sequence), len = pb_int_at(a->cu, sequence + 1) - first,
             dim = a->head_dim;
     int64_t kv = head / (a->heads / a->kv_heads);
     if (len == 0) return;
@@ -164,14 +162,25 @@ static pb_status attention_fwd_run(pb_device *dev, const void *args, void *ws) {
     PB_RETURN(check_cu(a->cu, a->sequences, a->max_len, pb_rows(a->q)));
     int64_t tasks = a->sequences * a->heads;
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->q) * 8);
+    bool tiles = pb_attention_tiles_fwd_serve(cpu, a);
 #pragma omp parallel num_threads(threads)
     {
+        void *own = (char *)ws + (size_t)pb_cpu_thread() * fwd_bytes(a);
         fwd_ws w = {0};
-        (void)fwd_layout(a, pb_cpu_thread(), ws, &w);
+        (void)fwd_layout(a, own, &w);
+        if (tiles) pb_cpu_tiles_begin();
 #pragma omp for schedule(dynamic, 4)
-        for (int64_t i = 0; i < tasks; i++) fwd_head(a, &w, i / a->heads, i % a->heads);
+        for (int64_t i = 0; i < tasks; i++) {
+            int64_t sequence = i / a->heads, head = i % a->heads;
+            if (tiles) {
+                pb_attention_tiles_fwd_head(a, sequence, head, own);
+            } else {
+                fwd_head(a, &w, sequence, head);
+            }
+        }
+        if (tiles) pb_cpu_tiles_end();
     }
-    int64_t end = a->sequences > 0 ? int_at(a->cu, a->sequences) : 0;
+    int64_t end = a->sequences > 0 ? pb_int_at(a->cu, a->sequences) : 0;
     zero_rows(a->o, end);
     float *lse = a->lse.data;
     for (int64_t i = end * a->heads; i < pb_numel(a->lse); i++) lse[i] = 0.0f;
@@ -185,13 +194,13 @@ typedef struct bwd_ws { /* of one thread, in floats */
     int64_t tp, dp;
 } bwd_ws;
 
-static size_t bwd_layout(const pb_attention_bwd_args *a, int64_t thread, char *base, bwd_ws *w) {
-    int64_t tp = score_ld(a->max_len), dp = pad16(a->head_dim), td = tp * dp, all = 0;
+static size_t bwd_layout(const pb_attention_bwd_args *a, void *base, bwd_ws *w) {
+    int64_t tp = pb_score_ld(a->max_len), dp = pad16(a->head_dim), td = tp * dp, all = 0;
     int64_t keep = a->drop.p > 0.0f ? QUERIES * tp : 0;
     int64_t size[11] = {QUERIES * tp, QUERIES * tp, keep, td, td, td, td, td, QUERIES * dp, td, td};
     for (int i = 0; i < 11; i++) all += size[i];
     if (base != NULL) {
-        float *at = (float *)(void *)base + thread * all;
+        float *at = base;
         float **to[11] = {&w->s, &w->ds, &w->keep, &w->kt, &w->vt, &w->k,
                           &w->q, &w->g,  &w->dq,   &w->dk, &w->dv};
         for (int i = 0; i < 11; i++) {
@@ -204,8 +213,13 @@ static size_t bwd_layout(const pb_attention_bwd_args *a, int64_t thread, char *b
     return (size_t)all * sizeof(float);
 }
 
+static size_t bwd_bytes(const pb_attention_bwd_args *a) {
+    size_t vectors = bwd_layout(a, NULL, NULL), tiles = pb_attention_tiles_bwd_bytes(a);
+    return pb_align64(vectors > tiles || a->q.dtype != PB_BF16 ? vectors : tiles);
+}
+
 static size_t attention_bwd_workspace(const pb_device *dev, const void *args) {
-    return (size_t)pb_device_threads(dev) * bwd_layout(args, 0, NULL, NULL);
+    return (size_t)pb_device_threads(dev) * bwd_bytes(args);
 }
 
 typedef struct bwd_head {
@@ -223,8 +237,8 @@ static void bwd_block(const pb_attention_bwd_args *a, const bwd_ws *w, const bwd
     pb_cpu_small_product(n, padded, dim, g, h->g.ld, 1, w->vt, w->tp, w->ds, w->tp, false);
     bool drop = a->drop.p > 0.0f;
     if (drop)
-        drop_block(a->drop, h->first + i0, n, a->heads, h->head, a->max_len, most_keys, w->keep,
-                   w->tp);
+        pb_attention_drop(a->drop, h->first + i0, n, a->heads, h->head, a->max_len, most_keys,
+                          w->keep, w->tp);
     for (int64_t i = 0; i < n; i++) {
         int64_t row = h->first + i0 + i, keys = a->causal ? i0 + i + 1 : h->len;
         float *p = w->s + i * w->tp, *dp = w->ds + i * w->tp, *keep = w->keep + i * w->tp;
@@ -243,7 +257,7 @@ static void bwd_block(const pb_attention_bwd_args *a, const bwd_ws *w, const bwd
 
 static void bwd_key_head(const pb_attention_bwd_args *a, const bwd_ws *w, int64_t sequence,
                          int64_t kv) {
-    int64_t first = int_at(a->cu, sequence), len = int_at(a->cu, sequence + 1) - first,
+    int64_t first = pb_int_at(a->cu, sequence), len = pb_int_at(a->cu, sequence + 1) - first,
             dim = a->head_dim;
     int64_t group = a->heads / a->kv_heads;
     if (len == 0) return;
@@ -274,14 +288,25 @@ static pb_status attention_bwd_run(pb_device *dev, const void *args, void *ws) {
     PB_RETURN(check_cu(a->cu, a->sequences, a->max_len, pb_rows(a->q)));
     int64_t tasks = a->sequences * a->kv_heads;
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->q) * 8);
+    bool tiles = pb_attention_tiles_bwd_serve(cpu, a);
 #pragma omp parallel num_threads(threads)
     {
+        void *own = (char *)ws + (size_t)pb_cpu_thread() * bwd_bytes(a);
         bwd_ws w = {0};
-        (void)bwd_layout(a, pb_cpu_thread(), ws, &w);
+        (void)bwd_layout(a, own, &w);
+        if (tiles) pb_cpu_tiles_begin();
 #pragma omp for schedule(dynamic, 4)
-        for (int64_t i = 0; i < tasks; i++) bwd_key_head(a, &w, i / a->kv_heads, i % a->kv_heads);
+        for (int64_t i = 0; i < tasks; i++) {
+            int64_t sequence = i / a->kv_heads, head = i % a->kv_heads;
+            if (tiles) {
+                pb_attention_tiles_bwd_head(a, sequence, head, own);
+            } else {
+                bwd_key_head(a, &w, sequence, head);
+            }
+        }
+        if (tiles) pb_cpu_tiles_end();
     }
-    int64_t end = a->sequences > 0 ? int_at(a->cu, a->sequences) : 0;
+    int64_t end = a->sequences > 0 ? pb_int_at(a->cu, a->sequences) : 0;
     zero_rows(a->dq, end);
     zero_rows(a->dk, end);
     zero_rows(a->dv, end);

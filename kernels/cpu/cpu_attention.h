@@ -1,0 +1,53 @@
+/* What the two ways to compute attention share: f32 in vectors
+ * (op_attention.c), bf16 in tiles (cpu_attention_tiles.c). Private to
+ * kernels/cpu. */
+#ifndef PB_KERNELS_CPU_ATTENTION_H
+#define PB_KERNELS_CPU_ATTENTION_H
+
+#include "kernels/cpu/cpu.h"
+
+#define PB_QUERIES 32 /* of a block: its scores against all keys stay in the L2 cache */
+
+static inline int32_t pb_int_at(pb_tensor t, int64_t i) { return ((const int32_t *)t.data)[i]; }
+
+/* Distance of rows of scores: an odd number of cache lines, since rows a power
+ * of two apart fall into few sets of the cache. */
+static inline int64_t pb_score_ld(int64_t max_len) {
+    return pb_ceil_div(max_len, PB_LANES) * PB_LANES | PB_LANES;
+}
+
+/* keep[n, ld] := dropout factors of n query rows for `keys` keys. */
+static inline void pb_attention_drop(pb_drop drop, int64_t row, int64_t n, int64_t heads,
+                                     int64_t head, int64_t max_len, int64_t keys, float *keep,
+                                     int64_t ld) {
+    uint64_t first = (uint64_t)((row * heads + head) * max_len);
+    pb_cpu_drop_factor_rows(drop, first, (uint64_t)(heads * max_len), n, keys, keep, ld);
+}
+
+/* Asks for n rows of one head: its rows are too short and too far apart for the
+ * processor to foresee the next one. */
+static inline void pb_attention_prefetch(pb_tensor t, int64_t first, int64_t n, int64_t head,
+                                         int64_t dim) {
+    int64_t size = (int64_t)pb_dtype_size(t.dtype);
+    for (int64_t i = first; i < first + n; i++) {
+        const char *at = (const char *)t.data + (i * t.stride + head * dim) * size;
+        for (int64_t j = 0; j < dim * size; j += 64) __builtin_prefetch(at + j, 0, 2);
+    }
+}
+
+/* --- bf16 in tiles: heads of a multiple of 32
+ * ------------------------------------------------ */
+
+bool pb_attention_tiles_fwd_serve(const pb_cpu *cpu, const pb_attention_fwd_args *a);
+bool pb_attention_tiles_bwd_serve(const pb_cpu *cpu, const pb_attention_bwd_args *a);
+/* Bytes for one thread, a multiple of 64. */
+size_t pb_attention_tiles_fwd_bytes(const pb_attention_fwd_args *a);
+size_t pb_attention_tiles_bwd_bytes(const pb_attention_bwd_args *a);
+/* One head of one sequence, or one key head with its group of query heads,
+ * between pb_cpu_tiles_begin and _end. ws: this thread's. */
+void pb_attention_tiles_fwd_head(const pb_attention_fwd_args *a, int64_t sequence, int64_t head,
+                                 void *ws);
+void pb_attention_tiles_bwd_head(const pb_attention_bwd_args *a, int64_t sequence, int64_t kv,
+                                 void *ws);
+
+#endif
