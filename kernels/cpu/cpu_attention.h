@@ -24,15 +24,27 @@ static inline void pb_attention_drop(pb_drop drop, int64_t row, int64_t n, int64
     pb_cpu_drop_factor_rows(drop, first, (uint64_t)(heads * max_len), n, keys, keep, ld);
 }
 
-/* Asks for n rows of one head: its rows are too short and too far apart for the
+/* Asks for rows [first, first+n) of one head: a head's rows are too short and too far apart for the
  * processor to foresee the next one. */
 static inline void pb_attention_prefetch(pb_tensor t, int64_t first, int64_t n, int64_t head,
                                          int64_t dim) {
     int64_t size = (int64_t)pb_dtype_size(t.dtype);
-    for (int64_t i = first; i < first + n; i++) {
+    for (int64_t i = pb_min64(first + n, pb_rows(t)) - 1; i >= first; i--) {
         const char *at = (const char *)t.data + (i * t.stride + head * dim) * size;
         for (int64_t j = 0; j < dim * size; j += 64) __builtin_prefetch(at + j, 0, 2);
     }
+}
+
+/* The head that follows in the order of tasks: of the same sequence, or the next one's first, whose
+ * rows lie behind. */
+typedef struct pb_attention_next {
+    int64_t first, head;
+} pb_attention_next;
+
+static inline pb_attention_next pb_attention_next_of(int64_t first, int64_t len, int64_t head,
+                                                     int64_t heads) {
+    bool more = head + 1 < heads;
+    return (pb_attention_next){more ? first : first + len, more ? head + 1 : 0};
 }
 
 /* --- bf16 in tiles: heads of a multiple of 32

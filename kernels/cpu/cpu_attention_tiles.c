@@ -314,8 +314,13 @@ void pb_attention_tiles_fwd_head(const pb_attention_fwd_args *a, int64_t sequenc
     copy_rows(w.k, rows_of(a->k, first, len, kv, dim), dim, padded);
     pair_rows(w.v, rows_of(a->v, first, len, kv, dim), dim, padded);
     transpose_pairs(w.vt, ld, w.v, dim, padded);
+    pb_attention_next next = pb_attention_next_of(first, len, head, a->heads);
     for (int64_t i0 = 0; i0 < len; i0 += Q) {
         float max[Q], sum[Q], *lse = a->lse.data;
+        pb_attention_prefetch(a->q, next.first + i0, Q, next.head, dim);
+        pb_attention_prefetch(a->k, next.first + i0, Q, next.head * a->kv_heads / a->heads, dim);
+        pb_attention_prefetch(a->v, next.first + i0, Q, next.head * a->kv_heads / a->heads, dim);
+        pb_attention_prefetch(a->o, next.first + i0, Q, next.head, dim);
         bool drop = a->drop.p > 0.0f;
         block b = block_of(i0, len, a->causal, a->scale, drop ? w.drop.columns : NULL);
         pair_columns(w.q, rows_of(a->q, first + i0, b.n, head, dim), dim);
@@ -429,7 +434,17 @@ void pb_attention_tiles_bwd_head(const pb_attention_bwd_args *a, int64_t sequenc
     memset(w.dk, 0, (size_t)(padded * dim) * sizeof *w.dk);
     memset(w.dv, 0, (size_t)(padded * dim) * sizeof *w.dv);
     for (int64_t head = kv * group; head < (kv + 1) * group; head++) {
-        for (int64_t i0 = 0; i0 < len; i0 += Q) bwd_block(a, &w, first, len, head, i0);
+        pb_attention_next next = pb_attention_next_of(first, len, head, a->heads);
+        for (int64_t i0 = 0; i0 < len; i0 += Q) {
+            const pb_tensor of_query[] = {a->q, a->o, a->d_o, a->dq};
+            const pb_tensor of_key[] = {a->k, a->v, a->dk, a->dv};
+            for (int t = 0; t < 4; t++) {
+                pb_attention_prefetch(of_query[t], next.first + i0, Q, next.head, dim);
+                if (next.head % group == 0)
+                    pb_attention_prefetch(of_key[t], next.first + i0, Q, next.head / group, dim);
+            }
+            bwd_block(a, &w, first, len, head, i0);
+        }
     }
     store_rows(a->dk, first, len, kv, dim, w.dk, NULL);
     store_rows(a->dv, first, len, kv, dim, w.dv, NULL);
