@@ -144,6 +144,31 @@ START_TEST(a_planted_fault_is_seen) {
 }
 END_TEST
 
+/* --- bf16: every number's upper half with lower halves about the ties, NaN and denormals too ----- */
+
+START_TEST(narrow_rounds_as_one_number_does) {
+    static const uint32_t low[] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xffff};
+    enum { LOW = sizeof low / sizeof *low, N = 65536 * LOW };
+    float *x = malloc(N * sizeof *x);
+    uint16_t *got = malloc(N * sizeof *got);
+    ck_assert(x != NULL && got != NULL);
+    for (uint32_t i = 0; i < N; i++) {
+        uint32_t u = i / LOW << 16 | low[i % LOW];
+        memcpy(&x[i], &u, sizeof u);
+    }
+    pb_cpu_narrow(got, x, N);
+    for (int i = 0; i < N; i++) {
+        uint32_t u;
+        memcpy(&u, &x[i], sizeof u);
+        bool nan = (u & 0x7fffffffu) > 0x7f800000u;
+        uint16_t want = (uint16_t)(nan ? u >> 16 | 0x40u : (u + 0x7fffu + (u >> 16 & 1u)) >> 16);
+        ck_assert_msg(got[i] == want, "%08x became %04x, not %04x", u, got[i], want);
+    }
+    free(x);
+    free(got);
+}
+END_TEST
+
 /* --- gradients: central differences in f64 on the reference ----------------------------------- */
 
 static double *at(pb_tensor t, int64_t i) {
@@ -305,6 +330,7 @@ int main(int argc, char **argv) {
     TCase *table = pb_test_case(s, "table");
     tcase_add_test(table, every_op_has_cases);
     tcase_add_loop_test(table, a_planted_fault_is_seen, 0, FAULT_COUNT);
+    tcase_add_test(table, narrow_rounds_as_one_number_does);
     TCase *gradients = pb_test_case(s, "gradients");
     tcase_add_loop_test(gradients, gradients_match_differences, 0, PB_OP_COUNT);
     TCase *cpu = pb_test_case(s, "cpu");

@@ -6,9 +6,14 @@ PB_CLONES void pb_cpu_widen(float *dst, const uint16_t *src, int64_t n) {
     for (int64_t i = 0; i < n; i++) dst[i] = pb_widen(src[i]);
 }
 
-PB_CLONES void pb_cpu_narrow(uint16_t *dst, const float *src, int64_t n) {
+PB_CLONES static void narrow(uint16_t *dst, const float *src, int64_t n) {
     PB_IVDEP
     for (int64_t i = 0; i < n; i++) dst[i] = pb_narrow(src[i]);
+}
+
+void pb_cpu_narrow(uint16_t *dst, const float *src, int64_t n) {
+    int64_t done = pb_cpu_narrow_lines(dst, src, n);
+    narrow(dst + done, src + done, n - done);
 }
 
 void pb_cpu_done_past(pb_tensor t, int64_t at, int64_t n, const float *buf, bool past) {

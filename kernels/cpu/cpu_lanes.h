@@ -21,6 +21,10 @@ double pb_cpu_sum_double(const float *x, int64_t n); /* in 16 sums of doubles */
 float pb_cpu_absmax(const float *x, int64_t n);      /* 0 when n is 0; NaN is passed over */
 float pb_cpu_max(const float *x, int64_t n); /* -inf when n is 0; NaN is passed over */
 
+/* Rounds the first whole lines of dst, 32 numbers each, as pb_narrow does; how many numbers. 0 where
+ * the CPU has no instruction for it. */
+int64_t pb_cpu_narrow_lines(uint16_t *dst, const float *src, int64_t n);
+
 /* dst := src, bytes, where src is in a cache and dst had better not be: whole lines are written
  * without reading them first. What the other threads see of it is certain after pb_cpu_past_end. */
 void pb_cpu_store_past(void *dst, const void *src, size_t bytes);

@@ -42,8 +42,7 @@ PB_INLINE float pb_widen(uint16_t h) {
     return v.f;
 }
 
-/* To nearest even; NaN stays NaN. Whole numbers, since the CPU's own conversion (AVX512_BF16) takes
- * denormal numbers for 0, which an exact copy must not. */
+/* To nearest even; NaN stays NaN. */
 PB_INLINE uint16_t pb_narrow(float f) {
     union {
         uint32_t u;
