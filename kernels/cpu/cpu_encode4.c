@@ -124,6 +124,7 @@ AVX512 INLINE void blocks_avx512(const pb_cpu_code4 *c, const bool fp4, const pb
     for (int64_t from = 0; from < n; from += block) {
         const void *here = (const char *)x + from * (dtype == PB_F32 ? 4 : 2);
         int64_t m = pb_min64(block, n - from), i = 0;
+        pb_cpu_fetch((uintptr_t)here + PB_CPU_AHEAD, (size_t)m * (dtype == PB_F32 ? 4 : 2));
         __m512 a = _mm512_setzero_ps(), b = a; /* a maximum with NaN is its second operand */
         for (; i + 32 <= m; i += 32) {
             load32(dtype, here, i, &even, &odd);
@@ -204,6 +205,7 @@ AVX2 INLINE void blocks_avx2(const pb_cpu_code4 *c, const bool fp4, const pb_dty
     for (int64_t from = 0; from < n; from += block) {
         const void *here = (const char *)x + from * (dtype == PB_F32 ? 4 : 2);
         int64_t m = pb_min64(block, n - from), i = 0;
+        pb_cpu_fetch((uintptr_t)here + PB_CPU_AHEAD, (size_t)m * (dtype == PB_F32 ? 4 : 2));
         __m256 a = _mm256_setzero_ps(), b = a;
         for (; i + 16 <= m; i += 16) {
             load16(dtype, here, i, &even, &odd);

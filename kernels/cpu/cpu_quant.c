@@ -148,8 +148,8 @@ static float absmax_of(const pb_quant4 *q, int64_t block) {
 void pb_cpu_dequant4(const pb_quant4 *q, int64_t first, int64_t n, pb_dtype dtype, void *dst) {
     const float *table = pb_code_table(q->code);
     int64_t i = first, end = first + n;
-    while (i < end) {
-        int64_t block = i / q->block, stop = pb_min64(end, (block + 1) * q->block);
+    for (int64_t block = first / q->block; i < end; block++) {
+        int64_t stop = pb_min64(end, (block + 1) * q->block);
         float absmax = absmax_of(q, block);
         lut t;
 #ifdef HAVE_X86

@@ -75,17 +75,33 @@ static pb_status quantize4_run(pb_device *dev, const void *args, void *ws) {
     return PB_OK;
 }
 
+static void dequantize_row(const pb_dequantize4_args *a, int64_t j, bool past) {
+    float buf[PB_CPU_BLOCK];
+    int64_t in = a->q.in, size = (int64_t)pb_dtype_size(a->dst.dtype);
+    char *row = pb_cpu_at(a->dst, j * a->dst.stride);
+    pb_cpu_fetch((uintptr_t)a->q.codes.data + (uintptr_t)(j * in / 2) + PB_CPU_AHEAD,
+                 (size_t)in / 2);
+    for (int64_t i = 0; i < in; i += PB_CPU_BLOCK) {
+        int64_t n = pb_min64(PB_CPU_BLOCK, in - i);
+        void *to = past ? (void *)buf : row + i * size;
+        pb_cpu_dequant4(&a->q, j * in + i, n, a->dst.dtype, to);
+        if (past) pb_cpu_store_past(row + i * size, buf, (size_t)(n * size));
+    }
+}
+
 static pb_status dequantize4_run(pb_device *dev, const void *args, void *ws) {
     const pb_dequantize4_args *a = args;
     pb_cpu *cpu = pb_cpu_of(dev);
     (void)ws;
     if (a->dst.dtype == PB_F64)
         return PB_ERROR(PB_E_UNSUPPORTED, "cpu: dequantize4 has no f64 kernel");
+    bool past = pb_cpu_past(cpu, a->dst);
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->dst));
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t j = 0; j < a->q.out; j++) {
-        pb_cpu_dequant4(&a->q, j * a->q.in, a->q.in, a->dst.dtype,
-                        pb_cpu_at(a->dst, j * a->dst.stride));
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static)
+        for (int64_t j = 0; j < a->q.out; j++) dequantize_row(a, j, past);
+        if (past) pb_cpu_past_end();
     }
     return PB_OK;
 }

@@ -28,7 +28,11 @@ static rule rule_of(double beta1, double beta2, double eps, int64_t step, pb_ten
     return r;
 }
 
-/* Loshchilov & Hutter 2019, as torch.optim.AdamW. */
+/* Loshchilov & Hutter 2019, as torch.optim.AdamW: the weight after a step with new moments m, v. */
+PB_INLINE float stepped(const rule *k, float w, float m, float v, float decay, float lr) {
+    return w * decay - lr * (m * k->step_factor) / (sqrtf(v) * k->root_factor + k->eps);
+}
+
 PB_CLONES static void adam_block(const rule *r, float *w, const float *g, float *m, float *v,
                                  float decay, float lr, int64_t n) {
     const rule k = *r;
@@ -39,7 +43,7 @@ PB_CLONES static void adam_block(const rule *r, float *w, const float *g, float 
         float vi = k.beta2 * v[i] + k.rest2 * (gi * gi);
         m[i] = mi;
         v[i] = vi;
-        w[i] = w[i] * decay - lr * (mi * k.step_factor) / (sqrtf(vi) * k.root_factor + k.eps);
+        w[i] = stepped(&k, w[i], mi, vi, decay, lr);
     }
 }
 
@@ -93,23 +97,26 @@ static pb_status adamw_run(pb_device *dev, const void *args, void *ws) {
 /* --- 8-bit moments (Dettmers et al. 2022) ---------------------------------------------------- */
 
 typedef struct rule8 {
-    double beta1, beta2, eps, correct1, correct2, grad_scale, lr, decay;
+    rule f32;
+    double beta1, rest1, beta2, rest2;
+    pb_cpu_code8 m, v;
 } rule8;
 
-/* In double, so that moments, and with them their codes, are the exactly rounded ones. */
+/* Moments in double, so that they, and with them their codes, are the exactly rounded ones; the
+ * weight in f32. */
 PB_CLONES static void adam8_block(const rule8 *r, float *w, const float *g, float *m, float *v,
-                                  int64_t n) {
-    const rule8 k = *r;
+                                  float decay, float lr, int64_t n) {
+    const rule k = r->f32;
+    const double beta1 = r->beta1, rest1 = r->rest1, beta2 = r->beta2, rest2 = r->rest2,
+                 grad_scale = (double)k.grad_scale;
     PB_IVDEP
     for (int64_t i = 0; i < n; i++) {
-        double gi = (double)g[i] * k.grad_scale;
-        double mi = k.beta1 * (double)m[i] + (1.0 - k.beta1) * gi;
-        double vi = k.beta2 * (double)v[i] + (1.0 - k.beta2) * gi * gi;
-        double wi = (double)w[i] * k.decay;
-        w[i] = (float)(wi - k.lr * (mi / k.correct1) / (sqrt(vi / k.correct2) + k.eps));
-        m[i] = (float)mi;
-        v[i] = (float)vi;
+        double gi = (double)g[i] * grad_scale;
+        m[i] = (float)(beta1 * (double)m[i] + rest1 * gi);
+        v[i] = (float)(beta2 * (double)v[i] + rest2 * gi * gi);
     }
+    PB_IVDEP
+    for (int64_t i = 0; i < n; i++) w[i] = stepped(&k, w[i], m[i], v[i], decay, lr);
 }
 
 PB_CLONES static void decode8(const float *map, const uint8_t *code, float absmax, float *x,
@@ -117,23 +124,23 @@ PB_CLONES static void decode8(const float *map, const uint8_t *code, float absma
     for (int64_t i = 0; i < n; i++) x[i] = map[code[i]] * absmax;
 }
 
-static void adamw8_piece(rule8 r, const pb_cpu_code8 *code_m, const pb_cpu_code8 *code_v,
-                         const pb_adamw8_item *it, int64_t block) {
+static void adamw8_piece(const rule8 *r, const pb_adamw8_item *it, int64_t block) {
     float m[PB_QUANT8_BLOCK], v[PB_QUANT8_BLOCK];
     int64_t from = block * PB_QUANT8_BLOCK, n = pb_min64(PB_QUANT8_BLOCK, pb_numel(it->w) - from);
     uint8_t *mc = (uint8_t *)it->m.data + from, *vc = (uint8_t *)it->v.data + from;
     float *m_absmax = (float *)it->m_absmax.data + block,
           *v_absmax = (float *)it->v_absmax.data + block;
     float *w = (float *)it->w.data + from;
-    r.lr = it->lr;
-    r.decay = 1.0 - it->lr * it->weight_decay;
-    decode8(code_m->map, mc, *m_absmax, m, n);
-    decode8(code_v->map, vc, *v_absmax, v, n);
-    adam8_block(&r, w, (const float *)it->g.data + from, m, v, n);
+    const float *g = (const float *)it->g.data + from;
+    pb_cpu_fetch((uintptr_t)w + PB_CPU_AHEAD, (size_t)n * sizeof *w);
+    pb_cpu_fetch((uintptr_t)g + PB_CPU_AHEAD, (size_t)n * sizeof *g);
+    decode8(r->m.map, mc, *m_absmax, m, n);
+    decode8(r->v.map, vc, *v_absmax, v, n);
+    adam8_block(r, w, g, m, v, (float)(1.0 - it->lr * it->weight_decay), (float)it->lr, n);
     *m_absmax = pb_cpu_absmax(m, n);
     *v_absmax = pb_cpu_absmax(v, n);
-    pb_cpu_encode8(code_m, m, pb_quant_inverse(*m_absmax), mc, n);
-    pb_cpu_encode8(code_v, v, pb_quant_inverse(*v_absmax), vc, n);
+    pb_cpu_encode8(&r->m, m, pb_quant_inverse(*m_absmax), mc, n);
+    pb_cpu_encode8(&r->v, v, pb_quant_inverse(*v_absmax), vc, n);
     if (!pb_has(it->copy)) return;
     if (it->copy.dtype == PB_F32) {
         memcpy((float *)it->copy.data + from, w, (size_t)n * sizeof *w);
@@ -151,13 +158,13 @@ static pb_status adamw8_run(pb_device *dev, const void *args, void *ws) {
         pieces += pb_ceil_div(pb_numel(a->items[t].w), PB_QUANT8_BLOCK);
         elements += pb_numel(a->items[t].w);
     }
-    rule8 r = {.beta1 = a->beta1, .beta2 = a->beta2, .eps = a->eps};
-    r.correct1 = 1.0 - pow(a->beta1, (double)a->step);
-    r.correct2 = 1.0 - pow(a->beta2, (double)a->step);
-    r.grad_scale = pb_has(a->grad_scale) ? (double)*(const float *)a->grad_scale.data : 1.0;
-    pb_cpu_code8 code_m, code_v;
-    pb_cpu_code8_of(pb_dynamic_map_signed(), &code_m);
-    pb_cpu_code8_of(pb_dynamic_map_unsigned(), &code_v);
+    rule8 r = {.f32 = rule_of(a->beta1, a->beta2, a->eps, a->step, a->grad_scale),
+               .beta1 = a->beta1,
+               .rest1 = 1.0 - a->beta1,
+               .beta2 = a->beta2,
+               .rest2 = 1.0 - a->beta2};
+    pb_cpu_code8_of(pb_dynamic_map_signed(), &r.m);
+    pb_cpu_code8_of(pb_dynamic_map_unsigned(), &r.v);
     int threads = pb_cpu_threads_for(pb_cpu_of(dev), elements * 4);
 #pragma omp parallel num_threads(threads)
     {
@@ -166,7 +173,7 @@ static pb_status adamw8_run(pb_device *dev, const void *args, void *ws) {
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < pieces; i++) {
             WALK(i, t, first, pb_ceil_div(pb_numel(a->items[t].w), PB_QUANT8_BLOCK))
-            adamw8_piece(r, &code_m, &code_v, &a->items[t], i - first);
+            adamw8_piece(&r, &a->items[t], i - first);
         }
     }
     return PB_OK;
