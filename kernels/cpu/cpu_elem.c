@@ -48,6 +48,13 @@ PB_CLONES static void factors(float *factor, const uint32_t *r, int64_t n, uint3
     for (int64_t i = 0; i < n; i++) factor[i] = r[i] >= threshold ? keep : 0.0f;
 }
 
+/* The random bits of n elements, in r, which has room for 4 more. */
+static const uint32_t *draws(pb_drop drop, uint64_t first, int64_t n, uint32_t *r) {
+    int64_t skip = (int64_t)(first % 4);
+    pb_cpu_random(drop.key, drop.stream, first / 4, pb_ceil_div(skip + n, 4), r);
+    return r + skip;
+}
+
 void pb_cpu_drop_factors(pb_drop drop, uint64_t first, int64_t n, float *factor) {
     if (!(drop.p > 0.0f)) {
         for (int64_t i = 0; i < n; i++) factor[i] = 1.0f;
@@ -56,10 +63,8 @@ void pb_cpu_drop_factors(pb_drop drop, uint64_t first, int64_t n, float *factor)
     uint32_t r[PB_CPU_BLOCK + 4], threshold = pb_dropout_threshold(drop.p);
     float keep = 1.0f / (1.0f - drop.p);
     for (int64_t i = 0; i < n; i += PB_CPU_BLOCK) {
-        uint64_t at = first + (uint64_t)i;
-        int64_t m = pb_min64(PB_CPU_BLOCK, n - i), skip = (int64_t)(at % 4);
-        pb_cpu_random(drop.key, drop.stream, at / 4, pb_ceil_div(skip + m, 4), r);
-        factors(factor + i, r + skip, m, threshold, keep);
+        int64_t m = pb_min64(PB_CPU_BLOCK, n - i);
+        factors(factor + i, draws(drop, first + (uint64_t)i, m, r), m, threshold, keep);
     }
 }
 
@@ -81,16 +86,22 @@ void pb_cpu_drop_factor_rows(pb_drop drop, uint64_t first, uint64_t pitch, int64
     }
 }
 
+PB_CLONES static void dropped(float *y, const float *x, const uint32_t *r, int64_t n,
+                              uint32_t threshold, float keep) {
+    PB_IVDEP
+    for (int64_t i = 0; i < n; i++) y[i] = x[i] * (r[i] >= threshold ? keep : 0.0f);
+}
+
 void pb_cpu_drop_apply(pb_drop drop, uint64_t first, int64_t n, const float *x, float *out) {
-    float factor[PB_CPU_BLOCK];
     if (!(drop.p > 0.0f)) {
         if (out != x) memcpy(out, x, (size_t)n * sizeof *out);
         return;
     }
+    uint32_t r[PB_CPU_BLOCK + 4], threshold = pb_dropout_threshold(drop.p);
+    float keep = 1.0f / (1.0f - drop.p);
     for (int64_t i = 0; i < n; i += PB_CPU_BLOCK) {
         int64_t m = pb_min64(PB_CPU_BLOCK, n - i);
-        pb_cpu_drop_factors(drop, first + (uint64_t)i, m, factor);
-        pb_cpu_mul(out + i, x + i, factor, m);
+        dropped(out + i, x + i, draws(drop, first + (uint64_t)i, m, r), m, threshold, keep);
     }
 }
 
