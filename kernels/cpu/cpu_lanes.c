@@ -27,8 +27,10 @@ typedef uint32_t pb_v4u __attribute__((vector_size(16)));
 #define TARGET
 #if defined(__x86_64__)
 #define STORE_PAST(p, v) _mm_stream_ps((float *)(void *)(p), (__m128)(v))
+#define LARGER(a, b) (vec) _mm_max_ps(a, b)
 #else
 #define STORE_PAST(p, v) memcpy(p, &(v), sizeof(v))
+#define LARGER(a, b) FN(larger)(a, b)
 #endif
 #define FN(name) name##_base
 #include "kernels/cpu/cpu_lanes_impl.h"
@@ -36,6 +38,7 @@ typedef uint32_t pb_v4u __attribute__((vector_size(16)));
 #undef ROWS
 #undef TARGET
 #undef STORE_PAST
+#undef LARGER
 #undef FN
 
 #if defined(__x86_64__)
@@ -43,18 +46,21 @@ typedef uint32_t pb_v4u __attribute__((vector_size(16)));
 #define ROWS 6
 #define TARGET __attribute__((target("avx2,fma")))
 #define STORE_PAST(p, v) _mm256_stream_ps((float *)(void *)(p), (__m256)(v))
+#define LARGER(a, b) (vec) _mm256_max_ps(a, b)
 #define FN(name) name##_avx2
 #include "kernels/cpu/cpu_lanes_impl.h"
 #undef WIDTH
 #undef ROWS
 #undef TARGET
 #undef STORE_PAST
+#undef LARGER
 #undef FN
 
 #define WIDTH 16
 #define ROWS 8
 #define TARGET __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
 #define STORE_PAST(p, v) _mm512_stream_ps((float *)(void *)(p), (__m512)(v))
+#define LARGER(a, b) (vec) _mm512_max_ps(a, b)
 #define FN(name) name##_avx512
 #include "kernels/cpu/cpu_lanes_impl.h"
 

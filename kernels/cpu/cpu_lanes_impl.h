@@ -1,6 +1,7 @@
 /* The body of cpu_lanes.c for one instruction set. Set before each inclusion:
  * WIDTH (floats in a register), ROWS (rows of a product block held in registers), TARGET
- * (attribute), STORE_PAST(aligned address, vector), FN(name). */
+ * (attribute), LARGER(a, b) (of two vectors; b where one is NaN), STORE_PAST(aligned address, vector),
+ * FN(name). */
 
 #define PARTS (PB_LANES / WIDTH) /* registers that make up 16 lanes */
 #define vec FN(vec)
@@ -133,8 +134,7 @@ HELPER void FN(max16)(lanes *best, const float *x, const bool absolute) {
     for (int i = 0; i < PARTS; i++) {
         uvec v = (uvec)FN(load)(x + WIDTH * i);
         if (absolute) v &= 0x7fffffffu;
-        uvec more = (uvec)((vec)v > best->v[i]);
-        best->v[i] = (vec)((more & v) | (~more & (uvec)best->v[i]));
+        best->v[i] = LARGER((vec)v, best->v[i]);
     }
 }
 
@@ -148,17 +148,23 @@ HELPER float FN(largest)(const lanes *best) {
 
 HELPER float FN(max_of)(const float *x, int64_t n, const bool absolute) {
     const float least = absolute ? 0.0f : -INFINITY;
-    lanes best;
+    lanes best[CHAINS];
     float t[PB_LANES];
     int64_t i = 0;
     PB_UNROLL
-    for (int k = 0; k < PARTS; k++) best.v[k] = (vec){0} + least;
-    for (; i + PB_LANES <= n; i += PB_LANES) FN(max16)(&best, x + i, absolute);
-    if (i < n) {
-        FN(tail)(t, x + i, n - i, least);
-        FN(max16)(&best, t, absolute);
+    for (int k = 0; k < CHAINS * PARTS; k++) best[k / PARTS].v[k % PARTS] = (vec){0} + least;
+    for (; i + CHAINS * PB_LANES <= n; i += CHAINS * PB_LANES) {
+        PB_UNROLL
+        for (int c = 0; c < CHAINS; c++) FN(max16)(&best[c], x + i + c * PB_LANES, absolute);
     }
-    return FN(largest)(&best);
+    for (; i < n; i += PB_LANES) {
+        FN(tail)(t, x + i, n - i, least);
+        FN(max16)(&best[0], t, absolute);
+    }
+    PB_UNROLL
+    for (int k = PARTS; k < CHAINS * PARTS; k++)
+        best[0].v[k % PARTS] = LARGER(best[k / PARTS].v[k % PARTS], best[0].v[k % PARTS]);
+    return FN(largest)(best);
 }
 TARGET static float FN(max)(const float *x, int64_t n) { return FN(max_of)(x, n, false); }
 TARGET static float FN(absmax)(const float *x, int64_t n) { return FN(max_of)(x, n, true); }
