@@ -47,8 +47,27 @@ static inline pb_attention_next pb_attention_next_of(int64_t first, int64_t len,
     return (pb_attention_next){more ? first : first + len, more ? head + 1 : 0};
 }
 
-/* --- bf16 in tiles: heads of a multiple of 32
- * ------------------------------------------------ */
+/* What the next head's block of queries at i0, and as many keys, will read and write. */
+static inline void pb_attention_fwd_prefetch(const pb_attention_fwd_args *a, pb_attention_next next,
+                                             int64_t i0) {
+    int64_t from = next.first + i0, kv = next.head / (a->heads / a->kv_heads);
+    pb_attention_prefetch(a->q, from, PB_QUERIES, next.head, a->head_dim);
+    pb_attention_prefetch(a->o, from, PB_QUERIES, next.head, a->head_dim);
+    pb_attention_prefetch(a->k, from, PB_QUERIES, kv, a->head_dim);
+    pb_attention_prefetch(a->v, from, PB_QUERIES, kv, a->head_dim);
+}
+static inline void pb_attention_bwd_prefetch(const pb_attention_bwd_args *a, pb_attention_next next,
+                                             int64_t i0) {
+    int64_t from = next.first + i0, group = a->heads / a->kv_heads;
+    const pb_tensor of_query[] = {a->q, a->o, a->d_o, a->dq}, of_key[] = {a->k, a->v, a->dk, a->dv};
+    for (int t = 0; t < 4; t++) {
+        pb_attention_prefetch(of_query[t], from, PB_QUERIES, next.head, a->head_dim);
+        if (next.head % group == 0)
+            pb_attention_prefetch(of_key[t], from, PB_QUERIES, next.head / group, a->head_dim);
+    }
+}
+
+/* --- bf16 in tiles: heads of a multiple of 32 ------------------------------------------------- */
 
 bool pb_attention_tiles_fwd_serve(const pb_cpu *cpu, const pb_attention_fwd_args *a);
 bool pb_attention_tiles_bwd_serve(const pb_cpu *cpu, const pb_attention_bwd_args *a);

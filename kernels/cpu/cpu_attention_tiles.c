@@ -23,12 +23,11 @@
 #include <immintrin.h>
 #include <math.h>
 
-#define TARGET __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
-#define HELPER static inline __attribute__((always_inline)) TARGET
+#include "kernels/cpu/cpu_attention_rows.h"
+
 #define Q PB_QUERIES
 #define LOG2E 1.44269504f
 
-static int64_t pad32(int64_t n) { return pb_ceil_div(n, PB_TILE) * PB_TILE; }
 /* Distance of rows of a transposed operand, in pairs: pb_score_ld. */
 static int64_t pairs_ld(int64_t max_len) { return pad32(max_len) / 2 | PB_LANES; }
 
@@ -57,80 +56,7 @@ HELPER __mmask16 sees(const block *b, int64_t j, int half) {
     return (__mmask16)(m >> 16 * half);
 }
 
-/* --- rows of bf16
- * ----------------------------------------------------------------------------
- */
-
-typedef struct rows { /* of one head */
-    const uint16_t *at;
-    int64_t ld, n;
-} rows;
-
-static rows rows_of(pb_tensor t, int64_t first, int64_t n, int64_t head, int64_t dim) {
-    return (rows){(const uint16_t *)t.data + first * t.stride + head * dim, t.stride, n};
-}
-
-/* dst[padded, dim] := the rows and zeros. */
-static void copy_rows(uint16_t *dst, rows r, int64_t dim, int64_t padded) {
-    for (int64_t i = 0; i < r.n; i++)
-        memcpy(dst + i * dim, r.at + i * r.ld, (size_t)dim * sizeof *dst);
-    memset(dst + r.n * dim, 0, (size_t)((padded - r.n) * dim) * sizeof *dst);
-}
-
-/* lo and hi halves of 32 numbers of each row, side by side. */
-HELPER void pair_up(uint32_t *dst, int64_t apart, __m512i a, __m512i b) {
-    const __m512i alternate =
-        _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6,
-                         37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
-    const __m512i behind = _mm512_add_epi16(alternate, _mm512_set1_epi16(16));
-    _mm512_storeu_si512(dst, _mm512_permutex2var_epi16(a, alternate, b));
-    _mm512_storeu_si512(dst + apart, _mm512_permutex2var_epi16(a, behind, b));
-}
-
-/* dst[padded/2, dim] := pairs of rows, zeros behind. */
-TARGET static void pair_rows(uint32_t *dst, rows r, int64_t dim, int64_t padded) {
-    for (int64_t i = 0; i < padded; i += 2) {
-        const uint16_t *at = r.at + i * r.ld;
-        for (int64_t d = 0; d < dim; d += 32) {
-            __m512i a = i < r.n ? _mm512_loadu_si512(at + d) : _mm512_setzero_si512();
-            __m512i b = i + 1 < r.n ? _mm512_loadu_si512(at + r.ld + d) : _mm512_setzero_si512();
-            pair_up(dst + i / 2 * dim + d, 16, a, b);
-        }
-    }
-}
-
-/* dst[dim/2, 32] := pairs of columns: the second operand of a product with the
- * transpose. */
-static void pair_columns(uint32_t *dst, rows r, int64_t dim) {
-    if (r.n <= PB_LANES) memset(dst, 0, (size_t)(dim / 2 * Q) * sizeof *dst);
-    pb_cpu_transpose((float *)dst, Q, (const float *)(const void *)r.at, r.ld / 2, r.n, dim / 2);
-}
-
-/* dst[dim, 2 ld] := the transpose, with `pairs` [padded/2, dim] as made by
- * pair_rows. */
-static void transpose_pairs(uint16_t *dst, int64_t ld, const uint32_t *pairs, int64_t dim,
-                            int64_t padded) {
-    pb_cpu_transpose((float *)(void *)dst, ld, (const float *)pairs, dim, padded / 2, dim);
-}
-
-/* n rows of dim numbers, times a factor per row (or NULL), rounded. */
-TARGET static void store_rows(pb_tensor t, int64_t first, int64_t n, int64_t head, int64_t dim,
-                              const float *src, const float *factor) {
-    uint16_t *to = (uint16_t *)t.data + first * t.stride + head * dim;
-    for (int64_t i = 0; i < n; i++) {
-        __m512 f = _mm512_set1_ps(factor != NULL ? factor[i] : 1.0f);
-        for (int64_t d = 0; d < dim; d += 32) {
-            const float *from = src + i * dim + d;
-            __m512 lo = _mm512_mul_ps(f, _mm512_loadu_ps(from));
-            __m512 hi = _mm512_mul_ps(f, _mm512_loadu_ps(from + 16));
-            _mm512_storeu_si512(to + i * t.stride + d, (__m512i)_mm512_cvtne2ps_pbh(hi, lo));
-        }
-    }
-}
-
-/* --- scores
- * ----------------------------------------------------------------------------------
- */
+/* --- scores ----------------------------------------------------------------------------------- */
 
 /* 2^t where seen, else 0: t = n + f with |f| <= 1/2, the polynomial that equals
  * 2^f at the Chebyshev nodes (relative error 1.0e-7, 1.6e-7 with rounded
@@ -243,9 +169,7 @@ TARGET static void dot_rows(rows a, rows b, int64_t dim, float out[Q]) {
     }
 }
 
-/* --- forward
- * ---------------------------------------------------------------------------------
- */
+/* --- forward ---------------------------------------------------------------------------------- */
 
 typedef struct drop_ws {
     float *rows, *columns; /* factors [32, ld], [keys, 32] */
@@ -317,10 +241,7 @@ void pb_attention_tiles_fwd_head(const pb_attention_fwd_args *a, int64_t sequenc
     pb_attention_next next = pb_attention_next_of(first, len, head, a->heads);
     for (int64_t i0 = 0; i0 < len; i0 += Q) {
         float max[Q], sum[Q], *lse = a->lse.data;
-        pb_attention_prefetch(a->q, next.first + i0, Q, next.head, dim);
-        pb_attention_prefetch(a->k, next.first + i0, Q, next.head * a->kv_heads / a->heads, dim);
-        pb_attention_prefetch(a->v, next.first + i0, Q, next.head * a->kv_heads / a->heads, dim);
-        pb_attention_prefetch(a->o, next.first + i0, Q, next.head, dim);
+        pb_attention_fwd_prefetch(a, next, i0);
         bool drop = a->drop.p > 0.0f;
         block b = block_of(i0, len, a->causal, a->scale, drop ? w.drop.columns : NULL);
         pair_columns(w.q, rows_of(a->q, first + i0, b.n, head, dim), dim);
@@ -341,9 +262,7 @@ void pb_attention_tiles_fwd_head(const pb_attention_fwd_args *a, int64_t sequenc
     }
 }
 
-/* --- backward
- * --------------------------------------------------------------------------------
- */
+/* --- backward --------------------------------------------------------------------------------- */
 
 typedef struct bwd_ws {
     uint16_t *k, *v, *kt, *p, *ds;
@@ -436,13 +355,7 @@ void pb_attention_tiles_bwd_head(const pb_attention_bwd_args *a, int64_t sequenc
     for (int64_t head = kv * group; head < (kv + 1) * group; head++) {
         pb_attention_next next = pb_attention_next_of(first, len, head, a->heads);
         for (int64_t i0 = 0; i0 < len; i0 += Q) {
-            const pb_tensor of_query[] = {a->q, a->o, a->d_o, a->dq};
-            const pb_tensor of_key[] = {a->k, a->v, a->dk, a->dv};
-            for (int t = 0; t < 4; t++) {
-                pb_attention_prefetch(of_query[t], next.first + i0, Q, next.head, dim);
-                if (next.head % group == 0)
-                    pb_attention_prefetch(of_key[t], next.first + i0, Q, next.head / group, dim);
-            }
+            pb_attention_bwd_prefetch(a, next, i0);
             bwd_block(a, &w, first, len, head, i0);
         }
     }

@@ -150,8 +150,11 @@ static void fwd_head(const pb_attention_fwd_args *a, const fwd_ws *w, int64_t se
     pb_cpu_transpose(w->kt, w->tp, k.at, k.ld, len, dim);
     rows v = rows_of(a->v, first, len, kv, dim, w->v);
     rows q = rows_of(a->q, first, len, head, dim, w->q);
-    for (int64_t i = 0; i < len; i += QUERIES)
+    pb_attention_next next = pb_attention_next_of(first, len, head, a->heads);
+    for (int64_t i = 0; i < len; i += QUERIES) {
+        pb_attention_fwd_prefetch(a, next, i);
         fwd_block(a, w, first, len, head, i, pb_min64(QUERIES, len - i), q, v);
+    }
 }
 
 static pb_status attention_fwd_run(pb_device *dev, const void *args, void *ws) {
@@ -273,8 +276,11 @@ static void bwd_key_head(const pb_attention_bwd_args *a, const bwd_ws *w, int64_
     for (h.head = kv * group; h.head < (kv + 1) * group; h.head++) {
         h.q = rows_of(a->q, first, len, h.head, dim, w->q);
         h.g = rows_of(a->d_o, first, len, h.head, dim, w->g);
-        for (int64_t i = 0; i < len; i += QUERIES)
+        pb_attention_next next = pb_attention_next_of(first, len, h.head, a->heads);
+        for (int64_t i = 0; i < len; i += QUERIES) {
+            pb_attention_bwd_prefetch(a, next, i);
             bwd_block(a, w, &h, i, pb_min64(QUERIES, len - i));
+        }
     }
     store_rows(a->dk, first, len, kv, dim, w->dk, w->dp, NULL);
     store_rows(a->dv, first, len, kv, dim, w->dv, w->dp, NULL);
