@@ -1,7 +1,8 @@
 /* Operations of f32 arithmetic that functions within an op take, for its analytic work. A multiply-add is
  * one, so are a comparison, a selection, a conversion, a division and a root: what a vector unit issues.
- * Counted from the formulas of kernels/cpu/cpu_math.h and of Philox; another way to compute the same may
- * take fewer, and then reach more than its roof. Private to kernels/. */
+ * Counted from the formulas as they are written down below, so that records of different builds compare;
+ * another way to compute the same may take fewer (kernels/cpu/cpu_math.h takes 13 for an exponential),
+ * and then reach more than its roof. Private to kernels/. */
 #ifndef PB_KERNELS_CORE_COST_H
 #define PB_KERNELS_CORE_COST_H
 
