@@ -3,12 +3,26 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "kernels/core/about.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/cpu_isa.h"
 #include "tests/support.h"
 
 #define KEY UINT64_C(0x123456789abcdef0)
 #define STREAM UINT64_C(0xfedcba9876543210)
 #define MOST 300 /* elements */
+
+/* The tests are built with narrower forms, too: this one says which of them ran. */
+START_TEST(the_build_says_how_wide_its_vectors_are) {
+    const char *widest = PB_CPU_WIDEST >= 16 ? "avx512" : PB_CPU_WIDEST >= 8 ? "avx2" : "base";
+    bool narrower = strcmp(pb_kernels_isa(), "base") == 0 ||
+                    (PB_CPU_WIDEST >= 16 && strcmp(pb_kernels_isa(), "avx2") == 0);
+    ck_assert_msg(narrower || strcmp(pb_kernels_isa(), widest) == 0, "%s", pb_kernels_isa());
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && PB_CPU_WIDEST >= 8)
+        ck_assert_str_ne(pb_kernels_isa(), "base");
+    fprintf(stderr, "kernels in %s\n", pb_kernels_isa());
+}
+END_TEST
 
 START_TEST(a_run_draws_what_single_blocks_do) {
     const uint64_t starts[] = {0, 7, UINT32_MAX - 40, UINT32_MAX, (UINT64_C(5) << 32) - 70};
@@ -126,6 +140,7 @@ END_TEST
 int main(void) {
     Suite *s = suite_create("cpu_parts");
     TCase *c = tcase_create("parts");
+    tcase_add_test(c, the_build_says_how_wide_its_vectors_are);
     tcase_set_timeout(c, 120);
     tcase_add_test(c, a_run_draws_what_single_blocks_do);
     tcase_add_test(c, rows_draw_what_their_elements_do);

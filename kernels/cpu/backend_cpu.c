@@ -6,13 +6,14 @@
 #include <unistd.h>
 
 #include "kernels/cpu/cpu_gemm.h"
+#include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/cpu_tiles.h"
 
 extern const pb_kernel_set *const pb_cpu_kernels_registry[];
 
 static bool has_avx512_bf16(void) {
     unsigned a = 0, b = 0, c = 0, d = 0;
-    return __builtin_cpu_supports("avx512bw") && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 &&
+    return pb_cpu_has_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 &&
            (a >> 5 & 1u) != 0;
 }
 

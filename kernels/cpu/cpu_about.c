@@ -4,6 +4,8 @@
 #include <dnnl.h>
 #include <stdio.h>
 
+#include "kernels/cpu/cpu_isa.h"
+
 const char *pb_kernels_library(void) {
     static _Thread_local char text[64];
     const dnnl_version_t *v = dnnl_version();
@@ -13,13 +15,7 @@ const char *pb_kernels_library(void) {
 
 /* As PB_CLONES (cpu_math.h) and CALL (cpu_lanes.c) choose. */
 const char *pb_kernels_isa(void) {
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512bw"))
-        return "avx512";
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "avx2";
-#endif
-    return "base";
+    return pb_cpu_has_avx512() ? "avx512" : pb_cpu_has_avx2() ? "avx2" : "base";
 }
 
 const char *pb_kernels_library_isa(void) {

@@ -58,6 +58,8 @@ HELPER __mmask16 sees(const block *b, int64_t j, int half) {
 
 /* --- scores ----------------------------------------------------------------------------------- */
 
+#pragma GCC diagnostic push /* in a build without optimisation this intrinsic is a macro that warns */
+#pragma GCC diagnostic ignored "-Wsign-conversion"
 /* 2^t where seen, else 0: t = n + f with |f| <= 1/2, the polynomial that equals
  * 2^f at the Chebyshev nodes (relative error 1.0e-7, 1.6e-7 with rounded
  * coefficients). */
@@ -71,6 +73,7 @@ HELPER __m512 exp2_of(__m512 t, __mmask16 seen) {
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0000001f));
     return _mm512_maskz_scalef_ps(seen, p, n);
 }
+#pragma GCC diagnostic pop
 
 /* p[padded/2, 32] := pairs of rows of exp(scale s - max), dropped; max of scale
  * s and the sum before dropout of each query. s[padded, 32]. */

@@ -11,6 +11,7 @@
 #include <math.h>
 
 #include "kernels/core/quant.h"
+#include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/cpu_quant.h"
 
 #define CELL_SCALE 15.4f         /* -1..1 to 1..31 */
@@ -54,8 +55,7 @@ static void blocks_plain(const pb_cpu_code4 *c, pb_dtype dtype, const void *x, i
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#define HAS_AVX512 (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-#define HAS_AVX2 __builtin_cpu_supports("avx2")
+#define HAVE_X86 1
 #define INLINE static inline __attribute__((always_inline))
 
 /* --- AVX-512: 32 elements at a time ---------------------------------------------------------- */
@@ -266,17 +266,17 @@ void pb_cpu_code4_of(pb_code code, pb_cpu_code4 *c) {
     *c = (pb_cpu_code4){.code = code};
     for (int i = 0; i < 16; i++) c->sorted[i] = i < n ? threshold[i] : INFINITY;
     plant(c, 1, 0);
-#ifdef HAS_AVX512
-    if (HAS_AVX512) cells(c);
+#ifdef HAVE_X86
+    if (pb_cpu_has_avx512()) cells(c);
 #endif
 }
 
 void pb_cpu_encode4(const pb_cpu_code4 *c, pb_dtype dtype, const void *x, int64_t n, int64_t block,
                     uint8_t *codes, float *absmax) {
-#ifdef HAS_AVX512
-    if (HAS_AVX2) {
-        forms[HAS_AVX512 ? 1 : 0][c->code == PB_CODE_FP4][dtype == PB_BF16](c, x, n, block, codes,
-                                                                            absmax);
+#ifdef HAVE_X86
+    bool avx512 = pb_cpu_has_avx512();
+    if (avx512 || pb_cpu_has_avx2()) {
+        forms[avx512][c->code == PB_CODE_FP4][dtype == PB_BF16](c, x, n, block, codes, absmax);
         return;
     }
 #endif

@@ -11,6 +11,7 @@
 #include <math.h>
 
 #include "kernels/core/quant.h"
+#include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/cpu_quant.h"
 
 #define RUNS PB_CPU_RUNS8
@@ -132,10 +133,9 @@ void pb_cpu_encode8(const pb_cpu_code8 *c, const float *x, float inverse, uint8_
                     int64_t n) {
     int64_t done = 0;
 #ifdef HAVE_X86
-    if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512bw")) {
+    if (pb_cpu_has_avx512()) {
         done = encode_avx512(c, x, inverse, code, n);
-    } else if (__builtin_cpu_supports("avx2")) {
+    } else if (pb_cpu_has_avx2()) {
         done = encode_avx2(c, x, inverse, code, n);
     }
 #endif

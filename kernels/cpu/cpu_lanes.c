@@ -10,6 +10,7 @@
 #include <immintrin.h>
 #endif
 
+#include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/cpu_math.h"
 
 typedef struct pb_small { /* what stays the same within one small product */
@@ -64,12 +65,10 @@ typedef uint32_t pb_v4u __attribute__((vector_size(16)));
 #define FN(name) name##_avx512
 #include "kernels/cpu/cpu_lanes_impl.h"
 
-#define HAS_AVX512 (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-#define HAS_AVX2 (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-#define CALL(name, ...)                      \
-    (HAS_AVX512 ? name##_avx512(__VA_ARGS__) \
-     : HAS_AVX2 ? name##_avx2(__VA_ARGS__)   \
-                : name##_base(__VA_ARGS__))
+#define CALL(name, ...)                               \
+    (pb_cpu_has_avx512() ? name##_avx512(__VA_ARGS__) \
+     : pb_cpu_has_avx2() ? name##_avx2(__VA_ARGS__)   \
+                         : name##_base(__VA_ARGS__))
 #else
 #define CALL(name, ...) name##_base(__VA_ARGS__)
 #endif
@@ -103,7 +102,7 @@ narrow_lines(uint16_t *dst, const float *src, int64_t n) {
 
 int64_t pb_cpu_narrow_lines(uint16_t *dst, const float *src, int64_t n) {
 #if defined(__x86_64__)
-    if (HAS_AVX512 && __builtin_cpu_supports("avx512bf16")) {
+    if (pb_cpu_has_avx512() && __builtin_cpu_supports("avx512bf16")) {
         narrow_lines(dst, src, n / 32 * 32);
         return n / 32 * 32;
     }
@@ -219,7 +218,7 @@ void pb_cpu_transpose(float *dst, int64_t ld, const float *src, int64_t ld_src, 
             const float *from = src + i * ld_src + j;
             float *to = dst + j * ld + i;
 #if defined(__x86_64__)
-            if (width == PB_LANES && HAS_AVX512) {
+            if (width == PB_LANES && pb_cpu_has_avx512()) {
                 block_avx512(to, ld, from, ld_src, have);
                 continue;
             }

@@ -7,11 +7,19 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/cpu/cpu_isa.h"
+
 /* One function, three instruction sets, chosen when the program is loaded. Sanitizers and old
  * compilers get one. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && \
     !defined(PB_SANITIZED)
+#if PB_CPU_WIDEST >= 16
 #define PB_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#elif PB_CPU_WIDEST >= 8
+#define PB_CLONES __attribute__((target_clones("arch=x86-64-v3", "default")))
+#else
+#define PB_CLONES
+#endif
 #else
 #define PB_CLONES
 #endif

@@ -7,10 +7,11 @@
 
 #include <stdlib.h>
 
+#include "kernels/cpu/cpu_isa.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define HAVE_X86 1
-#define HAS_AVX512 (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
 #endif
 
 typedef struct lut {
@@ -123,10 +124,10 @@ static void decode_run(const lut *t, const uint8_t *codes, int64_t i, int64_t n,
     uint16_t *h = dst;
     int64_t done = 0;
 #ifdef HAVE_X86
-    if (i % 2 == 0 && HAS_AVX512) {
+    if (i % 2 == 0 && pb_cpu_has_avx512()) {
         done = dtype == PB_F32 ? f32_avx512(t, codes + i / 2, n, f)
                                : bf16_avx512(t, codes + i / 2, n, h);
-    } else if (i % 2 == 0 && __builtin_cpu_supports("avx2")) {
+    } else if (i % 2 == 0 && pb_cpu_has_avx2()) {
         done =
             dtype == PB_F32 ? f32_avx2(t, codes + i / 2, n, f) : bf16_avx2(t, codes + i / 2, n, h);
     }
@@ -153,7 +154,7 @@ void pb_cpu_dequant4(const pb_quant4 *q, int64_t first, int64_t n, pb_dtype dtyp
         float absmax = absmax_of(q, block);
         lut t;
 #ifdef HAVE_X86
-        if (HAS_AVX512) {
+        if (pb_cpu_has_avx512()) {
             scale_avx512(table, absmax, dtype != PB_F32, &t);
         } else {
             scale_plain(table, absmax, dtype != PB_F32, &t);

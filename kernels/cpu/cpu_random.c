@@ -7,6 +7,7 @@
  * bits are equal the first round changes half of the words only, the second leaves a product as it
  * was: the compiler takes what is the same for all out of the loop, five of 60 instructions. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/cpu_isa.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -178,8 +179,8 @@ static void list_plain(uint64_t key, uint64_t stream, const uint64_t block[SET],
 
 static philox generator(void) {
 #ifdef HAVE_X86
-    if (__builtin_cpu_supports("avx512f")) return (philox){run_avx512, list_avx512};
-    if (__builtin_cpu_supports("avx2")) return (philox){run_avx2, list_avx2};
+    if (pb_cpu_has_avx512()) return (philox){run_avx512, list_avx512};
+    if (pb_cpu_has_avx2()) return (philox){run_avx2, list_avx2};
 #endif
     return (philox){run_plain, list_plain};
 }

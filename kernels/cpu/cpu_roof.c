@@ -10,6 +10,7 @@
 
 #include "base/text.h"
 #include "kernels/cpu/cpu_dnnl.h"
+#include "kernels/cpu/cpu_isa.h"
 
 /* ---- the library's product ---- */
 
@@ -151,8 +152,8 @@ static int turn_plain(float *sink) {
 
 static int turn(float *sink) {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f")) return turn512(sink);
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return turn256(sink);
+    if (pb_cpu_has_avx512()) return turn512(sink);
+    if (pb_cpu_has_avx2()) return turn256(sink);
 #endif
     return turn_plain(sink);
 }
