@@ -192,6 +192,7 @@ const op_case op_cases[] = {
     {"exact", OP(coldot), FB, {700, 130}, OC_EXACT | OC_OPT},
     {"one row", OP(coldot), FB, {1, 33}, OC_OPT},
     {"no rows", OP(coldot), FB, {0, 33}, OC_OPT},
+    {"no columns", OP(coldot), FB, {33, 0}, OC_OPT},
     {"large", OP(coldot), FB, {2048, 3072}, OC_SPEED},
 
     {"sum", OP(reduce), FB, {1, 1000}, 0},

@@ -147,6 +147,8 @@ START_TEST(codes_of_weights_are_those_of_the_thresholds) {
                 check4((pb_code)code, PB_BF16, half, ROWS, COLS, gap, blocks[b]);
             }
             check4((pb_code)code, PB_F32, x, 1, N, 0, blocks[b]);
+            for (int i = 0; i < N; i++) half[i] = x[i] * 0x1p-130f; /* the inverse of the largest is infinite */
+            check4((pb_code)code, PB_F32, half, 1, N, 0, blocks[b]);
         }
     }
     pb_device_close(dev);

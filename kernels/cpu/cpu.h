@@ -1,7 +1,7 @@
 /* What the files of the cpu backend share: its context, access to tensors as f32, work splitting.
  *
- * Determinism: work is cut into pieces whose sizes depend on shapes alone; threads take pieces, and
- * sums over pieces are formed in the order of the pieces. So any number of threads gives the same
+ * Determinism: work is cut into pieces whose sizes depend on shapes alone, or that are independent
+ * columns; threads take pieces, and sums over pieces are formed in the order of the pieces. So any number of threads gives the same
  * bits. Private to kernels/cpu. */
 #ifndef PB_KERNELS_CPU_CPU_H
 #define PB_KERNELS_CPU_CPU_H

@@ -1,20 +1,18 @@
 /* Attention of bf16 in tile registers (cpu_tiles.h), forward and backward.
  *
- * Queries are the columns everywhere: for a block of 32 of them S^T = K Q^T
- * [keys, 32], so that maxima, sums and lse of the softmax are lanes of two
- * registers, and nothing is added across lanes. What follows needs no transpose
- * of anything T x T: forward   O^T = V^T P^T backward  dP^T = V dO^T,  dS^T =
- * scale P^T (dP^T - D),  D = rows of dO . O summed, dV += P^T dO,  dK += dS^T
- * Q,  dQ^T = K^T dS^T The first operand of a tile product is in rows, the
- * second in pairs of rows: P^T and dS^T are written as the vector units make
- * them, in rows or in pairs or both; K, V and their transposes are packed once
- * a head, Q and dO once a block (transposing pairs as if they were f32). P and
- * dS are rounded to bf16 for the products, nothing else is; exponentials,
- * statistics and sums are f32.
+ * Queries are the columns everywhere: for a block of 32 of them S^T = K Q^T [keys, 32], so that maxima,
+ * sums and lse of the softmax are lanes of two registers, and nothing is added across lanes but the rows
+ * of dO . O. What follows needs no transpose of anything T x T:
+ *   forward   O^T = V^T P^T
+ *   backward  dP^T = V dO^T,  dS^T = scale P^T (dP^T - D),  D = rows of dO . O summed,
+ *             dV += P^T dO,  dK += dS^T Q,  dQ^T = K^T dS^T
+ * The first operand of a tile product is in rows, the second in pairs of rows: P^T and dS^T are written
+ * as the vector units make them, in rows or in pairs or both; K, V and their transposes are packed once a
+ * head, Q and dO once a block (transposing pairs as if they were f32). P and dS are rounded to bf16 for
+ * the products, nothing else is; exponentials, statistics and sums are f32.
  *
- * A head of T tokens: forward 4 T^2 D FLOPs in tiles and some 16 vector
- * operations for each of T^2 scores, backward 10 T^2 D and some 22; bytes: its
- * rows of the operands, once. */
+ * A head of T tokens: forward 4 T^2 D FLOPs in tiles and some 16 vector operations for each of T^2
+ * scores, backward 10 T^2 D and some 22; bytes: its rows of the operands, once. */
 #include "kernels/cpu/cpu_attention.h"
 #include "kernels/cpu/cpu_tiles.h"
 

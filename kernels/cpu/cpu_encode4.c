@@ -134,7 +134,8 @@ AVX512 INLINE void blocks_avx512(const pb_cpu_code4 *c, const bool fp4, const pb
         float most = rest_absmax(dtype, here, i, m, _mm512_reduce_max_ps(_mm512_max_ps(a, b)));
         float inverse = pb_quant_inverse(most);
         __m512 by = _mm512_set1_ps(inverse);
-        for (i = 0; i + 32 <= m; i += 32) {
+        /* The inverse of an absmax below 2^-128 is infinite, and infinite numbers have no cell. */
+        for (i = 0; inverse < INFINITY && i + 32 <= m; i += 32) {
             load32(dtype, here, i, &even, &odd);
             __m512i high = code16(c, fp4, _mm512_mul_ps(even, by)),
                     low = code16(c, fp4, _mm512_mul_ps(odd, by));

@@ -1,7 +1,7 @@
 /* Nearest entry of an 8-bit dynamic map for many values, equal to pb_dynamic_encode.
  *
- * From zero upwards the entries lie in eight runs of equal distances: zero with the smallest
- * decade, one run for each further decade, and 1. So the nearest entry to a magnitude is
+ * From zero upwards the middles between entries lie in eight runs of equal distances: zero with the
+ * smallest decade, one run for each further decade, and 1. So the nearest entry to a magnitude is
  * floor(a x + b) of its run, but for values so near to a middle between two entries that rounding
  * decides: those (1 of 2000) are encoded one by one, ties among them.
  *

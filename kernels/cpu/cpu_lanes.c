@@ -87,7 +87,7 @@ double pb_cpu_sum_double(const float *x, int64_t n) { return CALL(sum_double, x,
  * exact copy must not: a line that has one goes the other way. */
 __attribute__((target("avx512f,avx512bw,avx512dq,avx512bf16"))) static void
 narrow_lines(uint16_t *dst, const float *src, int64_t n) {
-    const int denormal = 0x20;
+    enum { denormal = 0x20 };
     for (int64_t i = 0; i < n; i += 32) {
         __m512 a = _mm512_loadu_ps(src + i), b = _mm512_loadu_ps(src + i + 16);
         if (_mm512_fpclass_ps_mask(a, denormal) | _mm512_fpclass_ps_mask(b, denormal)) {

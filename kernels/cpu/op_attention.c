@@ -320,7 +320,7 @@ static pb_status attention_bwd_run(pb_device *dev, const void *args, void *ws) {
 }
 
 static const pb_kernel kernels[] = {
-    {PB_OP_attention_fwd, "vector", attention_fwd_workspace, attention_fwd_run},
-    {PB_OP_attention_bwd, "vector", attention_bwd_workspace, attention_bwd_run},
+    {PB_OP_attention_fwd, "tiles or vector", attention_fwd_workspace, attention_fwd_run},
+    {PB_OP_attention_bwd, "tiles or vector", attention_bwd_workspace, attention_bwd_run},
 };
 const pb_kernel_set pb_kernels_cpu_attention = {kernels, sizeof kernels / sizeof *kernels};

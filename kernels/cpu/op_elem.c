@@ -151,7 +151,7 @@ static pb_status coldot_run(pb_device *dev, const void *args, void *ws) {
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->a));
     int64_t cols = pb_cols(a->a);
     int64_t width = pb_min64(DOT_COLS, pb_ceil_div(pb_ceil_div(cols, threads), 32) * 32);
-    int64_t pieces = pb_ceil_div(cols, width);
+    int64_t pieces = cols > 0 ? pb_ceil_div(cols, width) : 0;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < pieces; i++)
         coldot_cols(a, i * width, pb_min64(width, cols - i * width));

@@ -66,7 +66,7 @@ static pb_status quantize4_run(pb_device *dev, const void *args, void *ws) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t b = 0; b < blocks; b += step) {
         int64_t from = b * q->block, m = pb_min64(step * q->block, n - from);
-        char *buf = take + (size_t)pb_cpu_thread() * block_bytes;
+        char *buf = flat ? NULL : take + (size_t)pb_cpu_thread() * block_bytes;
         if (!flat) gather(a->src, from, m, buf);
         pb_cpu_encode4(&code, a->src.dtype, flat ? pb_cpu_at(a->src, from) : buf, m, q->block,
                        (uint8_t *)q->codes.data + from / 2, absmax + b);

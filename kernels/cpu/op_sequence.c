@@ -110,7 +110,7 @@ static pb_status embed_bwd_run(pb_device *dev, const void *args, void *ws) {
     int threads = pb_cpu_threads_for(pb_cpu_of(dev), pb_numel(a->dy));
     int64_t cols = pb_cols(a->dy);
     int64_t width = pb_min64(EMBED_COLS, pb_ceil_div(pb_ceil_div(cols, threads), 32) * 32);
-    int64_t pieces = pb_ceil_div(cols, width);
+    int64_t pieces = cols > 0 ? pb_ceil_div(cols, width) : 0;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < pieces; i++)
         embed_bwd_cols(a, i * width, pb_min64(width, cols - i * width));
