@@ -119,6 +119,16 @@ static pb_status no_f64(const char *op) {
     return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op);
 }
 
+static void act_fwd_piece(const pb_act_fwd_args *a, fwd_fn fn, pb_cpu_piece p, bool past) {
+    float xb[PB_CPU_BLOCK], yb[PB_CPU_BLOCK];
+    for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
+        int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), at = p.row * a->y.stride + p.col + j;
+        float *y = pb_cpu_out_past(a->y, at, yb, past);
+        fn(y, pb_cpu_in(a->x, p.row * a->x.stride + p.col + j, n, xb), n);
+        pb_cpu_done_past(a->y, at, n, y, past);
+    }
+}
+
 static pb_status act_fwd_run(pb_device *dev, const void *args, void *ws) {
     const pb_act_fwd_args *a = args;
     pb_cpu *cpu = pb_cpu_of(dev);
@@ -127,18 +137,27 @@ static pb_status act_fwd_run(pb_device *dev, const void *args, void *ws) {
     fwd_fn fn = fwd_of(a->act);
     pb_cpu_grid g = pb_cpu_grid_of(a->x, pb_contiguous(a->x) && pb_contiguous(a->y));
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->x));
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < g.n; i++) {
-        pb_cpu_piece p = pb_cpu_piece_of(g, i);
-        float xb[PB_CPU_BLOCK], yb[PB_CPU_BLOCK];
-        for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
-            int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), y_at = p.row * a->y.stride + p.col + j;
-            float *y = pb_cpu_out(a->y, y_at, yb);
-            fn(y, pb_cpu_in(a->x, p.row * a->x.stride + p.col + j, n, xb), n);
-            pb_cpu_done(a->y, y_at, n, y);
-        }
+    bool past = pb_cpu_past(cpu, a->y);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < g.n; i++) act_fwd_piece(a, fn, pb_cpu_piece_of(g, i), past);
+        pb_cpu_past_end();
     }
     return PB_OK;
+}
+
+static void act_bwd_piece(const pb_act_bwd_args *a, bwd_fn fn, pb_cpu_piece p, bool past) {
+    float xb[PB_CPU_BLOCK], gb[PB_CPU_BLOCK], ob[PB_CPU_BLOCK];
+    for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
+        int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j,
+                at = p.row * a->dx.stride + col;
+        const float *x = pb_cpu_in(a->x, p.row * a->x.stride + col, n, xb);
+        const float *dy = pb_cpu_in(a->dy, p.row * a->dy.stride + col, n, gb);
+        float *dx = pb_cpu_out_past(a->dx, at, ob, past);
+        fn(dx, x, dy, n);
+        pb_cpu_done_past(a->dx, at, n, dx, past);
+    }
 }
 
 static pb_status act_bwd_run(pb_device *dev, const void *args, void *ws) {
@@ -150,21 +169,27 @@ static pb_status act_bwd_run(pb_device *dev, const void *args, void *ws) {
     pb_cpu_grid g =
         pb_cpu_grid_of(a->x, pb_contiguous(a->x) && pb_contiguous(a->dy) && pb_contiguous(a->dx));
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->x));
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < g.n; i++) {
-        pb_cpu_piece p = pb_cpu_piece_of(g, i);
-        float xb[PB_CPU_BLOCK], gb[PB_CPU_BLOCK], ob[PB_CPU_BLOCK];
-        for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
-            int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j,
-                    at = p.row * a->dx.stride + col;
-            const float *x = pb_cpu_in(a->x, p.row * a->x.stride + col, n, xb);
-            const float *dy = pb_cpu_in(a->dy, p.row * a->dy.stride + col, n, gb);
-            float *dx = pb_cpu_out(a->dx, at, ob);
-            fn(dx, x, dy, n);
-            pb_cpu_done(a->dx, at, n, dx);
-        }
+    bool past = pb_cpu_past(cpu, a->dx);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < g.n; i++) act_bwd_piece(a, fn, pb_cpu_piece_of(g, i), past);
+        pb_cpu_past_end();
     }
     return PB_OK;
+}
+
+static void swiglu_fwd_piece(const pb_swiglu_fwd_args *a, pb_cpu_piece p, bool past) {
+    float gb[PB_CPU_BLOCK], ub[PB_CPU_BLOCK], yb[PB_CPU_BLOCK];
+    for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
+        int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j,
+                at = p.row * a->y.stride + col;
+        const float *gate = pb_cpu_in(a->gate, p.row * a->gate.stride + col, n, gb);
+        const float *up = pb_cpu_in(a->up, p.row * a->up.stride + col, n, ub);
+        float *y = pb_cpu_out_past(a->y, at, yb, past);
+        swiglu(y, gate, up, n);
+        pb_cpu_done_past(a->y, at, n, y, past);
+    }
 }
 
 static pb_status swiglu_fwd_run(pb_device *dev, const void *args, void *ws) {
@@ -175,24 +200,17 @@ static pb_status swiglu_fwd_run(pb_device *dev, const void *args, void *ws) {
     pb_cpu_grid g =
         pb_cpu_grid_of(a->y, pb_contiguous(a->gate) && pb_contiguous(a->up) && pb_contiguous(a->y));
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->y));
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < g.n; i++) {
-        pb_cpu_piece p = pb_cpu_piece_of(g, i);
-        float gb[PB_CPU_BLOCK], ub[PB_CPU_BLOCK], yb[PB_CPU_BLOCK];
-        for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
-            int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j,
-                    at = p.row * a->y.stride + col;
-            const float *gate = pb_cpu_in(a->gate, p.row * a->gate.stride + col, n, gb);
-            const float *up = pb_cpu_in(a->up, p.row * a->up.stride + col, n, ub);
-            float *y = pb_cpu_out(a->y, at, yb);
-            swiglu(y, gate, up, n);
-            pb_cpu_done(a->y, at, n, y);
-        }
+    bool past = pb_cpu_past(cpu, a->y);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < g.n; i++) swiglu_fwd_piece(a, pb_cpu_piece_of(g, i), past);
+        pb_cpu_past_end();
     }
     return PB_OK;
 }
 
-static void swiglu_bwd_piece(const pb_swiglu_bwd_args *a, pb_cpu_piece p) {
+static void swiglu_bwd_piece(const pb_swiglu_bwd_args *a, pb_cpu_piece p, bool past) {
     float gb[PB_CPU_BLOCK], ub[PB_CPU_BLOCK], db[PB_CPU_BLOCK], og[PB_CPU_BLOCK], ou[PB_CPU_BLOCK];
     for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
         int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j;
@@ -200,10 +218,11 @@ static void swiglu_bwd_piece(const pb_swiglu_bwd_args *a, pb_cpu_piece p) {
         const float *gate = pb_cpu_in(a->gate, p.row * a->gate.stride + col, n, gb);
         const float *up = pb_cpu_in(a->up, p.row * a->up.stride + col, n, ub);
         const float *dy = pb_cpu_in(a->dy, p.row * a->dy.stride + col, n, db);
-        float *dgate = pb_cpu_out(a->dgate, gate_at, og), *dup = pb_cpu_out(a->dup, up_at, ou);
+        float *dgate = pb_cpu_out_past(a->dgate, gate_at, og, past);
+        float *dup = pb_cpu_out_past(a->dup, up_at, ou, past);
         swiglu_grad(dgate, dup, gate, up, dy, n);
-        pb_cpu_done(a->dgate, gate_at, n, dgate);
-        pb_cpu_done(a->dup, up_at, n, dup);
+        pb_cpu_done_past(a->dgate, gate_at, n, dgate, past);
+        pb_cpu_done_past(a->dup, up_at, n, dup, past);
     }
 }
 
@@ -216,18 +235,23 @@ static pb_status swiglu_bwd_run(pb_device *dev, const void *args, void *ws) {
                 pb_contiguous(a->dgate) && pb_contiguous(a->dup);
     pb_cpu_grid g = pb_cpu_grid_of(a->dy, flat);
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->dy));
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < g.n; i++) swiglu_bwd_piece(a, pb_cpu_piece_of(g, i));
+    bool past = pb_cpu_past(cpu, a->dgate);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < g.n; i++) swiglu_bwd_piece(a, pb_cpu_piece_of(g, i), past);
+        pb_cpu_past_end();
+    }
     return PB_OK;
 }
 
-static void dropout_piece(const pb_dropout_args *a, pb_cpu_piece p, int64_t cols) {
+static void dropout_piece(const pb_dropout_args *a, pb_cpu_piece p, int64_t cols, bool past) {
     float xb[PB_CPU_BLOCK], yb[PB_CPU_BLOCK], t[PB_CPU_BLOCK], beta = (float)a->beta;
     for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
         int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j,
                 at = p.row * a->y.stride + col;
         const float *x = pb_cpu_in(a->x, p.row * a->x.stride + col, n, xb);
-        float *y = pb_cpu_out(a->y, at, yb);
+        float *y = pb_cpu_out_past(a->y, at, yb, past);
         uint64_t first = (uint64_t)(p.row * cols + col);
         if (beta != 0.0f) {
             pb_cpu_drop_apply(a->drop, first, n, x, t);
@@ -236,7 +260,7 @@ static void dropout_piece(const pb_dropout_args *a, pb_cpu_piece p, int64_t cols
         } else {
             pb_cpu_drop_apply(a->drop, first, n, x, y);
         }
-        pb_cpu_done(a->y, at, n, y);
+        pb_cpu_done_past(a->y, at, n, y, past);
     }
 }
 
@@ -247,8 +271,13 @@ static pb_status dropout_run(pb_device *dev, const void *args, void *ws) {
     if (a->x.dtype == PB_F64) return no_f64("dropout");
     pb_cpu_grid g = pb_cpu_grid_of(a->x, pb_contiguous(a->x) && pb_contiguous(a->y));
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->x));
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < g.n; i++) dropout_piece(a, pb_cpu_piece_of(g, i), g.cols);
+    bool past = a->beta == 0.0 && pb_cpu_past(cpu, a->y);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < g.n; i++) dropout_piece(a, pb_cpu_piece_of(g, i), g.cols, past);
+        pb_cpu_past_end();
+    }
     return PB_OK;
 }
 

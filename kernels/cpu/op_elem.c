@@ -199,7 +199,7 @@ PB_CLONES static void uniform(float *x, const uint32_t *r, float lo, float span,
         x[i] = lo + span * ((float)(int32_t)(r[i] >> 8) * (1.0f / 16777216.0f));
 }
 
-static void fill_piece(const pb_fill_uniform_args *a, pb_cpu_piece p, int64_t cols) {
+static void fill_piece(const pb_fill_uniform_args *a, pb_cpu_piece p, int64_t cols, bool past) {
     float xb[PB_CPU_BLOCK];
     uint32_t r[PB_CPU_BLOCK + 4];
     for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
@@ -207,9 +207,9 @@ static void fill_piece(const pb_fill_uniform_args *a, pb_cpu_piece p, int64_t co
         uint64_t first = (uint64_t)(p.row * cols + p.col + j);
         int64_t skip = (int64_t)(first % 4);
         pb_cpu_random(a->key, a->stream, first / 4, pb_ceil_div(skip + n, 4), r);
-        float *x = pb_cpu_out(a->x, at, xb);
+        float *x = pb_cpu_out_past(a->x, at, xb, past);
         uniform(x, r + skip, (float)a->lo, (float)(a->hi - a->lo), n);
-        pb_cpu_done(a->x, at, n, x);
+        pb_cpu_done_past(a->x, at, n, x, past);
     }
 }
 
@@ -220,8 +220,13 @@ static pb_status fill_uniform_run(pb_device *dev, const void *args, void *ws) {
     if (a->x.dtype == PB_F64) return no_f64("fill_uniform");
     pb_cpu_grid g = pb_cpu_grid_of(a->x, pb_contiguous(a->x));
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->x));
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < g.n; i++) fill_piece(a, pb_cpu_piece_of(g, i), g.cols);
+    bool past = pb_cpu_past(cpu, a->x);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < g.n; i++) fill_piece(a, pb_cpu_piece_of(g, i), g.cols, past);
+        pb_cpu_past_end();
+    }
     return PB_OK;
 }
 
