@@ -110,6 +110,8 @@ pb_status pb_advise_fit(pb_advise *a, pb_advice *row);
 pb_status pb_advise_params(const pb_method *method, const pb_json *quoted, double scale, int64_t rank, pb_json **out);
 /* From calibration-*.json below `dir`. */
 pb_status pb_advise_efficiency(const char *dir, const pb_gpu *gpu, pb_efficiency *out);
+/* What a calibration calls the machine: the name that records on this device hold (harness/environment.h). */
+pb_status pb_advise_machine(const char *device, int threads, char out[96]);
 /* Times steps of every method here (about a minute on two cores) and writes a calibration file. */
 pb_status pb_advise_calibrate(const char *device, int threads, const char *path);
 /* Chooses and explains. */

@@ -177,23 +177,24 @@ static pb_status calibrate(const char *device, int threads, pb_json *root) {
     return PB_OK;
 }
 
-/* The name of the machine out of the environment that records hold. */
-static pb_status machine_name(const char *device, int threads, char out[96]) {
+pb_status pb_advise_machine(const char *device, int threads, char out[96]) {
+    pb_status status = PB_OK;
+    pb_device_facts facts;
     pb_json *e = NULL;
-    PB_RETURN(pb_environment_json(device, threads, &e));
-    const pb_json *cpu = pb_json_get(pb_json_get(e, "machine"), "cpu");
-    const pb_json *gpu = pb_json_get(pb_json_get(pb_json_get(e, "machine"), "gpu"), "name");
-    const pb_json *name = cJSON_IsString(gpu) ? gpu : cpu;
-    pb_copy(out, 96, cJSON_IsString(name) ? name->valuestring : "unknown");
+    PB_TRY(pb_environment_json(device, threads, &e));
+    PB_TRY(pb_device_probe(device, &(pb_device_options){.threads = threads}, &facts));
+    PB_TRY(pb_environment_add_gpu(e, facts.text));
+    pb_copy(out, 96, pb_environment_machine(e));
+done:
     pb_json_free(e);
-    return PB_OK;
+    return status;
 }
 
 pb_status pb_advise_calibrate(const char *device, int threads, const char *path) {
     pb_status status = PB_OK;
     char machine[96];
     pb_json *root = cJSON_CreateObject();
-    PB_TRY(machine_name(device, threads, machine));
+    PB_TRY(pb_advise_machine(device, threads, machine));
     if (!pb_json_add_str(root, "machine", machine) || !pb_json_add_str(root, "device", device))
         PB_FAIL(PB_E_OOM, "no memory for a calibration");
     PB_TRY(calibrate(device, threads, root));

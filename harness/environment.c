@@ -203,3 +203,28 @@ pb_status pb_environment_json(const char *device, int threads, pb_json **out) {
     *out = o;
     return PB_OK;
 }
+
+/* "NAME, compute capability 9.0, ...; driver 13.0, runtime ..." */
+pb_status pb_environment_add_gpu(pb_json *environment, const char *described) {
+    static const char key[] = "driver ";
+    char name[256], driver[32] = "";
+    if (described[0] == 0) return PB_OK;
+    const char *at = strstr(described, key);
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(described, ","), described);
+    if (at != NULL) {
+        at += strlen(key);
+        snprintf(driver, sizeof driver, "%.*s", (int)strcspn(at, ",; "), at);
+    }
+    pb_json *machine = cJSON_GetObjectItemCaseSensitive(environment, "machine");
+    pb_json *gpu = pb_json_add_object(machine, "gpu");
+    bool ok = gpu != NULL && pb_json_add_str(gpu, "name", name) && add_known(gpu, "driver", driver);
+    if (ok) return PB_OK;
+    return PB_ERROR(PB_E_OOM, "no host memory for the description of the GPU");
+}
+
+const char *pb_environment_machine(const pb_json *environment) {
+    const pb_json *machine = pb_json_get(environment, "machine");
+    const pb_json *name = pb_json_get(pb_json_get(machine, "gpu"), "name");
+    if (!cJSON_IsString(name)) name = pb_json_get(machine, "cpu");
+    return cJSON_IsString(name) ? name->valuestring : "unknown";
+}

@@ -203,6 +203,7 @@ static pb_status write_row(const bench *b, int row, const char *started) {
     pb_status status = PB_OK;
     const pb_run_config *run = &b->suite->runs[row];
     pb_record r = {.seed = run->seed};
+    char text[512];
     pb_copy(r.suite, sizeof r.suite, b->suite->name);
     pb_copy(r.method, sizeof r.method, run->method->name);
     pb_copy(r.label, sizeof r.label, run->label);
@@ -217,7 +218,11 @@ static pb_status write_row(const bench *b, int row, const char *started) {
     for (int k = 0; k < b->n_lanes; k++) {
         const lane *l = &b->lanes[k];
         if (l->row != row) continue;
-        if (!l->merged) PB_TRY(describe_model(b, l, &r));
+        if (!l->merged) {
+            pb_device_describe(l->session.dev, text, sizeof text);
+            PB_TRY(pb_environment_add_gpu(r.environment, text));
+            PB_TRY(describe_model(b, l, &r));
+        }
         PB_TRY(add_lane(b, l, &r));
     }
     PB_TRY(pb_record_write(&r, b->options->out_dir));

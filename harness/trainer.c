@@ -101,12 +101,20 @@ pb_status pb_trainer_open(pb_trainer *t) {
     return pb_session_open(&t->session, &spec);
 }
 
+/* Which GPU the run is on; what it did there follows at the end (describe_device). */
+static pb_status name_gpu(pb_trainer *t) {
+    char text[512];
+    pb_device_describe(t->session.dev, text, sizeof text);
+    return pb_environment_add_gpu(t->record->environment, text);
+}
+
 static pb_status set_up(pb_trainer *t) {
     PB_RETURN(pb_trainer_record_identity(t));
     PB_RETURN(pb_trainer_memory(t));
     pb_trainer_progress(t, "load", 0, 1, 0.0, true);
     PB_RETURN(verify_ops(t));
     PB_RETURN(pb_trainer_open(t));
+    PB_RETURN(name_gpu(t));
     PB_RETURN(pb_trainer_record_order(t));
     PB_RETURN(take_series(t));
     return pb_trainer_record_identity(t);

@@ -88,12 +88,14 @@ static pb_status check_parity(pb_comparison *c, int a, int b, const pb_waivers *
 
 /* The anchors of both sides must be one method under one setting, else ratios to them mean
  * different things. */
-static pb_status check_anchors(const pb_entry *a, const pb_entry *b, char *why, size_t cap) {
+static pb_status check_anchors(const pb_entry *a, const pb_entry *b, bool general, char *why,
+                               size_t cap) {
     pb_parity p;
     if (!across(a, b)) return PB_OK;
     PB_RETURN(pb_parity_check(a->anchor, b->anchor, NULL, &p));
     bool same = strcmp(a->anchor->method, b->anchor->method) == 0;
-    for (int i = 0; same && i < p.n; i++) same = anchored(p.items[i].field);
+    for (int i = 0; same && i < p.n; i++)
+        same = anchored(p.items[i].field) || (p.items[i].general_only && !general);
     if (!same)
         snprintf(why, cap, "the anchors %.60s and %.60s are not the same run on both sides",
                  a->anchor->label, b->anchor->label);
@@ -222,11 +224,16 @@ done:
     return status;
 }
 
+static bool is_general(int m) {
+    return m == PB_FORGOTTEN || m == PB_DRIFT;
+}
+
 static pb_status compare_pair(pb_comparison *c, int m, int a, int b, const pb_values *values,
                               spread *s, pb_verdict *v) {
     const pb_values *x = &values[m * c->n + a], *y = &values[m * c->n + b];
     const pb_parity *parity = pb_parity_between(c, a, b);
-    const pb_parity_finding *stop = pb_parity_stop(parity, pb_measures[m].ratio);
+    const pb_parity_finding *stop = is_general(m) ? pb_parity_stop_general(parity)
+                                                  : pb_parity_stop(parity, pb_measures[m].ratio);
     *v = (pb_verdict){.estimate = NAN,
                       .interval = {NAN, NAN},
                       .p = NAN,
@@ -253,7 +260,7 @@ static pb_status compare_pair(pb_comparison *c, int m, int a, int b, const pb_va
         snprintf(v->why, sizeof v->why, "%d test values against %d", x->n_examples, y->n_examples);
         return PB_OK;
     }
-    PB_RETURN(check_anchors(&c->entries[a], &c->entries[b], v->why, sizeof v->why));
+    PB_RETURN(check_anchors(&c->entries[a], &c->entries[b], is_general(m), v->why, sizeof v->why));
     if (*v->why) return PB_OK;
     return judge(x, y, pb_measures[m].ratio, s, v);
 }

@@ -183,6 +183,7 @@ static const struct field {
     {"data", "test examples", DATASET, "splits.test", NULL, false},
     {"data", "which test examples", DERIVED, NULL, test_examples, false},
     {"data", "seed of the subsample", CONFIG, "data.subsample_seed", NULL, false},
+    {"general", "general text", CONFIG, "eval.general.", NULL, false},
     {"order", "order of the data", DERIVED, NULL, order, false},
     {"tuning", "the learning rate is", DERIVED, NULL, tuning, false},
     {"device", "device", CONFIG, "device", NULL, false},
@@ -256,7 +257,8 @@ static pb_status add(pb_parity *p, const char *field, const char *title, const c
     p->items = bigger;
     pb_parity_finding *f = &p->items[p->n++];
     *f = (pb_parity_finding){.setting = setting ? setting : "", .on_a = on_a, .on_b = on_b,
-                             .cost_only = cost_only};
+                             .cost_only = cost_only,
+                             .general_only = strcmp(field, "general") == 0};
     pb_copy(f->field, sizeof f->field, field);
     pb_copy(f->title, sizeof f->title, title);
     show(f->a, a, b);
@@ -356,12 +358,13 @@ pb_status pb_row_drift(const pb_row *row, pb_text *out) {
         rp_flat_free(other, n_other);
         other = NULL;
         PB_TRY(rp_flatten(row->runs[i]->config, &other, &n_other));
-        for (int k = 0; k < n_first; k++) {
-            const char *theirs = rp_flat_find(other, n_other, first[k].path);
-            const char *dot = strrchr(first[k].path, '.');
-            if (strcmp(dot ? dot + 1 : first[k].path, "seed") == 0) continue;
-            if (theirs && strcmp(theirs, first[k].value) == 0) continue;
-            pb_text_add(out, "%s%s", out->len ? ", " : "", first[k].path);
+        for (int k = 0; k < n_first + n_other; k++) {
+            const char *path = k < n_first ? first[k].path : other[k - n_first].path;
+            const char *ours = rp_flat_find(first, n_first, path), *dot = strrchr(path, '.');
+            const char *theirs = rp_flat_find(other, n_other, path);
+            if (strcmp(dot ? dot + 1 : path, "seed") == 0) continue;
+            if (k < n_first ? theirs && strcmp(theirs, ours) == 0 : ours != NULL) continue;
+            pb_text_add(out, "%s%s", out->len ? ", " : "", path);
         }
     }
 done:
@@ -384,18 +387,38 @@ done:
     return status;
 }
 
+/* Is the row's rate the first or last of its grid, and was nothing tried beyond it? A grid in the
+ * wrong place ends so, as wide as it may be. */
+static bool is_cut_off(const pb_row *row) {
+    const pb_json *edge = pb_json_get(pb_row_example(row)->tuning, "edge");
+    bool last = cJSON_IsString(edge) && (strcmp(edge->valuestring, "low") == 0 ||
+                                         strcmp(edge->valuestring, "high") == 0);
+    return last && row->n_trials > 0 && row->n_trials_beyond == 0;
+}
+
+static void budget(const pb_row *row, const pb_row *other, pb_text *out) {
+    pb_text_add(out, "%d in %d runs", row->n_trials, row->n_trial_runs);
+    if (row->trial_steps != other->trial_steps && row->trial_steps > 0 && other->trial_steps > 0)
+        pb_text_add(out, ", %.0f steps", row->trial_steps);
+    if (row->trial_decades > 0 && other->trial_decades > 0 &&
+        fabs(row->trial_decades - other->trial_decades) > 0.01)
+        pb_text_add(out, ", rates over %.3g decades", row->trial_decades);
+    if (is_cut_off(row) && !is_cut_off(other))
+        pb_text_add(out, ", the best at the end of its grid and nothing tried beyond");
+}
+
 /* Rows that were both tuned must have had equal budgets: as many trials at as many seeds, those that
- * diverged included. */
+ * diverged included, of as many steps, over as wide a range of rates. Where that lies may be the
+ * row's own. */
 static pb_status add_budget(const pb_row *a, const pb_row *b, pb_parity *p) {
     pb_text x = {0}, y = {0};
     const pb_record *on_a = pb_row_example(a), *on_b = pb_row_example(b);
-    bool same = a->n_trials == b->n_trials && a->n_trial_runs == b->n_trial_runs;
-    if (same || !is_tuned(on_a) || !is_tuned(on_b)) return PB_OK;
-    pb_text_add(&x, "%d in %d runs", a->n_trials, a->n_trial_runs);
-    pb_text_add(&y, "%d in %d runs", b->n_trials, b->n_trial_runs);
+    if (!is_tuned(on_a) || !is_tuned(on_b)) return PB_OK;
+    budget(a, b, &x);
+    budget(b, a, &y);
     pb_status status = pb_text_status(&x);
     if (status == PB_OK) status = pb_text_status(&y);
-    if (status == PB_OK)
+    if (status == PB_OK && strcmp(x.data, y.data) != 0)
         status = add(p, "tuning", "trials of the tuning", NULL, false, x.data, y.data, on_a, on_b);
     pb_text_free(&x);
     pb_text_free(&y);
@@ -447,9 +470,17 @@ void pb_parity_free(pb_parity *p) {
 }
 
 const pb_parity_finding *pb_parity_stop(const pb_parity *p, bool cost) {
-    for (int i = 0; i < p->n; i++)
-        if (!p->items[i].waived && (cost || !p->items[i].cost_only)) return &p->items[i];
+    for (int i = 0; i < p->n; i++) {
+        const pb_parity_finding *f = &p->items[i];
+        if (!f->waived && !f->general_only && (cost || !f->cost_only)) return f;
+    }
     return NULL;
+}
+
+const pb_parity_finding *pb_parity_stop_general(const pb_parity *p) {
+    for (int i = 0; i < p->n; i++)
+        if (!p->items[i].waived && p->items[i].general_only) return &p->items[i];
+    return pb_parity_stop(p, false);
 }
 
 /* ---- names ---- */

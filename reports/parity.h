@@ -23,6 +23,7 @@ typedef struct pb_parity_finding {
     char a[128], b[128];          /* the values */
     const pb_record *on_a, *on_b; /* where it was found first */
     bool cost_only;               /* moves time or memory, not quality */
+    bool general_only;            /* moves what is measured on general text, and nothing else */
     bool waived;
 } pb_parity_finding;
 
@@ -43,6 +44,8 @@ pb_status pb_parity_records(const pb_record *a, const pb_record *b, const pb_wai
 
 /* Does a finding stop the comparison of this kind of metric? The first that does, else NULL. */
 const pb_parity_finding *pb_parity_stop(const pb_parity *p, bool cost);
+/* The same for what is measured on general text: that must be one text, too. */
+const pb_parity_finding *pb_parity_stop_general(const pb_parity *p);
 
 /* "scale, targets, ...": names that always can be waived; other settings by their path. */
 void pb_parity_fields(pb_text *out);

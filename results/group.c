@@ -100,15 +100,48 @@ static void free_chapter(pb_chapter *c) {
     free(c->trials);
 }
 
+static double number_of(const pb_json *o, const char *key) {
+    const pb_json *v = pb_json_get(o, key);
+    return cJSON_IsNumber(v) ? v->valuedouble : NAN;
+}
+
+/* As asked for, whenever the run ended; NaN when the record does not say. */
+static double steps_asked(const pb_record *r) {
+    const pb_json *train = pb_json_get(r->config, "train");
+    double steps = number_of(train, "steps");
+    double batch = number_of(train, "batch") * number_of(train, "accumulate");
+    double examples = number_of(pb_json_get(r->dataset, "splits"), "train");
+    return isnan(steps) ? ceil(number_of(train, "epochs") * examples / batch - 1e-9) : steps;
+}
+
+static const char *why_of(const pb_row *trial) {
+    const pb_json *why = pb_json_get(trial->runs[0]->tuning, "why");
+    return cJSON_IsString(why) ? why->valuestring : "";
+}
+
+static void count_trial(const pb_row *trial, pb_row *of, double *low, double *high) {
+    double lr = number_of(trial->runs[0]->tuning, "lr");
+    of->n_trials++;
+    of->n_trial_runs += trial->n_runs;
+    of->n_trials_beyond += strcmp(why_of(trial), "extend") == 0;
+    for (int i = 0; i < trial->n_runs; i++) of->trial_steps += steps_asked(trial->runs[i]);
+    if (strcmp(why_of(trial), "grid") != 0 || !(lr > 0)) return;
+    *low = fmin(*low, lr);
+    *high = fmax(*high, lr);
+}
+
 /* Trials are of the row that they name. */
 static void count_trials(pb_chapter *c) {
-    for (int i = 0; i < c->n_trials; i++) {
-        const pb_json *of = pb_json_get(c->trials[i].runs[0]->tuning, "row");
-        for (int k = 0; k < c->n_rows && cJSON_IsString(of); k++) {
-            if (strcmp(c->rows[k].label, of->valuestring) != 0) continue;
-            c->rows[k].n_trials++;
-            c->rows[k].n_trial_runs += c->trials[i].n_runs;
+    for (int k = 0; k < c->n_rows; k++) {
+        double low = INFINITY, high = 0;
+        pb_row *row = &c->rows[k];
+        for (int i = 0; i < c->n_trials; i++) {
+            const pb_json *of = pb_json_get(c->trials[i].runs[0]->tuning, "row");
+            if (cJSON_IsString(of) && strcmp(row->label, of->valuestring) == 0)
+                count_trial(&c->trials[i], row, &low, &high);
         }
+        if (!isfinite(row->trial_steps)) row->trial_steps = 0;
+        if (high > 0) row->trial_decades = log10(high / low);
     }
 }
 

@@ -19,6 +19,9 @@ typedef struct pb_row {
     int n_runs, n_ok;
     int order; /* position of the method in the reading order: colours and tables follow it */
     int n_trials, n_trial_runs; /* values that its tuning tried, and their runs; 0 = none in the chapter */
+    int n_trials_beyond;        /* of them outside the grid ("extend") */
+    double trial_steps;         /* of those runs together, as they were asked for; 0 = unknown */
+    double trial_decades;       /* log10 of the highest rate of the grid over its lowest; 0 = unknown */
 } pb_row;
 
 typedef struct pb_chapter {

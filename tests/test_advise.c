@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "harness/assets.h"
+#include "harness/environment.h"
 #include "harness/rates.h"
 #include "harness/suite.h"
 #include "plots/plots.h"
@@ -216,6 +217,51 @@ START_TEST(time_is_work_over_rates_and_efficiency) {
     pb_assert_ok(pb_advise_make(&r, &a));
     ck_assert(!row_of(&a, "lora")->in_time);
     pb_advise_free(&a);
+    free(path);
+    free(dir);
+}
+END_TEST
+
+/* What a device says of itself becomes the machine's name in records and in calibrations alike, and keeps two GPUs in one
+ * host apart. */
+START_TEST(a_gpu_is_named_where_it_is_looked_for) {
+    static const char *const said[] = {
+        "NVIDIA H200, compute capability 9.0, 132 multiprocessors, 143771 MiB; driver 12.4, runtime 12.8, cuBLASLt 12.8.4; "
+        "steps: graphs",
+        "NVIDIA H100 80GB HBM3, compute capability 9.0, 132 multiprocessors, 81559 MiB; driver 12.4, runtime 12.8"};
+    pb_record r[2] = {0};
+    pb_parity p;
+    pb_efficiency e;
+    const pb_gpu *h200 = NULL;
+    char *dir = pb_test_dir(), *path = pb_path_join(dir, "calibration-x.json"), text[200], name[96];
+    for (int i = 0; i < 2; i++) {
+        pb_assert_ok(pb_environment_json("cuda", 1, &r[i].environment));
+        pb_assert_ok(pb_environment_add_gpu(r[i].environment, said[i]));
+        const pb_json *gpu = pb_json_get(pb_json_get(r[i].environment, "machine"), "gpu");
+        ck_assert_str_eq(pb_json_get(gpu, "name")->valuestring, i ? "NVIDIA H100 80GB HBM3" : "NVIDIA H200");
+        ck_assert_str_eq(pb_json_get(gpu, "driver")->valuestring, "12.4");
+    }
+    pb_assert_ok(pb_parity_records(&r[0], &r[1], NULL, &p));
+    ck_assert_int_eq(p.n, 1);
+    ck_assert_str_eq(p.items[0].field, "machine");
+    ck_assert_str_eq(p.items[0].b, "NVIDIA H100 80GB HBM3");
+    pb_parity_free(&p);
+    snprintf(text, sizeof text, "{\"machine\": \"%s\", \"device\": \"cuda\", \"runs\": [{\"efficiency\": 0.25}]}",
+             pb_environment_machine(r[0].environment));
+    pb_assert_ok(pb_file_write_atomic(path, text, strlen(text)));
+    pb_assert_ok(pb_gpu_find("h200", &h200));
+    pb_assert_ok(pb_advise_efficiency(dir, h200, &e));
+    ck_assert(e.on_this_gpu);
+    for (int i = 0; i < 2; i++) pb_json_free(r[i].environment);
+    /* Without a GPU nothing is added: old records of this machine stay comparable. */
+    pb_assert_ok(pb_environment_json("cpu", 1, &r[0].environment));
+    pb_assert_ok(pb_environment_add_gpu(r[0].environment, ""));
+    const pb_json *machine = pb_json_get(r[0].environment, "machine"), *cpu = pb_json_get(machine, "cpu");
+    ck_assert_ptr_null(pb_json_get(machine, "gpu"));
+    ck_assert_str_eq(pb_environment_machine(r[0].environment), cpu ? cpu->valuestring : "unknown");
+    pb_assert_ok(pb_advise_machine("cpu", 1, name));
+    ck_assert_str_eq(name, pb_environment_machine(r[0].environment));
+    pb_json_free(r[0].environment);
     free(path);
     free(dir);
 }
@@ -632,6 +678,7 @@ int main(void) {
     tcase_add_test(t, smaller_batches_add_up_to_the_batch);
     t = pb_test_case(s, "time and quality");
     tcase_add_test(t, time_is_work_over_rates_and_efficiency);
+    tcase_add_test(t, a_gpu_is_named_where_it_is_looked_for);
     tcase_add_test(t, quality_comes_from_the_tuned_runs);
     tcase_add_test(t, verdicts_are_those_of_the_comparison);
     tcase_add_test(t, the_best_that_fits_is_judged_by_loss_under_parity);

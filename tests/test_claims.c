@@ -147,7 +147,10 @@ static int planned_records(const char *name, pb_record *records, int cap) {
         pb_copy(r->label, sizeof r->label, run->label);
         if (suite.is_latency) pb_assert_ok(pb_latency_config(&suite, run, "m", &r->config));
         else pb_assert_ok(pb_run_config_json(run, "m", "d", &r->config));
+        pb_assert_ok(pb_run_id_of(r->config, r->run_id));
+        r->model = cJSON_CreateObject();
         r->dataset = cJSON_CreateObject();
+        ck_assert(pb_json_add_str(r->model, "name", "m") && pb_json_add_str(r->dataset, "name", "d"));
         pb_json *splits = pb_json_add_object(r->dataset, "splits");
         ck_assert(pb_json_add_i64(splits, "train", run->limit[0]) &&
                   pb_json_add_i64(splits, "test", run->limit[2]));
@@ -593,11 +596,13 @@ static pb_json *checked_with(const char *claim, const char *b_config, const char
     pb_record records[12];
     int n = add_runs(records, add_runs(records, 0, "a", a), "b", b);
     for (int i = 0; i < n; i++) {
-        const char *config = records[i].seed == 6 ? SHORTER /* no partner: compared with nothing */
-                             : strcmp(records[i].label, "b") == 0
+        const char *config = strcmp(records[i].label, "b") == 0
                                  ? b_config
                                  : "{\"method\":\"lora\",\"params\":{\"scale\":2},\"train\":{\"steps\":16}}";
-        const char *environment = strcmp(records[i].label, "b") == 0 ? b_environment : "{\"threads\":2}";
+        const char *environment = records[i].seed == 6 /* no partner: compared with nothing */
+                                      ? "{\"threads\":2,\"machine\":{\"cpu\":\"y\"}}"
+                                  : strcmp(records[i].label, "b") == 0 ? b_environment
+                                                                     : "{\"threads\":2}";
         pb_assert_ok(pb_record_metric(&records[i], "time/step/median", 1, "s", -1, 1, ""));
         pb_assert_ok(pb_json_parse("test", config, strlen(config), &records[i].config));
         pb_assert_ok(pb_json_parse("test", environment, strlen(environment), &records[i].environment));
@@ -656,6 +661,74 @@ START_TEST(claims_are_held_to_parity) {
         ck_assert_ptr_nonnull(strstr(text_at(results, NULL, "note"), costs[i].note));
         pb_json_free(results);
         pb_text_free(&text);
+    }
+}
+END_TEST
+
+#define ALONE "\"op\":\"within\",\"low\":0,\"of\":" ROW("b")
+#define LESS_B "\"op\":\"less\"," LEFT "," RIGHT
+
+/* What no two runs show: the runs of one row under two settings, two runs at one seed, unequal tuning budgets. */
+START_TEST(rows_of_claims_are_rows) {
+    enum { NOTHING, DRIFT, TWICE, FOLDERS, BUDGET };
+    static const struct {
+        int what;
+        const char *waive, *assertion, *finding, *note, *waived;
+    } cases[] = {
+        {NOTHING, "", LESS_B, "holds", "", ""},
+        {NOTHING, "", ALONE, "holds", "", ""},
+        {DRIFT, "", LESS_B, "not comparable", "a / b differ in row (runs of one row differ in): nothing against params.rank", ""},
+        {DRIFT, "", ALONE, "not comparable", "row", ""},
+        {DRIFT, "\"waive\":[\"row\"],", LESS_B, "holds", "", "runs of one row"},
+        {DRIFT, "", "\"op\":\"within\",\"low\":0,\"of\":" ROW("a"), "holds", "", ""}, /* the other row */
+        {TWICE, "", LESS_B, "not comparable", "b has two runs at seed 2 (row): s/", ""},
+        {TWICE, "", ALONE, "not comparable", "b has two runs at seed 2 (row): s/", ""},
+        {TWICE, "\"waive\":[\"row\"],", ALONE, "holds", "", "two runs at one seed"},
+        {FOLDERS, "", ALONE, "not comparable", "s-steps4/b000000000002 against s-steps8/twice", ""},
+        {BUDGET, "", LESS_B, "not comparable", "tuning (trials of the tuning): 2 in 2 runs against 1 in 1 runs", ""},
+        {BUDGET, "\"waive\":[\"tuning\"],", LESS_B, "holds", "", "trials of the tuning"},
+    };
+    static const double va[6] = {1, 1.1, 1.2}, vb[6] = {2, 2.2, 2.3};
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        pb_record records[12];
+        pb_text text = {0};
+        int what = cases[i].what, n = add_runs(records, add_runs(records, 0, "a", va), "b", vb);
+        for (int k = 0; k < n; k++) {
+            char config[128];
+            bool other = what == DRIFT && k == n - 1;
+            snprintf(config, sizeof config, "{\"params\":{\"scale\":2,\"rank\":%d},\"train\":{\"steps\":16},\"seed\":%d}",
+                     other ? 64 : 8, k % 3 + 1);
+            pb_assert_ok(pb_json_parse("test", config, strlen(config), &records[k].config));
+            if (what == FOLDERS) pb_copy(records[k].suite, sizeof records[k].suite, "s-steps4");
+            if (what == BUDGET) pb_copy(records[k].phase, sizeof records[k].phase, "final");
+        }
+        if (what == TWICE || what == FOLDERS) { /* the same settings, as far as these tell */
+            records[n] = run_of("b", 2, 2.2);
+            records[n].config = cJSON_Duplicate(records[4].config, true);
+            pb_copy(records[n].run_id, sizeof records[n].run_id, "twice");
+            if (what == FOLDERS) pb_copy(records[n].suite, sizeof records[n].suite, "s-steps8");
+            n++;
+        }
+        for (int k = 0; k < 3 && what == BUDGET; k++, n++) {
+            char label[16], tuning[64];
+            snprintf(label, sizeof label, "%c lr %d", k < 2 ? 'a' : 'b', k);
+            snprintf(tuning, sizeof tuning, "{\"row\":\"%c\",\"why\":\"grid\"}", label[0]);
+            records[n] = run_of(label, 101, 1);
+            pb_copy(records[n].phase, sizeof records[n].phase, "trial");
+            pb_assert_ok(pb_json_parse("test", tuning, strlen(tuning), &records[n].tuning));
+        }
+        pb_text_add(&text, HEAD "%s\"scale\":\"small\",\"assertions\":[{\"says\":\"x\",%s}]}", cases[i].waive,
+                    cases[i].assertion);
+        pb_json *results = checked(text.data, records, n);
+        ck_assert_msg(strcmp(text_at(results, NULL, "finding"), cases[i].finding) == 0, "case %zu: %s (%s)", i,
+                      text_at(results, NULL, "finding"), text_at(results, NULL, "note"));
+        ck_assert_msg(strstr(text_at(results, NULL, "note"), cases[i].note) != NULL, "case %zu: %s", i,
+                      text_at(results, NULL, "note"));
+        ck_assert_msg(strstr(text_at(results, NULL, "waived"), cases[i].waived) != NULL, "case %zu: %s", i,
+                      text_at(results, NULL, "waived"));
+        pb_json_free(results);
+        pb_text_free(&text);
+        for (int k = 0; k < n; k++) pb_record_free(&records[k]);
     }
 }
 END_TEST
@@ -897,6 +970,7 @@ int main(void) {
     tcase_add_test(verdicts, curves_and_epochs_are_read);
     tcase_add_test(verdicts, suites_may_share_runs);
     tcase_add_test(verdicts, claims_are_held_to_parity);
+    tcase_add_test(verdicts, rows_of_claims_are_rows);
     tcase_add_test(verdicts, qualities_pair_their_examples);
     tcase_add_test(verdicts, rehearsals_are_named);
     tcase_add_test(facts, recipes_are_checked);

@@ -158,6 +158,31 @@ START_TEST(what_is_not_at_parity_has_no_verdict) {
 }
 END_TEST
 
+/* Forgetting is measured on a text of its own: two such texts, and it alone has no verdict. */
+START_TEST(forgetting_of_two_texts_has_no_verdict) {
+    static const char *const names[] = {"wiki", "news"};
+    pb_comparison c;
+    usual(5);
+    for (int i = 0; i < n_rows; i++)
+        for (int s = 0; s < 5; s++) {
+            pb_record *r = &rows[i].records[s];
+            pb_json *eval = cJSON_GetObjectItemCaseSensitive(r->config, "eval");
+            ck_assert(pb_json_add_str(pb_json_add_object(eval, "general"), "name", names[i == 2]));
+            pb_assert_ok(pb_record_metric(r, "quality/general/nll/change", 0.1 * (i + 1) + 0.01 * ((s + i) % 3),
+                                          "nats", -1, 1, ""));
+        }
+    pb_assert_ok(pb_comparison_make(entries, n_rows, 0, NULL, &c));
+    const pb_verdict *v = pb_verdict_of(&c, PB_FORGOTTEN, 2, 0);
+    ck_assert_int_eq(v->kind, PB_INCOMPARABLE);
+    ck_assert_str_eq(v->why, "general text: name: wiki against news");
+    ck_assert_int_eq(pb_verdict_of(&c, PB_NLL, 2, 0)->kind, PB_BETTER);
+    ck_assert_int_eq(pb_verdict_of(&c, PB_STEP, 2, 0)->kind, PB_WORSE);
+    ck_assert_int_eq(pb_verdict_of(&c, PB_FORGOTTEN, 1, 0)->kind, PB_WORSE);
+    ck_assert_int_eq(c.against[2], 0);
+    pb_comparison_free(&c);
+}
+END_TEST
+
 /* Two sizes of training data, two methods each: the second pair is not compared with the first. */
 START_TEST(a_row_off_parity_finds_its_own_baseline) {
     pb_comparison c;
@@ -315,6 +340,11 @@ START_TEST(anchors_bridge_machines) {
     pb_comparison_free(&c);
     both[0].anchor = entries[0].row;
     both[1].anchor = entries[2].row;
+    /* The anchors' general texts differ, and no value of these hangs on them. */
+    for (int s = 0; s < 5; s++) {
+        pb_json *eval = cJSON_GetObjectItemCaseSensitive(rows[2].records[s].config, "eval");
+        ck_assert(pb_json_add_str(pb_json_add_object(eval, "general"), "name", "news"));
+    }
     pb_assert_ok(pb_comparison_make(both, 2, 0, NULL, &c));
     const pb_verdict *v = pb_verdict_of(&c, PB_STEP, 1, 0); /* 1.5 / 1.2 */
     ck_assert_int_eq(v->kind, PB_WORSE);
@@ -401,6 +431,7 @@ int main(void) {
     tcase_add_test(t, estimates_have_intervals);
     tcase_add_test(t, one_seed_is_described_and_not_judged);
     tcase_add_test(t, what_is_not_at_parity_has_no_verdict);
+    tcase_add_test(t, forgetting_of_two_texts_has_no_verdict);
     tcase_add_test(t, a_row_off_parity_finds_its_own_baseline);
     tcase_add_test(t, the_default_baseline_can_be_compared_with_most);
     tcase_add_test(t, a_front_needs_three_seeds);

@@ -6,8 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/text.h"
+#include "harness/advise.h"
 #include "tests/cuda/api_host.h"
-#include "tests/lab.h"
+#include "tests/lab_data.h"
 #include "tests/support.h"
 
 enum { STEPS = 10 };
@@ -187,15 +189,40 @@ START_TEST(a_failing_call_ends_a_training_cleanly) {
 }
 END_TEST
 
+/* The device's own words through a whole run and into the name of a calibration. */
+START_TEST(records_and_calibrations_name_the_gpu) {
+    pb_lab_world world;
+    pb_record r;
+    char name[96];
+    pb_lab_world_new(&world);
+    pb_run_config run = pb_lab_run(&world, PB_LAB_LLAMA, "lora");
+    pb_copy(run.device, sizeof run.device, "cuda");
+    run.steps = 2;
+    run.eval_every = run.train_eval = run.infer_repeats = 0;
+    pb_lab_execute(&world, &run, &r);
+    ck_assert_msg(r.status == PB_RUN_OK, "%s", r.reason);
+    const pb_json *gpu = pb_json_get(pb_json_get(r.environment, "machine"), "gpu");
+    const char *described = pb_json_get(r.environment, "accelerator")->valuestring;
+    ck_assert_str_eq(pb_json_get(gpu, "name")->valuestring, "host stand-in");
+    ck_assert_ptr_eq(strstr(described, "host stand-in, "), described);
+    ck_assert_ptr_nonnull(strchr(pb_json_get(gpu, "driver")->valuestring, '.'));
+    pb_assert_ok(pb_advise_machine("cuda", 1, name));
+    ck_assert_str_eq(name, "host stand-in");
+    pb_record_free(&r);
+    pb_lab_world_free(&world);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("cuda training");
     TCase *parity = pb_test_case(s, "parity"), *bits = pb_test_case(s, "bits"), *memory = pb_test_case(s, "memory"),
-          *failures = pb_test_case(s, "failures");
+          *failures = pb_test_case(s, "failures"), *names = pb_test_case(s, "names");
     TCase *all[] = {parity, bits, memory, failures};
     for (int i = 0; i < 4; i++) tcase_add_unchecked_fixture(all[i], write_models, free_models);
     tcase_add_loop_test(parity, ten_steps_as_on_the_cpu, 0, cases());
     tcase_add_loop_test(bits, graphs_and_orders_change_no_bit, 0, cases());
     tcase_add_loop_test(memory, memory_is_predicted_to_the_byte, 0, cases());
     tcase_add_test(failures, a_failing_call_ends_a_training_cleanly);
+    tcase_add_test(names, records_and_calibrations_name_the_gpu);
     return pb_run_suite(s);
 }

@@ -258,6 +258,34 @@ START_TEST(tuning_budgets_are_compared) {
     mark_final(&b, 9, 18); /* as many values on twice the seeds */
     assert_one("tuning", "9 in 9 runs", "9 in 18 runs", false);
     mark_final(&b, 9, 9);
+    a.row.trial_steps = 1152;
+    assert_none(); /* b's records do not say */
+    b.row.trial_steps = 496; /* halving */
+    assert_one("tuning", "9 in 9 runs, 1152 steps", "9 in 9 runs, 496 steps", false);
+    b.row.trial_steps = 1152;
+    a.row.trial_decades = 3;
+    b.row.trial_decades = 3.0001; /* elsewhere, but as wide: full fine-tuning needs smaller rates */
+    assert_none();
+    b.row.trial_decades = 6;
+    assert_one("tuning", "9 in 9 runs, rates over 3 decades", "9 in 9 runs, rates over 6 decades", false);
+    b.row.trial_decades = 3;
+    /* As wide, but in the wrong place, and never left. */
+    static const char *const edges[] = {"none", "cliff", "high", "low"};
+    for (int i = 0; i < 4; i++) {
+        for (int s = 0; s < 3; s++) {
+            pb_json_free(b.records[s].tuning);
+            b.records[s].tuning = cJSON_CreateObject();
+            ck_assert(pb_json_add_str(b.records[s].tuning, "edge", edges[i]));
+        }
+        b.row.n_trials_beyond = 2; /* two trials went on */
+        assert_none();
+        b.row.n_trials_beyond = 0;
+        if (i < 2) assert_none();
+        else
+            assert_one("tuning", "9 in 9 runs",
+                       "9 in 9 runs, the best at the end of its grid and nothing tried beyond", false);
+    }
+    b.row.n_trials_beyond = 2;
     for (int s = 0; s < 3; s++) {
         pb_json *mine = pb_json_add_object(a.records[s].dataset, "splits"),
                 *theirs = pb_json_add_object(b.records[s].dataset, "splits");
@@ -319,6 +347,66 @@ START_TEST(a_row_that_is_two_rows_is_stopped) {
 }
 END_TEST
 
+/* A setting stands only where it is on: the first run need not have it. */
+START_TEST(what_only_a_later_run_has_is_seen) {
+    made_row_make(&b, "full", "full", 3, "{}", NULL);
+    pb_json *eval = cJSON_GetObjectItemCaseSensitive(b.records[1].config, "eval");
+    ck_assert(pb_json_add_i64(eval, "weights", 2));
+    assert_one("row", "nothing", "eval.weights", false);
+    pb_json *train = cJSON_GetObjectItemCaseSensitive(b.records[1].config, "train");
+    cJSON_ReplaceItemInObjectCaseSensitive(b.records[1].config, "lr", cJSON_CreateNumber(0.5));
+    cJSON_DeleteItemFromObjectCaseSensitive(train, "clip");
+    pb_text text = {0};
+    pb_assert_ok(pb_row_drift(&b.row, &text)); /* each of them once */
+    ck_assert_str_eq(text.data, "lr, train.clip, eval.weights");
+    pb_text_free(&text);
+}
+END_TEST
+
+/* Two general texts: two measures hang on them, the others do not. */
+START_TEST(a_general_text_stops_only_what_it_measures) {
+    static const char text[] = "{\"eval\":{\"general\":{\"name\":\"%s\",\"sha256\":\"%s\",\"examples\":%d}}}";
+    static const struct {
+        const char *name, *sha;
+        int examples;
+        const char *left, *right;
+    } cases[] = {{"wiki", "aa", 500, NULL, NULL},
+                 {"news", "aa", 500, "wiki", "news"},
+                 {"wiki", "bb", 500, "aa", "bb"},
+                 {"wiki", "aa", 100, "500", "100"}};
+    const char *names[] = {"general"};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char changes[160];
+        pb_parity p;
+        teardown();
+        snprintf(changes, sizeof changes, text, "wiki", "aa", 500);
+        made_row_make(&a, "lora", "LoRA", 3, lora, changes);
+        snprintf(changes, sizeof changes, text, cases[i].name, cases[i].sha, cases[i].examples);
+        made_row_make(&b, "full", "full", 3, "{}", changes);
+        pb_assert_ok(pb_parity_check(&a.row, &b.row, NULL, &p));
+        const pb_parity_finding *f = pb_parity_stop_general(&p);
+        ck_assert_int_eq(p.n, cases[i].left != NULL);
+        ck_assert_ptr_null(pb_parity_stop(&p, true));
+        if (f) {
+            ck_assert_str_eq(f->field, "general");
+            ck_assert_str_eq(f->a, cases[i].left);
+            ck_assert_str_eq(f->b, cases[i].right);
+        }
+        pb_parity_free(&p);
+        pb_assert_ok(pb_parity_check(&a.row, &b.row, &(pb_waivers){names, 1}, &p));
+        ck_assert_ptr_null(pb_parity_stop_general(&p));
+        pb_parity_free(&p);
+    }
+    teardown(); /* what stops every quality stops these, too */
+    made_row_make(&a, "lora", "LoRA", 3, lora, NULL);
+    made_row_make(&b, "full", "full", 3, "{}", "{\"train\":{\"steps\":8}}");
+    pb_parity p;
+    pb_assert_ok(pb_parity_check(&a.row, &b.row, NULL, &p));
+    ck_assert_str_eq(pb_parity_stop_general(&p)->field, "steps");
+    pb_parity_free(&p);
+}
+END_TEST
+
 START_TEST(runs_are_paired_by_seed_and_unfinished_ones_left_out) {
     pb_parity p;
     made_row_make(&b, "full", "full", 3, "{}", NULL);
@@ -374,6 +462,8 @@ int main(void) {
     tcase_add_test(t, long_values_are_compared_whole);
     tcase_add_test(t, data_and_their_order_are_compared);
     tcase_add_test(t, a_row_that_is_two_rows_is_stopped);
+    tcase_add_test(t, what_only_a_later_run_has_is_seen);
+    tcase_add_test(t, a_general_text_stops_only_what_it_measures);
     tcase_add_test(t, runs_are_paired_by_seed_and_unfinished_ones_left_out);
     tcase_add_test(t, waivers_name_a_field_or_a_setting);
     return pb_run_suite(s);

@@ -761,6 +761,58 @@ START_TEST(rows_group_seeds_and_average_ok_runs_only) {
 }
 END_TEST
 
+static pb_record run_of_phase(const char *label, const char *phase, const char *tuning, const char *train, int number) {
+    pb_record r = {.seed = 101, .status = PB_RUN_DIVERGED};
+    char text[160];
+    pb_copy(r.suite, sizeof r.suite, "tuned");
+    pb_copy(r.label, sizeof r.label, label);
+    pb_copy(r.phase, sizeof r.phase, phase);
+    snprintf(r.run_id, sizeof r.run_id, "%016d", number);
+    snprintf(text, sizeof text, "{\"train\":{\"batch\":8,\"accumulate\":2,%s}}", train);
+    pb_assert_ok(pb_json_parse("test", tuning, strlen(tuning), &r.tuning));
+    pb_assert_ok(pb_json_parse("test", text, strlen(text), &r.config));
+    pb_assert_ok(pb_json_parse("test", "{\"splits\":{\"train\":100}}", 24, &r.dataset));
+    return r;
+}
+
+/* What a tuning cost and where it looked: steps as asked for, also where the run diverged; the width of the grid
+ * without what was tried beyond it or between. */
+START_TEST(rows_know_what_their_tuning_tried) {
+    static const struct {
+        const char *label, *phase, *tuning, *train;
+    } runs[] = {
+        {"A", "final", "{\"row\":\"A\",\"edge\":\"none\"}", "\"steps\":64"},
+        {"A lr 1", "trial", "{\"row\":\"A\",\"lr\":0.0001,\"why\":\"grid\"}", "\"steps\":16"},
+        {"A lr 2", "trial", "{\"row\":\"A\",\"lr\":0.1,\"why\":\"grid\"}", "\"steps\":16"},
+        {"A lr 2", "trial", "{\"row\":\"A\",\"lr\":0.1,\"why\":\"grid\"}", "\"steps\":17"},
+        {"A lr 3", "trial", "{\"row\":\"A\",\"lr\":1,\"why\":\"extend\"}", "\"steps\":64"},
+        {"B", "final", "{\"row\":\"B\",\"edge\":\"high\"}", "\"epochs\":1"},
+        {"B lr 1", "trial", "{\"row\":\"B\",\"lr\":1e-9,\"why\":\"grid\"}", "\"epochs\":1"},
+        {"B lr 2", "trial", "{\"row\":\"B\",\"lr\":1e-8,\"why\":\"grid\"}", "\"epochs\":0.5"},
+        {"B lr 3", "trial", "{\"row\":\"B\",\"lr\":3e-9,\"why\":\"refine\"}", "\"epochs\":1"},
+        {"C", "final", "{\"row\":\"C\"}", "\"steps\":64"},
+        {"C lr 1", "trial", "{\"row\":\"C\",\"why\":\"grid\"}", "\"unknown\":1"},
+    };
+    enum { N = sizeof runs / sizeof runs[0] };
+    pb_record records[N];
+    pb_chapter *chapters = NULL;
+    int n_chapters = 0;
+    for (int i = 0; i < N; i++)
+        records[i] = run_of_phase(runs[i].label, runs[i].phase, runs[i].tuning, runs[i].train, i);
+    pb_assert_ok(pb_chapters_make(records, N, &chapters, &n_chapters));
+    ck_assert_int_eq(n_chapters, 1);
+    ck_assert_int_eq(chapters->n_rows, 3);
+    const pb_row *row = chapters->rows;
+    ck_assert(row[0].n_trials == 3 && row[0].n_trial_runs == 4 && row[0].n_trials_beyond == 1);
+    ck_assert(row[0].trial_steps == 16 + 16 + 17 + 64 && fabs(row[0].trial_decades - 3) < 1e-12);
+    ck_assert(row[1].n_trials == 3 && row[1].n_trials_beyond == 0);
+    ck_assert(row[1].trial_steps == 7 + 4 + 7 && fabs(row[1].trial_decades - 1) < 1e-12); /* of 100 / 16 */
+    ck_assert(row[2].n_trials == 1 && row[2].trial_steps == 0 && row[2].trial_decades == 0);
+    pb_chapters_free(chapters, n_chapters);
+    for (int i = 0; i < N; i++) pb_record_free(&records[i]);
+}
+END_TEST
+
 START_TEST(comma_decimals_change_nothing) {
     char *root = pb_test_dir(), *command = NULL;
     ck_assert_int_gt(
@@ -815,5 +867,6 @@ int main(void) {
     tcase_add_test(t, loading_sorts_and_skips_what_is_no_run);
     tcase_add_test(t, empty_and_missing_folders_are_named);
     tcase_add_test(t, rows_group_seeds_and_average_ok_runs_only);
+    tcase_add_test(t, rows_know_what_their_tuning_tried);
     return pb_run_suite(s);
 }
