@@ -147,22 +147,30 @@ done:
     return status;
 }
 
-/* Each term against its neighbour; the least clear step is what is reported. */
+/* Each term against its neighbour. It holds when every step does at the level; but one step of k outside
+ * fails it, so that a step fails at the k-th part of alpha (Bonferroni): k steps right at the bound then fail
+ * no more often than one. Reported is the smallest step, with the interval that the finding comes from. */
 static pb_status op_ordered(cl_context *x, const cl_settings *s, int64_t need, cl_outcome *out) {
     bool fails = false, unclear = false, few = false, missing = false;
-    cl_estimate worst = {.value = INFINITY};
+    cl_context strict = *x;
+    cl_estimate worst = {.value = INFINITY}, outside = worst;
+    strict.share = (x->share > 0 ? x->share : 1) / (s->n_list - 1);
     for (int i = 0; i + 1 < s->n_list; i++) {
         cl_settings step = *s;
-        cl_estimate e;
+        cl_estimate e, wide;
         step.left = s->list[s->falling ? i : i + 1];
         step.right = s->list[s->falling ? i + 1 : i];
         PB_RETURN(cl_compared(x, &step, cl_level(x, PB_STAT_LEVEL), &e));
+        PB_RETURN(cl_compared(&strict, &step, cl_level(&strict, PB_STAT_LEVEL), &wide));
         missing = missing || !isfinite(e.value);
         few = few || (!e.exact && e.n < need);
-        fails = fails || e.high < -s->margin;
+        fails = fails || wide.high < -s->margin;
         unclear = unclear || !(e.low >= -s->margin);
-        if (e.value < worst.value) worst = e;
+        if (!(e.value < worst.value)) continue;
+        worst = e;
+        outside = wide;
     }
+    if (fails || unclear) worst = outside;
     if (missing) worst.value = NAN;
     settle(&worst, need, fails ? CL_FAILS : unclear ? CL_UNCLEAR : CL_HOLDS, out);
     if (few && out->finding != CL_MISSING) out->finding = CL_TOO_FEW;
