@@ -71,9 +71,9 @@ typedef struct pb_advice {
 
 typedef struct pb_rule {
     char rule[96];
-    char verdict[32]; /* "agrees", "as good, not chosen", "contradicted", "unknown", "does not fit", "too slow",
+    char verdict[32]; /* "agrees", "agrees on the method" (its rank is in no record), "as good, not chosen", "contradicted", "unknown", "does not fit", "too slow",
                          "does not apply" */
-    char numbers[640];
+    char numbers[800];
 } pb_rule;
 
 typedef struct pb_advise {

@@ -7,6 +7,7 @@
 #include "harness/advise.h"
 
 #define GIB 1073741824.0
+#define SAME_COST 0.05 /* above the least cost, and as good as it */
 
 static bool in_question(const pb_advice *row) { return row->applies && row->fits && row->in_time; }
 
@@ -38,23 +39,26 @@ static bool is_tied(const pb_advise *a, int i) {
            !pb_evidence_beats(a->evidence, best->entry, mine->entry);
 }
 
-/* Less time or work; equal within 5 %: larger micro-batches (larger products), then the better mean, then
- * less memory. */
-static bool cheaper(const pb_advise *a, int i, int k) {
+/* Of two rows whose costs are as good as equal: larger micro-batches (larger products), then the better mean,
+ * then less memory. */
+static bool preferred(const pb_advise *a, int i, int k) {
     const pb_advice *x = &a->rows[i], *y = &a->rows[k];
-    double cx = cost_of(x), cy = cost_of(y);
-    if (fabs(cx - cy) > 0.05 * fmax(cx, cy)) return cx < cy;
     if (x->use.batch != y->use.batch) return x->use.batch > y->use.batch;
     if (x->quality.known && y->quality.known && mean_of(a, i) != mean_of(a, k))
         return mean_of(a, i) > mean_of(a, k);
     return x->use_p.total < y->use_p.total;
 }
 
-/* Numbers of rows that fit in the time: all, in the running with the best, without any record; and those
- * that only shorter texts would let fit. */
+/* Numbers of rows that fit in the time: all; in the running with the best, found below it, not compared with
+ * it, without any record; and those that only shorter texts would let fit. */
 typedef struct counts {
-    int fit, tied, unknown, cut;
+    int fit, tied, beaten, apart, unknown, cut;
 } counts;
+
+/* In the running: tied with the best, or all where no record names one. */
+static bool contender(const pb_advise *a, int i) {
+    return candidate(a, &a->rows[i]) && (a->best < 0 || is_tied(a, i));
+}
 
 static counts choose(pb_advise *a) {
     counts n = {0};
@@ -66,10 +70,21 @@ static counts choose(pb_advise *a) {
         n.unknown += !row->quality.known;
         if (row->quality.known && (a->best < 0 || mean_of(a, i) > mean_of(a, a->best))) a->best = i;
     }
+    double least = INFINITY;
     for (int i = 0; i < a->n_rows; i++) {
-        if (!candidate(a, &a->rows[i]) || (a->best >= 0 && !is_tied(a, i))) continue;
-        n.tied++;
-        if (a->chosen < 0 || cheaper(a, i, a->chosen)) a->chosen = i;
+        const pb_advise_quality *q = &a->rows[i].quality;
+        if (contender(a, i)) {
+            n.tied++;
+            least = fmin(least, cost_of(&a->rows[i]));
+        } else if (candidate(a, &a->rows[i]) && q->known) {
+            bool beaten = pb_evidence_beats(a->evidence, a->rows[a->best].quality.entry, q->entry);
+            n.beaten += beaten;
+            n.apart += !beaten;
+        }
+    }
+    for (int i = 0; i < a->n_rows; i++) {
+        if (!contender(a, i) || cost_of(&a->rows[i]) > (1 + SAME_COST) * least) continue;
+        if (a->chosen < 0 || preferred(a, i, a->chosen)) a->chosen = i;
     }
     return n;
 }
@@ -103,12 +118,15 @@ static void say_lead(const pb_advise *a, const pb_advice *row, char out[96]) {
 }
 
 static void explain_best(const pb_advise *a, counts n, char *at, size_t room) {
-    char lead[96], unknown[64] = "";
+    char lead[96], best[64] = "have its mean as the best", apart[64] = "", unknown[64] = "";
     const pb_advice *row = &a->rows[a->chosen];
     say_lead(a, row, lead);
+    if (n.beaten == n.fit - 1) snprintf(best, sizeof best, "show it above the others that fit");
+    else if (n.beaten) snprintf(best, sizeof best, "show it above %d of the others that fit", n.beaten);
+    if (n.apart) snprintf(apart, sizeof apart, "; they do not compare it with %d more", n.apart);
     if (n.unknown) snprintf(unknown, sizeof unknown, "; they say nothing of %d more", n.unknown);
-    snprintf(at, room, ", and the records (%s) show it above the others that fit%s%s%s.",
-             pb_evidence_where(a->evidence), *lead ? ": " : "", lead, unknown);
+    snprintf(at, room, ", and the records (%s) %s%s%s%s%s.", pb_evidence_where(a->evidence), best, *lead ? ": " : "",
+             lead, apart, unknown);
 }
 
 static void explain_tied(const pb_advise *a, counts n, char *at, size_t room) {

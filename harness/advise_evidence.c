@@ -153,11 +153,23 @@ void pb_evidence_free(pb_evidence *e) {
 
 /* ---- answers ---- */
 
-static int64_t most_examples(const pb_evidence *e, const char *method) {
+/* Every target names its layer: "layers.3.*". */
+static bool trains_some_layers(const pb_record *r) {
+    const pb_json *targets = pb_json_get(pb_json_get(r->config, "params"), "targets"), *t = NULL;
+    bool some = cJSON_GetArraySize(targets) > 0;
+    cJSON_ArrayForEach (t, targets)
+        some = some && cJSON_IsString(t) && strncmp(t->valuestring, "layers.", 7) == 0 &&
+               strspn(t->valuestring + 7, "0123456789") > 0;
+    return some;
+}
+
+static int64_t most_examples(const pb_evidence *e, const char *method, bool some_layers) {
     double most = 0;
     for (int i = 0; i < e->n_records; i++) {
-        const pb_json *n = pb_json_get(pb_json_get(e->records[i].dataset, "splits"), "train");
-        if (strcmp(e->records[i].method, method) == 0 && cJSON_IsNumber(n)) most = fmax(most, n->valuedouble);
+        const pb_record *r = &e->records[i];
+        const pb_json *n = pb_json_get(pb_json_get(r->dataset, "splits"), "train");
+        if (strcmp(r->method, method) != 0 || !cJSON_IsNumber(n)) continue;
+        if (!some_layers || trains_some_layers(r)) most = fmax(most, n->valuedouble);
     }
     return (int64_t)most;
 }
@@ -166,7 +178,8 @@ void pb_evidence_quality(const pb_evidence *e, const pb_method *method, pb_advis
     const char *why = "no records";
     *out = (pb_advise_quality){.entry = -1};
     int entry = e ? speaker(e, method->name, &why) : -1;
-    if (e) out->most_examples = most_examples(e, method->name);
+    if (e) out->most_examples = most_examples(e, method->name, false);
+    if (e) out->most_examples_some = most_examples(e, method->name, true);
     if (entry < 0) {
         pb_copy(out->why, sizeof out->why, why);
         return;

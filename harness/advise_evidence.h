@@ -19,6 +19,7 @@ typedef struct pb_advise_quality {
     const pb_verdict *accuracy;  /* NULL for LoRA itself and where accuracy leads or is missing */
     int n_seeds;                 /* of the verdict; LoRA's own: its finished runs */
     int64_t most_examples;       /* the most training examples that any record of the method has; 0 = none */
+    int64_t most_examples_some;  /* of those records that train some of the layers alone; 0 = none */
     char why[400];               /* why not known */
 } pb_advise_quality;
 

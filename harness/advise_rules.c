@@ -10,6 +10,8 @@
 
 #define GIB 1073741824.0
 
+enum { MANY_EXAMPLES = 100000 };
+
 static pb_advice *row_named(pb_advise *a, const char *name) {
     for (int i = 0; i < a->n_rows; i++)
         if (strcmp(a->rows[i].method->name, name) == 0) return &a->rows[i];
@@ -96,6 +98,15 @@ static const char *judge(pb_advise *a, const pb_advice *pick, pb_text *t) {
     return "as good, not chosen";
 }
 
+/* The verdict where the records have the method at one of the rule's ranks; else it is on the method alone. */
+static const char *at_ranks(const pb_advice *pick, double low, double high, const char *verdict, pb_text *t) {
+    const pb_json *rank = pick->quality.known ? pb_json_get(pick->quality.params, "rank") : NULL;
+    if (!cJSON_IsNumber(rank) || (rank->valuedouble >= low && rank->valuedouble <= high)) return verdict;
+    pb_text_add(t, "; the rule's rank was not tested: the records have %s at rank %g", pick->method->title,
+                rank->valuedouble);
+    return strcmp(verdict, "agrees") == 0 ? "agrees on the method" : verdict;
+}
+
 static pb_status close_rule(pb_rule *rule, bool in_range, const char *verdict, pb_text *t) {
     PB_RETURN(pb_text_status(t));
     pb_copy(rule->verdict, sizeof rule->verdict, in_range ? verdict : "does not apply");
@@ -121,7 +132,7 @@ static pb_status small_memory(pb_advise *a, pb_rule *rule) {
                     q.use_p.step.flops / l.use_p.step.flops, q.use_p.step.bytes / l.use_p.step.bytes);
     pb_text_add(&t, "; ");
     say_quality(&t, a, &q);
-    const char *verdict = judge(a, &q, &t);
+    const char *verdict = at_ranks(&q, 8, 8, judge(a, &q, &t), &t);
     PB_TRY(close_rule(rule, a->request.memory <= (uint64_t)(16 * GIB), verdict, &t));
 done:
     pb_json_free(q.params);
@@ -147,7 +158,8 @@ static pb_status large_memory(pb_advise *a, pb_rule *rule) {
     say_need(&t, "full fine-tuning", &full);
     pb_text_add(&t, ", usable are %.1f GiB; ", (double)a->usable / GIB);
     say_quality(&t, a, &full);
-    const char *verdict = judge(a, r32.fits ? &r32 : &r16, &t);
+    const pb_advice *pick = r32.fits ? &r32 : &r16;
+    const char *verdict = at_ranks(pick, 16, 32, judge(a, pick, &t), &t);
     PB_TRY(close_rule(rule, a->request.memory >= (uint64_t)48e9 && a->request.dtype == PB_BF16, verdict, &t));
 done:
     pb_json_free(r16.params);
@@ -170,7 +182,17 @@ static pb_json *upper_half(int64_t layers) {
     return NULL;
 }
 
-/* No record of the top layers alone has so many examples: what is known is said, no verdict is made of it. */
+/* What the records know of AdaLoRA, and what is not in them: no verdict is made of it. */
+static void say_known(pb_text *t, const pb_advise_quality *q) {
+    if (q->most_examples == 0) pb_text_add(t, "no record has AdaLoRA");
+    else pb_text_add(t, "the records have AdaLoRA at up to %" PRId64 " training examples", q->most_examples);
+    if (q->most_examples_some) pb_text_add(t, ", on some layers alone at up to %" PRId64, q->most_examples_some);
+    else if (q->most_examples) pb_text_add(t, ", never on the top layers alone");
+    if (q->most_examples_some <= MANY_EXAMPLES)
+        pb_text_add(t, "; what would tell, it on the top layers against LoRA on all at equal counts and over 100,000 "
+                       "examples, is not among them");
+}
+
 static pb_status many_examples(pb_advise *a, pb_rule *rule) {
     pb_status status = PB_OK;
     pb_advice top = {0}, all = {0};
@@ -192,10 +214,9 @@ static pb_status many_examples(pb_advise *a, pb_rule *rule) {
         pb_text_add(&t, "; so run, a step does %.2f times LoRA's FLOPs", top.use_p.step.flops / all.use_p.step.flops);
     pb_text_add(&t, "; ");
     say_quality(&t, a, &top);
-    pb_text_add(&t, ", on all layers; the records have it at up to %" PRId64
-                    " training examples and say nothing of the top layers alone",
-                top.quality.most_examples);
-    PB_TRY(close_rule(rule, a->request.examples > 100000, top.fits ? "unknown" : "does not fit", &t));
+    pb_text_add(&t, "; ");
+    say_known(&t, &top.quality);
+    PB_TRY(close_rule(rule, a->request.examples > MANY_EXAMPLES, top.fits ? "unknown" : "does not fit", &t));
 done:
     pb_json_free(top.params);
     pb_json_free(all.params);

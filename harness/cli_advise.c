@@ -15,7 +15,7 @@ typedef struct request {
     int64_t examples, length, batch, rank, threads;
     double epochs;
     int dtype, format;
-    bool json, has_memory, has_length;
+    bool json, has_memory, has_length, has_dtype;
 } request;
 
 static const char *const dtypes[] = {"bf16", "f32", NULL};
@@ -45,7 +45,9 @@ static int list_options(request *q, pb_option out[MAX_ROWS]) {
         PB_OPTION_INT("rank", &q->rank, "N", 1, 65536,
                       "rank of every method that has one (default: that of the row\n"
                       "whose quality is quoted, else the method's own)"),
-        PB_OPTION_CHOICE("dtype", &q->dtype, "TYPE", dtypes, "bf16 or f32 (default bf16)"),
+        {.name = "dtype", .kind = PB_OPT_CHOICE, .value = &q->dtype, .arg = "TYPE", .choices = dtypes,
+         .given = &q->has_dtype,
+         .help = "bf16 or f32 (default bf16; f32 where --gpu has no bf16)"},
         PB_OPTION_SIZE("reserve", &q->reserve, "SIZE",
                        "kept free for driver, context and libraries: an assumption,\n"
                        "not a measurement (default 512MiB)"),
@@ -107,6 +109,7 @@ static pb_status fill(request *q, pb_advise_request *r) {
                              .dtype = q->dtype == 0 ? PB_BF16 : PB_F32,
                              .records = q->records};
     if (q->gpu) PB_RETURN(pb_gpu_find(q->gpu, &r->gpu));
+    if (r->gpu && r->gpu->bf16_tflops == 0 && !q->has_dtype) r->dtype = PB_F32;
     if (q->time) PB_RETURN(read_time(q->time, &r->time_s));
     if (q->time && !q->gpu)
         return PB_ERROR(PB_E_INPUT, "--time needs --gpu: without its rates no time is known");

@@ -123,10 +123,14 @@ static void print_head(const pb_advise *a) {
            r->epochs, r->batch, pb_dtype_name(r->dtype));
     printf("%.2f GiB, of which %.2f GiB are kept for driver and context (assumed, --reserve)\n",
            (double)r->memory / GIB, (double)r->reserve / GIB);
-    if (r->gpu)
-        printf("%s: %g TFLOP/s in bf16, %g in f32, %g GB/s (%s)\nEfficiency: %s.\n", r->gpu->name,
-               r->gpu->bf16_tflops, r->gpu->f32_tflops, r->gpu->gb_per_s, r->gpu->source,
-               a->efficiency.what);
+    if (r->gpu && r->gpu->bf16_tflops == 0)
+        printf("%s: no bf16 in hardware%s, %g TFLOP/s in f32, %g GB/s (%s)\n", r->gpu->name,
+               r->dtype == PB_BF16 ? " (memory as asked, in bf16; time at the rate of f32)" : "",
+               r->gpu->f32_tflops, r->gpu->gb_per_s, r->gpu->source);
+    else if (r->gpu)
+        printf("%s: %g TFLOP/s in bf16, %g in f32, %g GB/s (%s)\n", r->gpu->name, r->gpu->bf16_tflops,
+               r->gpu->f32_tflops, r->gpu->gb_per_s, r->gpu->source);
+    if (r->gpu) printf("Efficiency: %s.\n", a->efficiency.what);
     else printf("No --gpu: times are not predicted.\n");
     putchar('\n');
 }

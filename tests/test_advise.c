@@ -343,21 +343,26 @@ typedef struct made {
     double scale; /* 0 = the usual 2 */
 } made;
 
-/* One row per method in DIR/made, equal accuracy, losses as said. */
+/* A row in DIR/made with accuracy 0.7 and a loss as said; layers (may be NULL): all that it trains. */
+static void write_row(const char *dir, const made *row, int first, int last, const char *layers) {
+    for (int seed = first; seed <= last; seed++) {
+        pb_synthetic s = {.suite = "made", .method = row->method, .label = layers ? layers : row->method,
+                          .seed = (uint64_t)seed, .accuracy = 0.7, .nll = row->nll, .step_s = 0.1,
+                          .peak_mb = 200, .trainable = 680000, .steps = 64, .examples = 500};
+        pb_record r;
+        pb_assert_ok(pb_synthetic_record(&s, &r));
+        pb_json *params = cJSON_GetObjectItemCaseSensitive(r.config, "params");
+        if (row->scale > 0) ck_assert(pb_json_add_f64(params, "scale", row->scale));
+        if (layers) ck_assert(pb_json_add_str(pb_json_add_array(params, "targets"), NULL, layers));
+        pb_assert_ok(pb_run_id_of(r.config, r.run_id));
+        pb_assert_ok(pb_record_write(&r, dir));
+        pb_record_free(&r);
+    }
+}
+
+/* One row per method in DIR/made. */
 static void write_made(const char *dir, const made *rows, int n, int seeds) {
-    for (int i = 0; i < n; i++)
-        for (int seed = 1; seed <= seeds; seed++) {
-            pb_synthetic s = {.suite = "made", .method = rows[i].method, .label = rows[i].method,
-                              .seed = (uint64_t)seed, .accuracy = 0.7, .nll = rows[i].nll, .step_s = 0.1,
-                              .peak_mb = 200, .trainable = 680000, .steps = 64, .examples = 500};
-            pb_record r;
-            pb_assert_ok(pb_synthetic_record(&s, &r));
-            pb_json *params = cJSON_GetObjectItemCaseSensitive(r.config, "params");
-            if (rows[i].scale > 0) ck_assert(pb_json_add_f64(params, "scale", rows[i].scale));
-            pb_assert_ok(pb_run_id_of(r.config, r.run_id));
-            pb_assert_ok(pb_record_write(&r, dir));
-            pb_record_free(&r);
-        }
+    for (int i = 0; i < n; i++) write_row(dir, &rows[i], 1, seeds, NULL);
 }
 
 static void advise_on(const char *dir, const char *model, double gib, pb_advise *a) {
@@ -418,9 +423,67 @@ START_TEST(rules_do_not_contradict_the_recommendation) {
     pb_advise_free(&a);
     advise_on(other, "qwen2.5-0.5b", 48, &a);
     ck_assert_str_eq(a.rules[0].verdict, "does not apply");
-    ck_assert_str_eq(a.rules[1].verdict, "agrees");
+    ck_assert_str_eq(a.rules[1].verdict, "agrees on the method"); /* ranks 16 to 32, and the records have 8 */
+    ck_assert(strstr(a.rules[1].numbers, "was not tested: the records have LoRA at rank 8") != NULL);
+    ck_assert_msg(strstr(a.rules[2].numbers, "no record has AdaLoRA; what would tell") != NULL, "%s", a.rules[2].numbers);
     pb_advise_free(&a);
     free(other);
+    free(dir);
+}
+END_TEST
+
+/* The third rule says how far the records go, of all layers and of some. */
+START_TEST(the_third_rule_says_what_is_known) {
+    static const made rows[] = {{"lora", 1.0, 0}, {"adalora", 1.0, 2}};
+    char *dir = pb_test_dir();
+    pb_advise a;
+    write_made(dir, rows, 2, 5);
+    advise_on(dir, "bert-base", 6, &a);
+    ck_assert_msg(strstr(a.rules[2].numbers, "at up to 4096 training examples, never on the top layers alone; what "
+                                             "would tell") != NULL, "%s", a.rules[2].numbers);
+    pb_advise_free(&a);
+    write_row(dir, &rows[1], 1, 5, "layers.5.*");
+    advise_on(dir, "bert-base", 6, &a);
+    ck_assert_msg(strstr(a.rules[2].numbers, "4096 training examples, on some layers alone at up to 4096; what") != NULL,
+                  "%s", a.rules[2].numbers);
+    pb_advise_free(&a);
+    free(dir);
+}
+END_TEST
+
+/* Costs of 100, 104 and 108, each within 5 % of the next: 108 is not within 5 % of the least, whatever the order. */
+START_TEST(the_choice_does_not_hang_on_the_order) {
+    static const double cost[] = {100, 104, 108};
+    static const int orders[][3] = {{0, 1, 2}, {2, 1, 0}, {1, 2, 0}, {2, 0, 1}};
+    for (size_t k = 0; k < sizeof orders / sizeof orders[0]; k++) {
+        pb_advice rows[3];
+        for (int i = 0; i < 3; i++) {
+            rows[i] = (pb_advice){.method = pb_method_find("lora"), .applies = true, .fits = true, .in_time = true,
+                                  .least_s = cost[orders[k][i]]};
+            rows[i].use_p.total = (uint64_t)(1000 - cost[orders[k][i]]); /* the dearer the less memory */
+        }
+        pb_advise a = {.rows = rows, .n_rows = 3, .chosen = -1, .best = -1};
+        pb_advise_choose(&a);
+        ck_assert_int_ge(a.chosen, 0);
+        ck_assert_msg(rows[a.chosen].least_s == 104, "order %zu: %g", k, rows[a.chosen].least_s);
+    }
+}
+END_TEST
+
+/* What has no seed in common with the best is not below it. */
+START_TEST(what_was_not_compared_was_not_beaten) {
+    static const made lora = {"lora", 1.0, 0}, full = {"full", 0.3, 0}, adapter = {"adapter", 0.6, 0};
+    char *dir = pb_test_dir();
+    pb_advise a;
+    write_row(dir, &lora, 1, 10, NULL);
+    write_row(dir, &full, 1, 5, NULL);
+    write_row(dir, &adapter, 6, 10, NULL);
+    advise_on(dir, "qwen2.5-0.5b", 400, &a);
+    ck_assert_str_eq(a.rows[a.chosen].method->name, "full");
+    ck_assert(row_of(&a, "adapter")->quality.known);
+    ck_assert_msg(strstr(a.reason, "show it above 1 of the others that fit: ") != NULL, "%s", a.reason);
+    ck_assert_msg(strstr(a.reason, "; they do not compare it with 1 more; they say nothing of ") != NULL, "%s", a.reason);
+    pb_advise_free(&a);
     free(dir);
 }
 END_TEST
@@ -662,6 +725,15 @@ START_TEST(gpus_are_sane_and_named) {
             ck_assert_msg(fabs(g[i].gb_per_s / bytes - 1) < 0.007, "%s: %g GB/s, by pins %g",
                           g[i].name, g[i].gb_per_s, bytes);
     }
+    static const struct {
+        const char *name;
+        double mib; /* that the driver shows, error correction as it comes */
+    } shown[] = {{"t4", 15360}, {"a10", 23028}, {"l4", 23034}, {"l40s", 46068}, {"h100", 81559}, {"h200", 143771}};
+    for (size_t i = 0; i < sizeof shown / sizeof shown[0]; i++) { /* no more than is there, and no less than 0.1 % */
+        pb_assert_ok(pb_gpu_find(shown[i].name, &found));
+        double of = found->memory_gib * 1024 / shown[i].mib;
+        ck_assert_msg(of <= 1 && of > 0.999, "%s: %g GiB of %g MiB", found->name, found->memory_gib, shown[i].mib);
+    }
     pb_assert_fails(pb_gpu_find("rtx-390", &found), PB_E_INPUT, "did you mean 'rtx-3090'");
 }
 END_TEST
@@ -683,6 +755,9 @@ int main(void) {
     tcase_add_test(t, verdicts_are_those_of_the_comparison);
     tcase_add_test(t, the_best_that_fits_is_judged_by_loss_under_parity);
     tcase_add_test(t, rules_do_not_contradict_the_recommendation);
+    tcase_add_test(t, the_third_rule_says_what_is_known);
+    tcase_add_test(t, the_choice_does_not_hang_on_the_order);
+    tcase_add_test(t, what_was_not_compared_was_not_beaten);
     tcase_add_test(t, the_suite_is_a_fair_comparison);
     tcase_add_test(t, committed_runs_were_predicted);
     tcase_add_test(t, the_map_holds_the_advice_of_every_cell);

@@ -207,6 +207,10 @@ START_TEST(advice_is_text_json_and_a_suite) {
     ck_assert(pb_file_exists(suite));
     expect(RUN("advise", "--gpu-memory", "513MiB", "--model", "llama-2-7b"), 1, "Nothing fits",
            "Nothing fits");
+    /* a card without bf16 is planned in f32, and one that is asked for it all the same says what is meant */
+    expect(RUN("advise", "--gpu=t4", "--model", config), 0, ", f32\n15.00 GiB", NULL);
+    expect(RUN("advise", "--gpu=t4", "--model", config), 0, "t4: no bf16 in hardware, 8.1 TFLOP/s in f32", NULL);
+    expect(RUN("advise", "--gpu=t4", "--dtype=bf16", "--model", config), 0, "time at the rate of f32", NULL);
 }
 END_TEST
 
