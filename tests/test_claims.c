@@ -927,6 +927,32 @@ START_TEST(facts_follow_from_shapes) {
 }
 END_TEST
 
+/* What the rule of memory is held against as one that "fits, too" does fit, by its own plan, at the claim's figure. */
+START_TEST(rivals_that_fit_do_fit) {
+    pb_claim_file claim;
+    pb_json *facts = NULL, *results = NULL;
+    const pb_json *a = NULL;
+    int rivals = 0, plans = 0;
+    pb_assert_ok(pb_claim_load("reports/claims/art-j.json", &claim));
+    const pb_claim_file *list[] = {&claim};
+    pb_assert_ok(pb_claim_facts(list, 1, 2, &facts));
+    pb_assert_ok(pb_claims_check(list, 1, NULL, 0, facts, &results));
+    cJSON_ArrayForEach (a, pb_json_get(cJSON_GetArrayItem(pb_json_get(results, "claims"), 0), "assertions")) {
+        const char *says = pb_json_get(a, "says")->valuestring;
+        if (strstr(says, "16 GB") && strstr(says, "which fits, too")) rivals++;
+        if (!strstr(says, "fits 16 GB, too")) continue;
+        plans++;
+        ck_assert_msg(strcmp(pb_json_get(a, "finding")->valuestring, "holds") == 0, "%s: %.0f bytes", says,
+                      pb_json_get(a, "value")->valuedouble);
+    }
+    ck_assert_int_gt(rivals, 0);
+    ck_assert_int_eq(rivals, plans);
+    pb_json_free(results);
+    pb_json_free(facts);
+    pb_json_free(claim.json);
+}
+END_TEST
+
 /* ---- the command ---- */
 
 static int call(const char *a, const char *b, const char *c, const char *d, const char *e, const char *f) {
@@ -975,6 +1001,7 @@ int main(void) {
     tcase_add_test(verdicts, rehearsals_are_named);
     tcase_add_test(facts, recipes_are_checked);
     tcase_add_test(facts, facts_follow_from_shapes);
+    tcase_add_test(facts, rivals_that_fit_do_fit);
     tcase_add_test(facts, the_command_returns_what_it_says);
     return pb_run_suite(s);
 }
