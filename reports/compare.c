@@ -34,13 +34,18 @@ static pb_status parse_gate(const char *text, gate *g) {
     for (int i = 0; i < PB_MEASURES; i++)
         if (strcmp(parts[1], measures[i]) == 0) measure = i;
     *g = (gate){kind == 1 ? PB_BETTER : PB_WORSE, measure, 0};
-    if (kind < 0 || measure < 0)
-        return PB_ERROR(PB_E_INPUT,
-                        "--fail-on %s: expected worse|better:nll|accuracy|step|memory[:AMOUNT]; "
-                        "the nearest to \"%s\" is \"%s\"",
-                        whole, kind < 0 ? parts[0] : parts[1],
-                        kind < 0 ? pb_nearest(parts[0], kinds, 2)
-                                 : pb_nearest(parts[1], measures, PB_MEASURES));
+    if (kind < 0 || measure < 0) {
+        pb_text all = {0};
+        for (int i = 0; i < PB_MEASURES; i++) pb_text_add(&all, "%s%s", i ? "|" : "", measures[i]);
+        pb_status status = PB_ERROR(PB_E_INPUT,
+                                    "--fail-on %s: expected worse|better:%s[:AMOUNT]; the nearest to \"%s\" is "
+                                    "\"%s\"",
+                                    whole, all.data ? all.data : "", kind < 0 ? parts[0] : parts[1],
+                                    kind < 0 ? pb_nearest(parts[0], kinds, 2)
+                                             : pb_nearest(parts[1], measures, PB_MEASURES));
+        pb_text_free(&all);
+        return status;
+    }
     if (n >= 3 || (n == 2 && (!pb_parse_f64(parts[2], &g->amount) || !(g->amount >= 0))))
         return PB_ERROR(PB_E_INPUT,
                         "--fail-on %s: the amount is a number from 0 in nats, points or per cent",

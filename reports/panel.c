@@ -7,6 +7,8 @@
 
 #include "plots/plots.h"
 
+#define COUNT(a) (sizeof(a) / sizeof(a)[0])
+
 /* ---- sides ---- */
 
 static const char *last_part(const char *path, size_t *len) {
@@ -104,7 +106,7 @@ static pb_status check_rows(const cp_panels *all, const char *list) {
                     const char *label = all->sides[i].chapters[k].rows[r].label;
                     snprintf(full, sizeof full, "%s [%s]", label, all->sides[i].name);
                     found = strcmp(label, wanted) == 0 || strcmp(full, wanted) == 0;
-                    if (n < sizeof names / sizeof names[0]) names[n++] = label;
+                    if (n < COUNT(names)) names[n++] = label;
                 }
         if (!found)
             return PB_ERROR(PB_E_INPUT, "--rows: no row is called \"%s\"; the nearest is \"%s\"", wanted,
@@ -136,12 +138,25 @@ static const pb_row *find_anchor(const pb_chapter *c, const char *wanted) {
 }
 
 static pb_status choose_baseline(cp_panel *p, const char *wanted) {
+    const char *labels[64];
+    size_t n = 0;
     p->baseline = wanted ? find_row(p->entries, p->n, wanted) : PB_BASELINE_AUTO;
-    if (wanted && p->baseline < 0)
-        return PB_ERROR(PB_E_INPUT,
-                        "baseline \"%s\": no row has this label, and no finished row this method",
-                        wanted);
-    return PB_OK;
+    if (!wanted || p->baseline >= 0) return PB_OK;
+    for (int i = 0; i < p->n && n < COUNT(labels); i++) labels[n++] = p->entries[i].row->label;
+    return PB_ERROR(PB_E_INPUT,
+                    "baseline \"%s\": no row has this label, and no finished row this method; the nearest label is "
+                    "\"%s\"",
+                    wanted, pb_nearest(wanted, labels, n));
+}
+
+static pb_status no_anchor(const cp_side *side, const pb_chapter *c, const char *wanted) {
+    const char *labels[64];
+    size_t n = 0;
+    for (int i = 0; i < c->n_rows && n < COUNT(labels); i++)
+        if (c->rows[i].n_ok) labels[n++] = c->rows[i].label;
+    if (n == 0) return PB_ERROR(PB_E_INPUT, "%s: no finished row \"%s\" that could be the anchor", side->dir, wanted);
+    return PB_ERROR(PB_E_INPUT, "%s: no finished row \"%s\" that could be the anchor; the nearest is \"%s\"",
+                    side->dir, wanted, pb_nearest(wanted, labels, n));
 }
 
 static bool is_tokens(const pb_record *r) {
@@ -161,9 +176,7 @@ static pb_status add_rows(const cp_panels *all, const cp_side *side, const pb_ch
                           const pb_compare_options *o, cp_panel *p) {
     const pb_row *anchor = o->anchor ? find_anchor(c, o->anchor) : NULL;
     size_t room = (size_t)(p->n + c->n_rows + 1);
-    if (o->anchor && !anchor)
-        return PB_ERROR(PB_E_INPUT, "%s: no finished row \"%s\" that could be the anchor",
-                        side->dir, o->anchor);
+    if (o->anchor && !anchor) return no_anchor(side, c, o->anchor);
     pb_entry *entries = realloc(p->entries, room * sizeof *entries);
     if (entries) p->entries = entries;
     unsigned *colours = realloc(p->colours, room * sizeof *colours);

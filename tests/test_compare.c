@@ -273,6 +273,7 @@ START_TEST(gates_trip_on_verdicts_of_their_size) {
                  {"worse:memory:150,worse:nll", PB_E_CHECK, "test NLL"},
                  {"worse:acuracy:1", PB_E_INPUT, "nearest to \"acuracy\" is \"accuracy\""},
                  {"wrse:nll", PB_E_INPUT, "worse"},
+                 {"worse:speed", PB_E_INPUT, "|memory|"}, /* every measure is named */
                  {"worse:nll:x", PB_E_INPUT, "amount"},
                  {"worse:nll:-1", PB_E_INPUT, "amount"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -358,6 +359,10 @@ START_TEST(names_that_are_not_there_are_refused) {
     const char *dirs[] = {root};
     write_pair(root, 1.2, "A", "texts");
     free(compare(dirs, 1, &(pb_compare_options){.baseline = "nobody"}, PB_E_INPUT));
+    free(compare(dirs, 1, &(pb_compare_options){.baseline = "ful"}, PB_E_INPUT));
+    assert_has(pb_error_message(), "the nearest label is \"full\"");
+    free(compare(dirs, 1, &(pb_compare_options){.anchor = "LoRa"}, PB_E_INPUT));
+    assert_has(pb_error_message(), "the nearest is \"LoRA\"");
     free(compare(dirs, 1, &(pb_compare_options){.rows = "nobody"}, PB_E_INPUT));
     /* A name that is misspelt beside one that is not. */
     free(compare(dirs, 1, &(pb_compare_options){.rows = "LoRA,ful"}, PB_E_INPUT));
