@@ -710,7 +710,7 @@ START_TEST(rows_of_claims_are_rows) {
             n++;
         }
         for (int k = 0; k < 3 && what == BUDGET; k++, n++) {
-            char label[16], tuning[64];
+            char label[32], tuning[64];
             snprintf(label, sizeof label, "%c lr %d", k < 2 ? 'a' : 'b', k);
             snprintf(tuning, sizeof tuning, "{\"row\":\"%c\",\"why\":\"grid\"}", label[0]);
             records[n] = run_of(label, 101, 1);
