@@ -59,12 +59,11 @@ static inline void pb_attention_fwd_prefetch(const pb_attention_fwd_args *a, pb_
 static inline void pb_attention_bwd_prefetch(const pb_attention_bwd_args *a, pb_attention_next next,
                                              int64_t i0) {
     int64_t from = next.first + i0, group = a->heads / a->kv_heads;
-    const pb_tensor of_query[] = {a->q, a->o, a->d_o, a->dq}, of_key[] = {a->k, a->v, a->dk, a->dv};
-    for (int t = 0; t < 4; t++) {
+    const pb_tensor of_query[] = {a->q, a->d_o, a->dq}, of_key[] = {a->k, a->v, a->dk, a->dv};
+    for (int t = 0; t < 3; t++)
         pb_attention_prefetch(of_query[t], from, PB_QUERIES, next.head, a->head_dim);
-        if (next.head % group == 0)
-            pb_attention_prefetch(of_key[t], from, PB_QUERIES, next.head / group, a->head_dim);
-    }
+    for (int t = 0; t < 4 && next.head % group == 0; t++)
+        pb_attention_prefetch(of_key[t], from, PB_QUERIES, next.head / group, a->head_dim);
 }
 
 /* --- bf16 in tiles: heads of a multiple of 32 ------------------------------------------------- */

@@ -1,15 +1,16 @@
 /* Attention of bf16 in tile registers (cpu_tiles.h), forward and backward.
  *
  * Queries are the columns everywhere: for a block of 32 of them S^T = K Q^T [keys, 32], so that maxima,
- * sums and lse of the softmax are lanes of two registers, and nothing is added across lanes but the rows
- * of dO . O. What follows needs no transpose of anything T x T:
+ * sums and lse of the softmax are lanes of two registers, and nothing is added across lanes. What follows
+ * needs no transpose of anything T x T:
  *   forward   O^T = V^T P^T
- *   backward  dP^T = V dO^T,  dS^T = scale P^T (dP^T - D),  D = rows of dO . O summed,
+ *   backward  dP^T = V dO^T,  dS^T = scale P^T (dP^T - D),  D = P^T dP^T summed over keys,
  *             dV += P^T dO,  dK += dS^T Q,  dQ^T = K^T dS^T
  * The first operand of a tile product is in rows, the second in pairs of rows: P^T and dS^T are written
  * as the vector units make them, in rows or in pairs or both; K, V and their transposes are packed once a
  * head, Q and dO once a block (transposing pairs as if they were f32). P and dS are rounded to bf16 for
- * the products, nothing else is; exponentials, statistics and sums are f32.
+ * the products, nothing else is; exponentials, statistics and sums are f32. D is no dO . O: o is rounded, and
+ * where a query sees few keys dP - D is smaller than that.
  *
  * A head of T tokens: forward 4 T^2 D FLOPs in tiles and some 16 vector operations for each of T^2
  * scores, backward 10 T^2 D and some 22; bytes: its rows of the operands, once. */
@@ -118,22 +119,46 @@ TARGET static void softmax_columns(const block *b, const float *s, uint32_t *p, 
         _mm512_storeu_ps(sum + 16 * h, _mm512_add_ps(total[0][h], total[1][h]));
 }
 
-/* From s, dp [padded, 32]: p and ds in rows (of 32 bf16), ds in pairs of rows
- * too. */
+/* From s, dp [padded, 32], which are used up: p and ds in rows (of 32 bf16), ds in pairs of rows too. */
 typedef struct gradient {
-    const float *s, *dp, *lse, *mean; /* mean: D */
+    float *s, *dp;
+    const float *lse;
     uint16_t *p, *ds;
     uint32_t *pairs;
 } gradient;
 
-TARGET static void gradient_columns(const block *b, const gradient *g) {
-    const __m512 factor = _mm512_set1_ps(b->scale * LOG2E), scale = _mm512_set1_ps(b->scale);
-    __m512 lse[2], mean[2];
-    PB_UNROLL
+/* s := P, dp := dropped dP; D = P dP summed over keys. */
+TARGET static void probabilities(const block *b, const gradient *g, __m512 mean[2]) {
+    const __m512 factor = _mm512_set1_ps(b->scale * LOG2E);
+    __m512 lse[2], total[2][2];
     for (int h = 0; h < 2; h++) {
         lse[h] = _mm512_mul_ps(_mm512_set1_ps(LOG2E), _mm512_loadu_ps(g->lse + 16 * h));
-        mean[h] = _mm512_mul_ps(scale, _mm512_loadu_ps(g->mean + 16 * h));
+        total[0][h] = total[1][h] = _mm512_setzero_ps();
     }
+    for (int64_t j = 0; j < b->padded; j += 2) {
+        PB_UNROLL
+        for (int i = 0; i < 4; i++) {
+            int r = i / 2, h = i % 2;
+            int64_t at = (j + r) * Q + 16 * h;
+            __mmask16 seen = sees(b, j + r, h);
+            __m512 y = _mm512_loadu_ps(g->dp + at);
+            __m512 e = exp2_of(_mm512_fmsub_ps(_mm512_loadu_ps(g->s + at), factor, lse[h]), seen);
+            if (b->keep != NULL) {
+                y = _mm512_mul_ps(y, _mm512_loadu_ps(b->keep + at));
+                _mm512_storeu_ps(g->dp + at, y);
+            }
+            total[r][h] = _mm512_mask3_fmadd_ps(e, y, total[r][h], seen);
+            _mm512_storeu_ps(g->s + at, e);
+        }
+    }
+    for (int h = 0; h < 2; h++) mean[h] = _mm512_add_ps(total[0][h], total[1][h]);
+}
+
+TARGET static void gradient_columns(const block *b, const gradient *g) {
+    const __m512 scale = _mm512_set1_ps(b->scale);
+    __m512 mean[2];
+    probabilities(b, g, mean);
+    for (int h = 0; h < 2; h++) mean[h] = _mm512_mul_ps(scale, mean[h]);
     for (int64_t j = 0; j < b->padded; j += 2) {
         __m512i ds[2];
         PB_UNROLL
@@ -143,10 +168,9 @@ TARGET static void gradient_columns(const block *b, const gradient *g) {
             for (int h = 0; h < 2; h++) {
                 int64_t at = (j + r) * Q + 16 * h;
                 __mmask16 seen = sees(b, j + r, h);
-                __m512 x = _mm512_loadu_ps(g->s + at), y = _mm512_loadu_ps(g->dp + at);
-                e[h] = exp2_of(_mm512_fmsub_ps(x, factor, lse[h]), seen);
-                if (b->keep != NULL) y = _mm512_mul_ps(y, _mm512_loadu_ps(b->keep + at));
-                d[h] = _mm512_maskz_mul_ps(seen, e[h], _mm512_fmsub_ps(y, scale, mean[h]));
+                __m512 y = _mm512_fmsub_ps(_mm512_loadu_ps(g->dp + at), scale, mean[h]);
+                e[h] = _mm512_loadu_ps(g->s + at);
+                d[h] = _mm512_maskz_mul_ps(seen, e[h], y);
                 if (b->keep != NULL)
                     e[h] = _mm512_maskz_mul_ps(seen, e[h], _mm512_loadu_ps(b->keep + at));
             }
@@ -155,18 +179,6 @@ TARGET static void gradient_columns(const block *b, const gradient *g) {
             _mm512_storeu_si512(g->ds + (j + r) * Q, ds[r]);
         }
         pair_up(g->pairs + j / 2 * Q, 16, ds[0], ds[1]);
-    }
-}
-
-/* out[i] = sum of a .* b of row i. */
-TARGET static void dot_rows(rows a, rows b, int64_t dim, float out[Q]) {
-    for (int64_t i = 0; i < Q; i++) {
-        __m512 sum = _mm512_setzero_ps();
-        for (int64_t d = 0; i < a.n && d < dim; d += 32) {
-            sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_loadu_si512(a.at + i * a.ld + d),
-                                   (__m512bh)_mm512_loadu_si512(b.at + i * b.ld + d));
-        }
-        out[i] = _mm512_reduce_add_ps(sum);
     }
 }
 
@@ -303,9 +315,11 @@ size_t pb_attention_tiles_bwd_bytes(const pb_attention_bwd_args *a) {
     return bwd_layout(a, NULL, &w);
 }
 
+/* Not causal attention: a query that sees two or three keys has gradients dS of one size and opposite
+ * signs, and dQ is less than what rounding them to bf16 may leave. */
 bool pb_attention_tiles_bwd_serve(const pb_cpu *cpu, const pb_attention_bwd_args *a) {
-    return cpu->tiles && a->q.dtype == PB_BF16 && a->head_dim % PB_TILE == 0 && even(a->q) &&
-           even(a->d_o);
+    return cpu->tiles && a->q.dtype == PB_BF16 && a->head_dim % PB_TILE == 0 && !a->causal &&
+           even(a->q) && even(a->d_o);
 }
 
 /* Queries [i0, i0+32) of a head. */
@@ -313,7 +327,7 @@ static void bwd_block(const pb_attention_bwd_args *a, const bwd_ws *w, int64_t f
                       int64_t head, int64_t i0) {
     int64_t dim = a->head_dim, score_ld = pb_score_ld(a->max_len);
     const float *all_lse = a->lse.data;
-    float lse[Q] = {0}, mean[Q];
+    float lse[Q] = {0};
     bool drop = a->drop.p > 0.0f;
     block b = block_of(i0, len, a->causal, a->scale, drop ? w->drop.columns : NULL);
     rows q = rows_of(a->q, first + i0, b.n, head, dim);
@@ -322,7 +336,6 @@ static void bwd_block(const pb_attention_bwd_args *a, const bwd_ws *w, int64_t f
     pair_columns(w->gt, g, dim);
     pair_rows(w->q, q, dim, Q);
     pair_rows(w->g, g, dim, Q);
-    dot_rows(g, rows_of(a->o, first + i0, b.n, head, dim), dim, mean);
     for (int64_t i = 0; i < b.n; i++) lse[i] = all_lse[(first + i0 + i) * a->heads + head];
     pb_cpu_tile_product(b.padded, Q, dim, w->k, dim, w->qt, Q, w->s, Q, false);
     pb_cpu_tile_product(b.padded, Q, dim, w->v, dim, w->gt, Q, w->dp, Q, false);
@@ -331,7 +344,7 @@ static void bwd_block(const pb_attention_bwd_args *a, const bwd_ws *w, int64_t f
                           w->drop.rows, score_ld);
         pb_cpu_transpose(w->drop.columns, Q, w->drop.rows, score_ld, b.n, b.keys);
     }
-    gradient_columns(&b, &(gradient){w->s, w->dp, lse, mean, w->p, w->ds, w->ds_pairs});
+    gradient_columns(&b, &(gradient){w->s, w->dp, lse, w->p, w->ds, w->ds_pairs});
     pb_cpu_tile_product(b.padded, dim, Q, w->p, Q, w->g, dim, w->dv, dim, true);
     pb_cpu_tile_product(b.padded, dim, Q, w->ds, Q, w->q, dim, w->dk, dim, true);
     pb_cpu_tile_product(dim, Q, b.padded, w->kt, 2 * pairs_ld(a->max_len), w->ds_pairs, Q, w->dqt,
