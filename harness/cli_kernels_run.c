@@ -51,8 +51,9 @@ static pb_status add_roofs(pb_json *root, const pb_kernels_request *q, const pb_
     return pb_cli_built(ok && add_anchors(root, r));
 }
 
-static pb_status start_json(const pb_kernels_request *q, const pb_cpu_roofs *roofs, pb_json *root) {
-    char binary[PB_SHA256_HEX], now[32];
+static pb_status start_json(const pb_kernels_request *q, const pb_device *dev,
+                            const pb_cpu_roofs *roofs, pb_json *root) {
+    char binary[PB_SHA256_HEX], now[32], described[512];
     pb_json *environment = NULL;
     pb_utc_now(now);
     PB_RETURN(pb_sha256_file("/proc/self/exe", binary));
@@ -62,6 +63,8 @@ static pb_status start_json(const pb_kernels_request *q, const pb_cpu_roofs *roo
         pb_json_free(environment);
         return pb_cli_built(false);
     }
+    pb_device_describe(dev, described, sizeof described);
+    PB_RETURN(pb_environment_add_gpu(environment, described));
     PB_RETURN(pb_cli_built(pb_json_add_str(root, "schema", PB_KERNELS_SCHEMA) &&
                            pb_json_add_str(root, "time_utc", now) &&
                            pb_json_add_str(root, "binary_sha256", binary) &&
@@ -104,7 +107,7 @@ static pb_status measure_here(const pb_kernels_request *q, pb_json *root) {
     PB_TRY(pb_kernels_cases(q, &cases));
     PB_TRY(pb_device_open(q->device, &options, &dev));
     if (!q->unchecked || q->anchors) PB_TRY(measure_roofs(q, dev, &roofs));
-    PB_TRY(start_json(q, &roofs, root));
+    PB_TRY(start_json(q, dev, &roofs, root));
     pb_json *list = pb_json_add_array(root, "kernels");
     PB_TRY(pb_device_open("ref", NULL, &ref));
     for (int i = 0; i < cases.n; i++) {

@@ -298,33 +298,41 @@ static pb_status compare_group(const char *group, const pb_json *a, const pb_jso
     return PB_OK;
 }
 
+/* What "machine/gpu/name" leads to, NULL when a step is not there. */
+static const pb_json *value_at(const pb_json *o, const char *path) {
+    char key[64];
+    while (o && *path) {
+        size_t n = strcspn(path, "/");
+        snprintf(key, sizeof key, "%.*s", (int)n, path);
+        o = pb_json_get(o, key);
+        path += n + (path[n] == '/');
+    }
+    return o;
+}
+
 pb_status pb_environment_differences(const pb_json *a, const pb_json *b, pb_text *lines,
                                      char other_machine[192]) {
     static const char *const groups[] = {"machine", "system", "libraries", "variables"};
+    /* A driver is what may be asked about, as a compiler is: another GPU is another machine, its driver not. */
     static const struct {
-        const char *group, *key;
+        const char *path;
         bool other;
-    } keys[] = {{"build", "compiler", false},
-                {"build", "flags", false},
-                {NULL, "threads", true},
-                {NULL, "device", true},
-                {NULL, "cache", true},
-                {"machine", "cores_online", true},
-                {"machine", "cpu", true}};
+    } keys[] = {{"build/compiler", false},       {"build/flags", false}, {"threads", true},
+                {"device", true},                {"cache", true},        {"machine/cores_online", true},
+                {"machine/cpu", true},           {"machine/gpu/name", true},
+                {"machine/gpu/driver", false}};
     *other_machine = 0;
     for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++)
         PB_RETURN(compare_group(groups[i], pb_json_get(a, groups[i]), pb_json_get(b, groups[i]),
                                 lines));
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        const pb_json *x = keys[i].group ? pb_json_get(a, keys[i].group) : a;
-        const pb_json *y = keys[i].group ? pb_json_get(b, keys[i].group) : b;
+        const char *path = keys[i].path;
         pb_text line = {0};
-        pb_status status = compare_value(keys[i].group, keys[i].key, pb_json_get(x, keys[i].key),
-                                         pb_json_get(y, keys[i].key), &line);
+        pb_status status = compare_value(NULL, path, value_at(a, path), value_at(b, path), &line);
         if (status == PB_OK) status = pb_text_status(&line);
         if (status == PB_OK && line.len > 0 && keys[i].other)
             snprintf(other_machine, 192, "%.*s", (int)(line.len - 1), line.data);
-        bool listed = keys[i].group && strcmp(keys[i].group, "machine") == 0;
+        bool listed = strncmp(path, "machine/", 8) == 0 && !strchr(path + 8, '/');
         if (line.len > 0 && !listed) pb_text_add_bytes(lines, line.data, line.len);
         pb_text_free(&line);
         PB_RETURN(status);

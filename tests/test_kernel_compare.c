@@ -245,8 +245,11 @@ START_TEST(a_budget_is_divided_and_few_samples_are_written_down) {
 }
 END_TEST
 
-#define ENVIRONMENT(compiler, threads)                                                           \
-    "top=',\"environment\":{\"build\":{\"compiler\":\"" compiler "\"},\"threads\":" threads ",\"machine\":{}}'\n"
+#define ENVIRONMENT(compiler, threads) ENVIRONMENT_OF(compiler, threads, "")
+#define ENVIRONMENT_OF(compiler, threads, machine)                                               \
+    "top=',\"environment\":{\"build\":{\"compiler\":\"" compiler "\"},\"threads\":" threads       \
+    ",\"machine\":{" machine "}}'\n"
+#define GPU(name, driver) "\"gpu\":{\"name\":\"" name "\",\"driver\":\"" driver "\"}"
 
 START_TEST(how_the_sides_were_built_is_told) {
     char *a = build(KERNEL("k", "1.00$j", "s", "false") ENVIRONMENT("one", "2"));
@@ -262,6 +265,24 @@ START_TEST(how_the_sides_were_built_is_told) {
     pb_comparison_of_builds_free(&c);
     c = compare(b, d);
     assert_verdict(&c, "k", PB_GATE_INCOMPARABLE, "threads: 2, then 4");
+    pb_comparison_of_builds_free(&c);
+    free(a);
+    free(b);
+    free(d);
+}
+END_TEST
+
+/* A new driver may be asked about as a new compiler may; times of another GPU are no answer. */
+START_TEST(another_gpu_is_another_machine) {
+    char *a = build(KERNEL("k", "1.00$j", "s", "false") ENVIRONMENT_OF("one", "2", GPU("H100", "580")));
+    char *b = build(KERNEL("k", "1.00$j", "s", "false") ENVIRONMENT_OF("one", "2", GPU("H100", "590")));
+    char *d = build(KERNEL("k", "1.00$j", "s", "false") ENVIRONMENT_OF("one", "2", GPU("H200", "590")));
+    pb_comparison_of_builds c = compare(a, b);
+    ck_assert_msg(strstr(c.differences.data, "590") != NULL, "%s", c.differences.data);
+    assert_verdict(&c, "k", PB_GATE_SAME, "");
+    pb_comparison_of_builds_free(&c);
+    c = compare(b, d);
+    assert_verdict(&c, "k", PB_GATE_INCOMPARABLE, "machine/gpu/name: H100, then H200");
     pb_comparison_of_builds_free(&c);
     free(a);
     free(b);
@@ -340,6 +361,7 @@ int main(void) {
     tcase_add_test(t, a_program_must_stay_what_it_is);
     tcase_add_test(t, a_budget_is_divided_and_few_samples_are_written_down);
     tcase_add_test(t, how_the_sides_were_built_is_told);
+    tcase_add_test(t, another_gpu_is_another_machine);
     tcase_add_test(t, instructions_decide_where_time_cannot);
     t = pb_test_case(s, "telling");
     tcase_add_test(t, json_holds_what_decided);
