@@ -38,12 +38,13 @@ pb_status pb_forward_timer_pass(pb_forward_timer *f, const pb_host_batch *batch,
     return PB_OK;
 }
 
-pb_status pb_forward_record(pb_record *r, const char *form, int64_t batch, int64_t length,
-                            const double *seconds, int64_t n) {
+pb_status pb_forward_record(pb_record *r, const char *what, const char *form, int64_t batch,
+                            int64_t length, const double *values, int64_t n) {
     char sample[96], metric[96];
-    snprintf(sample, sizeof sample, "time/infer/%s@shape=%" PRId64 "x%" PRId64, form, batch, length);
-    snprintf(metric, sizeof metric, "time/infer/%s/median@shape=%" PRId64 "x%" PRId64, form, batch,
+    snprintf(sample, sizeof sample, "%s/infer/%s@shape=%" PRId64 "x%" PRId64, what, form, batch,
              length);
-    PB_RETURN(pb_record_sample(r, sample, seconds, n));
+    snprintf(metric, sizeof metric, "%s/infer/%s/median@shape=%" PRId64 "x%" PRId64, what, form, batch,
+             length);
+    PB_RETURN(pb_record_sample(r, sample, values, n));
     return pb_record_derived(r, metric, "median", sample);
 }

@@ -23,8 +23,9 @@ void pb_forward_timer_close(pb_forward_timer *f);
 pb_status pb_forward_timer_pass(pb_forward_timer *f, const pb_host_batch *batch, double *seconds,
                                 double *flops);
 
-/* The sample time/infer/FORM@shape=BATCHxLENGTH of n seconds, and its median as a metric. */
-pb_status pb_forward_record(pb_record *r, const char *form, int64_t batch, int64_t length,
-                            const double *seconds, int64_t n);
+/* The sample WHAT/infer/FORM@shape=BATCHxLENGTH of n values ("time": seconds; "ratio": over another form's),
+ * and its median as a metric. */
+pb_status pb_forward_record(pb_record *r, const char *what, const char *form, int64_t batch,
+                            int64_t length, const double *values, int64_t n);
 
 #endif

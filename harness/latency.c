@@ -190,7 +190,7 @@ static pb_status add_lane(const bench *b, const lane *l, pb_record *r) {
     const char *form = l->merged ? "merged" : "unmerged";
     for (int s = 0; s < b->n_shapes; s++) {
         char shape[32], metric[96];
-        PB_RETURN(pb_forward_record(r, form, grid->batch[s / grid->n_length],
+        PB_RETURN(pb_forward_record(r, "time", form, grid->batch[s / grid->n_length],
                                     grid->length[s % grid->n_length], l->seconds[s], grid->repeats));
         shape_name(b, s, shape);
         snprintf(metric, sizeof metric, "work/infer_%s/flops@shape=%s", form, shape);

@@ -2,7 +2,6 @@
  * hooks and without them, in turns, so that drift of the machine hits both alike; the ratio is taken
  * turn by turn for the same reason. Without hooks the same weights pass through the model's own code:
  * the base model's time. Test: tests/test_trainer.c. */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -65,21 +64,16 @@ static pb_status pass_once(shape_pass *p, int which, double *seconds) {
 }
 
 static pb_status record_times(const shape_pass *p, const char *form, int which) {
-    return pb_forward_record(p->t->record, form, p->shape->batch, p->shape->length, p->seconds[which],
-                             p->t->run->infer_repeats);
+    return pb_forward_record(p->t->record, "time", form, p->shape->batch, p->shape->length,
+                             p->seconds[which], p->t->run->infer_repeats);
 }
 
 /* Each pass against its neighbour in time. On a shared machine the median of these ratios moves a third
  * as much between processes as the ratio of two medians: both passes of a turn meet the same weather. */
 static pb_status record_ratios(const shape_pass *p, const char *form) {
-    char sample[96], metric[96];
-    int64_t batch = p->shape->batch, length = p->shape->length, n = p->t->run->infer_repeats;
+    int64_t n = p->t->run->infer_repeats;
     for (int64_t i = 0; i < n; i++) p->ratios[i] = p->seconds[WITH][i] / p->seconds[WITHOUT][i];
-    snprintf(sample, sizeof sample, "ratio/infer/%s@shape=%" PRId64 "x%" PRId64, form, batch, length);
-    snprintf(metric, sizeof metric, "ratio/infer/%s/median@shape=%" PRId64 "x%" PRId64, form, batch,
-             length);
-    PB_RETURN(pb_record_sample(p->t->record, sample, p->ratios, n));
-    return pb_record_derived(p->t->record, metric, "median", sample);
+    return pb_forward_record(p->t->record, "ratio", form, p->shape->batch, p->shape->length, p->ratios, n);
 }
 
 static pb_status time_shape(pb_trainer *t, const pb_infer_shape *shape, bool merged) {

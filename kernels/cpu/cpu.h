@@ -1,8 +1,8 @@
 /* What the files of the cpu backend share: its context, access to tensors as f32, work splitting.
  *
  * Determinism: work is cut into pieces whose sizes depend on shapes alone, or that are independent
- * columns; threads take pieces, and sums over pieces are formed in the order of the pieces. So any number of threads gives the same
- * bits. Private to kernels/cpu. */
+ * columns; threads take pieces, and sums over pieces are formed in the order of the pieces. So any
+ * number of threads gives the same bits. Private to kernels/cpu. */
 #ifndef PB_KERNELS_CPU_CPU_H
 #define PB_KERNELS_CPU_CPU_H
 
@@ -151,6 +151,8 @@ void pb_cpu_random_rows(uint64_t key, uint64_t stream, uint64_t first, uint64_t 
 /* --- small f32 helpers ----------------------------------------------------------------------- */
 
 void pb_cpu_mul(float *y, const float *a, const float *b, int64_t n); /* y = a*b */
+void pb_cpu_plus(float *y, const float *a, const float *b, int64_t n); /* y = a+b */
+void pb_cpu_scale(float *y, const float *a, float factor, int64_t n); /* y = factor*a */
 void pb_cpu_add(float *y, const float *a, int64_t n);                 /* y += a */
 
 #endif

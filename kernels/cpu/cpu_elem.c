@@ -36,6 +36,16 @@ PB_CLONES void pb_cpu_mul(float *y, const float *a, const float *b, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = a[i] * b[i];
 }
 
+PB_CLONES void pb_cpu_plus(float *y, const float *a, const float *b, int64_t n) {
+    PB_IVDEP
+    for (int64_t i = 0; i < n; i++) y[i] = a[i] + b[i];
+}
+
+PB_CLONES void pb_cpu_scale(float *y, const float *a, float factor, int64_t n) {
+    PB_IVDEP
+    for (int64_t i = 0; i < n; i++) y[i] = factor * a[i];
+}
+
 PB_CLONES void pb_cpu_add(float *y, const float *a, int64_t n) {
     PB_IVDEP
     for (int64_t i = 0; i < n; i++) y[i] += a[i];

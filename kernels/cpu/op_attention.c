@@ -43,11 +43,6 @@ static rows rows_of(pb_tensor t, int64_t first, int64_t n, int64_t head, int64_t
     return (rows){copy, ld};
 }
 
-PB_CLONES static void scaled_copy(float *to, const float *from, float factor, int64_t n) {
-    PB_IVDEP
-    for (int64_t i = 0; i < n; i++) to[i] = factor * from[i];
-}
-
 /* The other way: n rows of dim values, times a factor per row (or NULL). */
 static void store_rows(pb_tensor t, int64_t first, int64_t n, int64_t head, int64_t dim,
                        const float *src, int64_t ld, const float *factor) {
@@ -58,7 +53,7 @@ static void store_rows(pb_tensor t, int64_t first, int64_t n, int64_t head, int6
             float buf[PB_CPU_BLOCK];
             int64_t m = pb_min64(PB_CPU_BLOCK, dim - j);
             float *to = pb_cpu_out(t, at + j, buf);
-            scaled_copy(to, from + j, factor != NULL ? factor[i] : 1.0f, m);
+            pb_cpu_scale(to, from + j, factor != NULL ? factor[i] : 1.0f, m);
             pb_cpu_done(t, at + j, m, to);
         }
     }

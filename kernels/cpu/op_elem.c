@@ -7,11 +7,6 @@ PB_CLONES static void axpby(float *y, const float *x, float alpha, float beta, i
     for (int64_t i = 0; i < n; i++) y[i] = alpha * x[i] + beta * y[i];
 }
 
-PB_CLONES static void scaled(float *y, const float *x, float alpha, int64_t n) {
-    PB_IVDEP
-    for (int64_t i = 0; i < n; i++) y[i] = alpha * x[i];
-}
-
 static pb_status no_f64(const char *op) {
     return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op);
 }
@@ -27,7 +22,7 @@ static void axpby_piece(const pb_axpby_args *a, pb_cpu_piece p, bool past) {
             if (a->y.dtype != PB_F32) (void)pb_cpu_in(a->y, at, n, yb);
             axpby(y, x, alpha, beta, n);
         } else if (alpha != 1.0f) {
-            scaled(y, x, alpha, n);
+            pb_cpu_scale(y, x, alpha, n);
         } else if (y != x) {
             memmove(y, x, (size_t)n * sizeof *y);
         }

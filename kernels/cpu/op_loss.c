@@ -17,11 +17,6 @@ PB_CLONES static void exponentials(float *e, const float *x, float base, int64_t
     for (int64_t i = 0; i < n; i++) e[i] = pb_exp_below88(x[i] - base);
 }
 
-PB_CLONES static void scaled(float *y, const float *e, float factor, int64_t n) {
-    PB_IVDEP
-    for (int64_t i = 0; i < n; i++) y[i] = factor * e[i];
-}
-
 typedef struct softmax {
     float most;    /* the row's largest logit */
     int64_t block; /* column of the block where it comes first */
@@ -78,7 +73,7 @@ static void row_gradient(const softmax *s, const pb_cross_entropy_args *a, int64
         float *y = pb_cpu_out(t, at, yb);
         if (j == 0 || s->bases[b] != s->bases[b - 1])
             share = exp((double)s->bases[b] - (double)s->base) / s->sum;
-        scaled(y, s->e + j, (float)(a->scale * share), n);
+        pb_cpu_scale(y, s->e + j, (float)(a->scale * share), n);
         if (target >= j && target < j + n)
             y[target - j] = (float)(a->scale * ((double)s->e[target] * share - 1.0));
         pb_cpu_done(t, at, n, y);

@@ -21,11 +21,6 @@ PB_CLONES static void apply(float *y, const float *x, float mean, float rstd, co
     for (int64_t i = 0; i < n; i++) y[i] = (x[i] - mean) * rstd * gamma[i] + beta[i];
 }
 
-PB_CLONES static void add_to(float *y, const float *a, const float *b, int64_t n) {
-    PB_IVDEP
-    for (int64_t i = 0; i < n; i++) y[i] = a[i] + b[i];
-}
-
 static int64_t row_floats(int64_t cols) {
     return (int64_t)(pb_align64((size_t)cols * sizeof(float)) / sizeof(float));
 }
@@ -52,7 +47,7 @@ static void sum_row(const pb_norm_fwd_args *a, int64_t row, float *s, bool past)
             x = s + j;
         }
         if (res != NULL) {
-            add_to(s + j, x, res, n);
+            pb_cpu_plus(s + j, x, res, n);
         } else if (x != s + j) {
             memcpy(s + j, x, (size_t)n * sizeof *s);
         }

@@ -38,11 +38,6 @@ static void fetch_row(pb_tensor t, pb_tensor idx, int64_t i, int64_t col, int64_
 
 /* --- embedding ------------------------------------------------------------------------------- */
 
-PB_CLONES static void add_two(float *y, const float *a, const float *b, int64_t n) {
-    PB_IVDEP
-    for (int64_t i = 0; i < n; i++) y[i] = a[i] + b[i];
-}
-
 static void embed_row(const pb_embed_fwd_args *a, int64_t row, bool past) {
     float wb[PB_CPU_BLOCK], pb[PB_CPU_BLOCK], sum[PB_CPU_BLOCK];
     int64_t cols = pb_cols(a->y), type = pb_has(a->types) ? int_at(a->types, row) : 0;
@@ -52,12 +47,12 @@ static void embed_row(const pb_embed_fwd_args *a, int64_t row, bool past) {
         float *y = pb_cpu_out_past(a->y, at, sum, past);
         const float *x = pb_cpu_f32(a->word, int_at(a->ids, row) * a->word.stride + j, n, wb);
         if (pb_has(a->pos)) {
-            add_two(y, x, pb_cpu_f32(a->pos, int_at(a->positions, row) * a->pos.stride + j, n, pb),
+            pb_cpu_plus(y, x, pb_cpu_f32(a->pos, int_at(a->positions, row) * a->pos.stride + j, n, pb),
                     n);
             x = y;
         }
         if (pb_has(a->type)) {
-            add_two(y, x, pb_cpu_f32(a->type, type * a->type.stride + j, n, pb), n);
+            pb_cpu_plus(y, x, pb_cpu_f32(a->type, type * a->type.stride + j, n, pb), n);
             x = y;
         }
         if (x != y) memcpy(y, x, (size_t)n * sizeof *y);
@@ -195,11 +190,6 @@ static pb_status rope_run(pb_device *dev, const void *args, void *ws) {
 
 /* --- pooling --------------------------------------------------------------------------------- */
 
-PB_CLONES static void scale_to(float *y, const float *x, float factor, int64_t n) {
-    PB_IVDEP
-    for (int64_t i = 0; i < n; i++) y[i] = factor * x[i];
-}
-
 static void copy_row(pb_tensor y, int64_t to, pb_tensor x, int64_t from) {
     memcpy(pb_cpu_at(y, to * y.stride), pb_cpu_at(x, from * x.stride),
            row_bytes(x));
@@ -214,7 +204,7 @@ static void mean_row(const pb_pool_fwd_args *a, int64_t s, int64_t from, int64_t
         for (int64_t r = from; r < to; r++)
             pb_cpu_add(sum, pb_cpu_in(a->x, r * a->x.stride + j, n, xb), n);
         float *y = pb_cpu_out(a->y, at, yb);
-        scale_to(y, sum, 1.0f / (float)(to - from), n);
+        pb_cpu_scale(y, sum, 1.0f / (float)(to - from), n);
         pb_cpu_done(a->y, at, n, y);
     }
 }
@@ -255,7 +245,7 @@ static void pool_bwd_sequence(const pb_pool_bwd_args *a, int64_t s, bool past) {
     }
     for (int64_t j = 0; j < cols; j += PB_CPU_BLOCK) {
         int64_t n = pb_min64(PB_CPU_BLOCK, cols - j);
-        scale_to(db, pb_cpu_in(a->dy, s * a->dy.stride + j, n, gb), 1.0f / (float)(to - from), n);
+        pb_cpu_scale(db, pb_cpu_in(a->dy, s * a->dy.stride + j, n, gb), 1.0f / (float)(to - from), n);
         if (a->dx.dtype != PB_F32) pb_cpu_narrow(half, db, n);
         const void *row = a->dx.dtype == PB_F32 ? (const void *)db : half;
         for (int64_t r = from; r < to; r++)
