@@ -479,6 +479,11 @@ const pb_json *pb_json_get(const pb_json *object, const char *key) {
     return cJSON_IsObject(object) ? cJSON_GetObjectItemCaseSensitive(object, key) : NULL;
 }
 
+double pb_json_number(const pb_json *object, const char *key) {
+    const pb_json *v = pb_json_get(object, key);
+    return cJSON_IsNumber(v) ? v->valuedouble : NAN;
+}
+
 /* A value for messages: short scalars as they are, the rest by kind. */
 static const char *describe(const cJSON *v, char buf[96]) {
     if (cJSON_IsObject(v)) return "an object";

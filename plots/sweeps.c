@@ -13,11 +13,6 @@ static double or_zero(double v) {
     return isfinite(v) ? v : 0;
 }
 
-static double number_at(const pb_json *o, const char *key) {
-    const pb_json *v = pb_json_get(o, key);
-    return cJSON_IsNumber(v) ? v->valuedouble : NAN;
-}
-
 static const char *text_at(const pb_json *o, const char *key) {
     const pb_json *v = pb_json_get(o, key);
     return cJSON_IsString(v) ? v->valuestring : "";
@@ -37,7 +32,7 @@ static int by_lr(const void *a, const void *b) {
 /* Is this a trial of the row at its final rank, with the training at full length? */
 static bool belongs(const pb_row *trial, const pb_row *row) {
     const pb_record *t = trial->runs[0], *final = pb_row_example(row);
-    double a = number_at(t->tuning, "rank"), b = number_at(final->tuning, "rank");
+    double a = pb_json_number(t->tuning, "rank"), b = pb_json_number(final->tuning, "rank");
     bool same_rank = (isnan(a) && isnan(b)) || a == b;
     const pb_json *x = pb_json_get(pb_json_get(t->config, "train"), "steps"),
                   *y = pb_json_get(pb_json_get(final->config, "train"), "steps");
@@ -53,7 +48,7 @@ static int curve_of(const pb_chapter *c, const pb_row *row, tried *out) {
         const pb_row *t = &c->trials[i];
         if (!belongs(t, row) || t->n_ok < t->n_runs) continue;
         pb_stat s = pb_row_stat(t, "quality/valid/nll");
-        if (s.n) out[n++] = (tried){number_at(t->runs[0]->tuning, "lr"), s.mean};
+        if (s.n) out[n++] = (tried){pb_json_number(t->runs[0]->tuning, "lr"), s.mean};
     }
     qsort(out, (size_t)n, sizeof *out, by_lr);
     return n;
@@ -73,7 +68,7 @@ pb_status pb_build_lr_curves(const pb_chapter *c, int which, figure *f) {
         const pb_record *final = pb_row_example(&c->rows[i]);
         if (count < 2 || strcmp(final->phase, "final") != 0) continue;
         rows[n++] = i;
-        double best = INFINITY, rate = number_at(final->tuning, "lr");
+        double best = INFINITY, rate = pb_json_number(final->tuning, "lr");
         for (int k = 0; k < count; k++) {
             pb_text_add(&f->data, "%.9g\t%.7g\n", t[k].lr, t[k].nll);
             best = fmin(best, t[k].nll);
@@ -116,7 +111,7 @@ static double examples_of(const pb_row *row, size_t *stem) {
     *stem = 0;
     if (!at || at < row->label + 2 || at[-1] != ' ' || !pb_parse_f64(at + 1, &n)) return NAN;
     *stem = (size_t)(at - row->label) - 1;
-    return number_at(pb_json_get(pb_row_example(row)->config, "data"), "train") == n ? n : NAN;
+    return pb_json_number(pb_json_get(pb_row_example(row)->config, "data"), "train") == n ? n : NAN;
 }
 
 static bool same_stem(const pb_row *a, size_t n, const pb_row *b, size_t m) {

@@ -12,11 +12,6 @@ static const char *text(const pb_json *o, const char *key) {
     return cJSON_IsString(v) ? v->valuestring : "";
 }
 
-static double number(const pb_json *o, const char *key) {
-    const pb_json *v = pb_json_get(o, key);
-    return cJSON_IsNumber(v) ? v->valuedouble : NAN;
-}
-
 /* What was seen for the parts that decide, in one line. */
 static void seen_cell(const pb_json *claim, rp_doc *doc) {
     const pb_json *a = NULL;
@@ -91,9 +86,9 @@ static void assertions_table(const pb_json *results, rp_doc *doc) {
             rp_cell_add(doc, i++, "%s", text(c, "id"));
             rp_cell_add(doc, NAN, "%s", text(a, "says"));
             rp_cell_add(doc, NAN, "%s", roles[cl_role_of(a)]);
-            rp_cell_add(doc, number(a, "value"), "%s", text(a, "seen"));
+            rp_cell_add(doc, pb_json_number(a, "value"), "%s", text(a, "seen"));
             rp_cell_add(doc, NAN, "%s", text(a, "wanted"));
-            rp_cell_add(doc, number(a, "n"), "%.0f", number(a, "n"));
+            rp_cell_add(doc, pb_json_number(a, "n"), "%.0f", pb_json_number(a, "n"));
             rp_cell_add(doc, NAN, "%s%s%s%s%s", text(a, "finding"), *text(a, "note") ? ": " : "",
                         text(a, "note"), *text(a, "waived") ? "; waived: " : "",
                         text(a, "waived"));
@@ -109,7 +104,7 @@ static void counts_line(const pb_json *results, rp_doc *doc) {
         if (n) pb_text_add(&t, "%s%d %s", t.len ? ", " : "", n,
                            pb_claim_verdict_name((pb_verdict_of_claim)v));
     }
-    rp_add(doc, RP_TEXT, "%d claims over %.0f records: %s.", total, number(results, "records"),
+    rp_add(doc, RP_TEXT, "%d claims over %.0f records: %s.", total, pb_json_number(results, "records"),
            t.data ? t.data : "none");
     doc->failed = doc->failed || t.failed;
     pb_text_free(&t);
@@ -132,7 +127,7 @@ void cl_compose(const pb_json *results, bool alone, rp_doc *doc) {
     if (alone) rp_add(doc, RP_TITLE, "Claims of papers, tested here");
     else rp_add(doc, RP_HEADING, "Claims of papers, tested here");
     const pb_json *family = pb_json_get(results, "family");
-    double parts = fmax(number(family, "parts"), 0); /* NaN: 0 */
+    double parts = fmax(pb_json_number(family, "parts"), 0); /* NaN: 0 */
     counts_line(results, doc);
     overridden_note(results, doc);
     rp_add(doc, RP_TEXT,
@@ -143,7 +138,7 @@ void cl_compose(const pb_json *results, bool alone, rp_doc *doc) {
            "so many %.1f false decisions may be expected, one at least with a chance of up to %.0f %%. "
            "The column \xe2\x80\x9c""Family-wise\xe2\x80\x9d holds what remains when that chance is held at 5 %% "
            "over all of them (Holm): %.0f parts.",
-           parts, parts * 0.05, 100 * (1 - pow(0.95, parts)), number(family, "decided"));
+           parts, parts * 0.05, 100 * (1 - pow(0.95, parts)), pb_json_number(family, "decided"));
     claims_table(results, doc);
 }
 

@@ -221,19 +221,14 @@ static void note_missing(cl_context *x, const pb_json *term, const char *what) {
              text(term, "label"), *what ? ": " : "", what);
 }
 
-static double number_at(const pb_json *o, const char *key) {
-    const pb_json *v = pb_json_get(o, key);
-    return cJSON_IsNumber(v) ? v->valuedouble : NAN;
-}
-
 /* Passes over the training examples: as they were asked for, or as so many steps made. */
 static double epochs_of(const pb_record *r) {
     const pb_json *train = pb_json_get(r->config, "train");
-    double asked = number_at(train, "epochs");
+    double asked = pb_json_number(train, "epochs");
     return isfinite(asked) ? asked
-                           : number_at(train, "steps") * number_at(train, "batch") *
-                                 number_at(train, "accumulate") /
-                                 number_at(pb_json_get(r->dataset, "splits"), "train");
+                           : pb_json_number(train, "steps") * pb_json_number(train, "batch") *
+                                 pb_json_number(train, "accumulate") /
+                                 pb_json_number(pb_json_get(r->dataset, "splits"), "train");
 }
 
 static double field_of(const pb_record *r, const char *path) {

@@ -12,11 +12,6 @@ static const char *text_at(const pb_json *o, const char *key) {
     return cJSON_IsString(v) ? v->valuestring : "";
 }
 
-static double number_at(const pb_json *o, const char *key) {
-    const pb_json *v = pb_json_get(o, key);
-    return cJSON_IsNumber(v) ? v->valuedouble : NAN;
-}
-
 /* The tuning of a row: where it ended. */
 typedef struct tuned {
     const pb_json *choice; /* of the runs at the chosen value; NULL = the row was not tuned */
@@ -31,19 +26,19 @@ static tuned tuning_of(const rp_chapter *m, const pb_row *row) {
     tuned t = {.lr = NAN, .low = NAN, .high = NAN, .rank = NAN};
     if (strcmp(final->phase, "final") != 0) return t;
     t.choice = final->tuning;
-    t.lr = number_at(t.choice, "lr");
-    t.rank = number_at(t.choice, "rank");
+    t.lr = pb_json_number(t.choice, "lr");
+    t.rank = pb_json_number(t.choice, "rank");
     for (int i = 0; i < m->c->n_trials; i++) {
         const pb_row *trial = &m->c->trials[i];
         const pb_json *tuning = trial->runs[0]->tuning;
-        double lr = number_at(tuning, "lr");
+        double lr = pb_json_number(tuning, "lr");
         if (strcmp(text_at(tuning, "row"), row->label) != 0) continue;
         t.trials++;
         t.runs += trial->n_runs;
         t.bad += trial->n_ok < trial->n_runs;
         t.low = fmin(lr, t.low);
         t.high = fmax(lr, t.high);
-        if (number_at(tuning, "trial") == number_at(t.choice, "trial"))
+        if (pb_json_number(tuning, "trial") == pb_json_number(t.choice, "trial"))
             t.nll = pb_row_stat(trial, "quality/valid/nll");
     }
     return t;

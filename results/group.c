@@ -100,18 +100,13 @@ static void free_chapter(pb_chapter *c) {
     free(c->trials);
 }
 
-static double number_of(const pb_json *o, const char *key) {
-    const pb_json *v = pb_json_get(o, key);
-    return cJSON_IsNumber(v) ? v->valuedouble : NAN;
-}
-
 /* As asked for, whenever the run ended; NaN when the record does not say. */
 static double steps_asked(const pb_record *r) {
     const pb_json *train = pb_json_get(r->config, "train");
-    double steps = number_of(train, "steps");
-    double batch = number_of(train, "batch") * number_of(train, "accumulate");
-    double examples = number_of(pb_json_get(r->dataset, "splits"), "train");
-    return isnan(steps) ? ceil(number_of(train, "epochs") * examples / batch - 1e-9) : steps;
+    double steps = pb_json_number(train, "steps");
+    double batch = pb_json_number(train, "batch") * pb_json_number(train, "accumulate");
+    double examples = pb_json_number(pb_json_get(r->dataset, "splits"), "train");
+    return isnan(steps) ? ceil(pb_json_number(train, "epochs") * examples / batch - 1e-9) : steps;
 }
 
 static const char *why_of(const pb_row *trial) {
@@ -120,7 +115,7 @@ static const char *why_of(const pb_row *trial) {
 }
 
 static void count_trial(const pb_row *trial, pb_row *of, double *low, double *high) {
-    double lr = number_of(trial->runs[0]->tuning, "lr");
+    double lr = pb_json_number(trial->runs[0]->tuning, "lr");
     of->n_trials++;
     of->n_trial_runs += trial->n_runs;
     of->n_trials_beyond += strcmp(why_of(trial), "extend") == 0;

@@ -35,11 +35,6 @@ static const pb_record *find(const check *c, const char *id) {
     return NULL;
 }
 
-static double number_at(const pb_json *o, const char *key) {
-    const pb_json *v = pb_json_get(o, key);
-    return cJSON_IsNumber(v) ? v->valuedouble : NAN;
-}
-
 static bool text_is(const pb_json *o, const char *key, const char *expected) {
     const pb_json *v = pb_json_get(o, key);
     return cJSON_IsString(v) && strcmp(v->valuestring, expected) == 0;
@@ -77,7 +72,7 @@ static void check_trial(check *c, const pb_tuning *t, const pb_tuning_row *row, 
         if (strcmp(r->phase, "trial") != 0 || !text_is(r->tuning, "row", row->label))
             finding(c, "'%s', trial %d: run %s is no trial of this row", row->label, i + 1,
                     trial->run[k]);
-        if (number_at(r->config, "lr") != trial->lr || r->seed != t->seeds[k])
+        if (pb_json_number(r->config, "lr") != trial->lr || r->seed != t->seeds[k])
             finding(c, "'%s', trial %d: run %s has another rate or seed", row->label, i + 1,
                     trial->run[k]);
     }
@@ -111,7 +106,7 @@ static void check_row(check *c, const pb_tuning *t, const pb_tuning_row *row) {
 /* Chance level is the one number that the records do not hold: no more than that of equal classes. */
 static void check_chance(check *c, const pb_tuning *t) {
     for (int i = 0; i < c->n_records; i++) {
-        double classes = number_at(c->records[i].dataset, "classes");
+        double classes = pb_json_number(c->records[i].dataset, "classes");
         if (!(t->chance > log(fmax(classes, 1)) + 1e-9)) continue;
         finding(c, "chance %.6g, more than that of %g equal classes, %.6g", t->chance, classes,
                 log(fmax(classes, 1)));
@@ -131,7 +126,7 @@ static void check_records(check *c, const pb_tuning *t) {
         if (strcmp(r->phase, "final") != 0) continue;
         if (!row || row->chosen < 0)
             finding(c, "run %s is a final of a row without a choice", r->run_id);
-        else if (number_at(r->config, "lr") != row->trials[row->chosen].lr)
+        else if (pb_json_number(r->config, "lr") != row->trials[row->chosen].lr)
             finding(c, "run %s is a final of '%s' at another rate than the chosen one", r->run_id,
                     row->label);
         for (int k = 0; k < t->n_seeds; k++)
