@@ -137,8 +137,8 @@ static pb_status advise(const request *q, const pb_advise_request *r) {
     pb_status status = PB_OK;
     pb_advise a = {0};
     PB_TRY(pb_advise_make(r, &a));
-    PB_TRY(q->json || q->format != 0 ? pb_advise_print_json(&a) : pb_advise_print_text(&a));
     if (q->suite && a.suite) PB_TRY(pb_file_write_atomic(q->suite, a.suite, strlen(a.suite)));
+    PB_TRY(q->json || q->format != 0 ? pb_advise_print_json(&a) : pb_advise_print_text(&a, q->suite));
     if (a.chosen < 0) PB_FAIL(PB_E_CHECK, "%s", a.reason);
 done:
     pb_advise_free(&a);

@@ -4,7 +4,8 @@
 
 #include "harness/advise.h"
 
-pb_status pb_advise_print_text(const pb_advise *a);
+/* suite_file: where the suite was written, or NULL. */
+pb_status pb_advise_print_text(const pb_advise *a, const char *suite_file);
 pb_status pb_advise_print_json(const pb_advise *a);
 
 #endif

@@ -152,9 +152,10 @@ static void print_quality_source(const pb_advise *a) {
     }
 }
 
-static void print_suite(const pb_advise *a) {
+static void print_suite(const pb_advise *a, const char *file) {
     if (!a->suite) return;
-    printf("\nThe suite that would test it (--suite FILE writes it):\n%s\n", a->suite);
+    if (file) printf("\nThe suite that would test it: peftbench run %s\n", file);
+    else printf("\n--suite FILE writes the suite that would test it.\n");
     if (a->left_out[0])
         printf("Left out of it, for they do not fit with the one setting of all its rows: %s.\n", a->left_out);
     if (!a->request.data)
@@ -162,7 +163,7 @@ static void print_suite(const pb_advise *a) {
                a->request.config.causal ? ", which a decoder needs: prompts with completions, or plain texts" : "");
 }
 
-pb_status pb_advise_print_text(const pb_advise *a) {
+pb_status pb_advise_print_text(const pb_advise *a, const char *suite_file) {
     print_head(a);
     PB_RETURN(print_methods(a));
     putchar('\n');
@@ -174,7 +175,7 @@ pb_status pb_advise_print_text(const pb_advise *a) {
     for (int i = 0; i < 3; i++)
         printf("  %s: %s. %s.\n", a->rules[i].rule, a->rules[i].verdict, a->rules[i].numbers);
     printf("\n%s\n", a->reason);
-    print_suite(a);
+    print_suite(a, suite_file);
     return PB_OK;
 }
 

@@ -204,6 +204,8 @@ START_TEST(advice_is_text_json_and_a_suite) {
     const char *text = pb_lab_config_json(PB_LAB_LLAMA);
     pb_assert_ok(pb_file_write_atomic(config, text, strlen(text)));
     expect(RUN("advise", "--gpu-memory", "1GiB", "--model", config, "--suite", suite), 0, "Run ", NULL);
+    expect(RUN("advise", "--gpu-memory", "1GiB", "--model", config, "--suite", suite), 0, "would test it: peftbench run ", NULL);
+    expect(RUN("advise", "--gpu-memory", "1GiB", "--model", config), 0, "--suite FILE writes the suite", NULL);
     ck_assert(pb_file_exists(suite));
     expect(RUN("advise", "--gpu-memory", "513MiB", "--model", "llama-2-7b"), 1, "Nothing fits",
            "Nothing fits");
