@@ -1,23 +1,10 @@
-/* WordNet 3.0 (Fellbaum 1998): the definition of every synset, and as its class the lexicographer
- * file it belongs to (45 "supersenses", lexnames(5WN)). Data files as in wndb(5WN): "offset
- * lex_filenum ss_type ... | gloss".
+/* WordNet 3.0: the definition of every synset, and as its class the lexicographer file it belongs to
+ * (45 "supersenses", lexnames(5WN)).
  *
  * The text is the gloss up to its first example sentence (about 10 words): examples contain the
- * word itself, definitions do not. Splits: 80 % train, 10 % valid, 10 % test by the hash of the
- * definition, so that synsets with the same words are never on both sides. id = part of speech (1
- * noun, 2 verb, 3 adjective, 4 adverb) * 10^8 + offset. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "base/file.h"
-#include "base/text.h"
-#include "datasets/texts_impl.h"
-
-#define DEFAULT_DIR "/usr/share/wordnet"
-#define HOW_TO_GET "apt-get install wordnet-base"
-#define N_SYNSETS 117659
-#define SPLIT_SALT 0x574e3330u /* any constant: "WN30" */
+ * word itself, definitions do not. Splits by the definition's hash, so that synsets with the same
+ * words are never on both sides. id = the synset's. */
+#include "datasets/wordnet.h"
 
 const char *const pb_wordnet_labels[45] = {
     "adj.all",          "adj.pert",           "adv.all",
@@ -36,136 +23,34 @@ const char *const pb_wordnet_labels[45] = {
     "verb.perception",  "verb.possession",    "verb.social",
     "verb.stative",     "verb.weather",       "adj.ppl"};
 
-/* `digits` decimal digits, or -1. */
-static int64_t number(const char *s, int digits) {
-    int64_t v = 0;
-    for (int i = 0; i < digits; i++) {
-        if (s[i] < '0' || s[i] > '9') return -1;
-        v = v * 10 + (s[i] - '0');
-    }
-    return v;
-}
-
-static bool is_one_of(char c, const char *set) { return c && strchr(set, c); }
-
-/* Length of the definition: everything before the first quoted example, without trailing
- * separators. A gloss that is only quotations stays whole. */
-static size_t definition(const char *s, size_t n) {
-    size_t end = n;
-    for (size_t i = 0; i + 1 < n && end == n; i++) {
-        size_t quote = s[i + 1] == ' ' ? i + 2 : i + 1;
-        if (is_one_of(s[i], ";:,") && quote < n && s[quote] == '"') end = i;
-    }
-    while (end > 0 && is_one_of(s[end - 1], " ;:,\t\r")) end--;
-    if (end > 0) return end;
-    while (n > 0 && is_one_of(s[n - 1], " ;\t\r")) n--;
-    return n;
-}
-
-static pb_status parse_line(const char *where, size_t offset, const char *s, size_t n, char pos,
-                            pb_texts *texts) {
-    static const char kinds[] = "nvar";
-    int64_t at = n > 14 && s[8] == ' ' && s[11] == ' ' && s[13] == ' ' ? number(s, 8) : -1;
-    int64_t file = at >= 0 ? number(s + 9, 2) : -1;
-    const char *gloss = at >= 0 ? memmem(s, n, " | ", 3) : NULL;
-    if (at < 0 || file < 0 || !gloss)
-        return PB_ERROR(PB_E_INPUT,
-                        "%s: offset %zu: expected \"offset lex_filenum ss_type ... | gloss\"",
-                        where, offset);
-    if ((uint64_t)at != offset)
-        return PB_ERROR(PB_E_INPUT, "%s: offset %zu: the synset says offset %lld", where, offset,
-                        (long long)at);
-    if (file > 44)
-        return PB_ERROR(PB_E_INPUT, "%s: offset %zu: lex_filenum %lld, expected 00 to 44", where,
-                        offset, (long long)file);
-    if (s[12] != pos && !(pos == 'a' && s[12] == 's'))
-        return PB_ERROR(PB_E_INPUT, "%s: offset %zu: ss_type '%c', expected '%c'", where, offset,
-                        s[12], pos);
-    gloss += 3;
-    size_t len = (size_t)(s + n - gloss), bad = 0;
-    for (; len > 0 && gloss[0] == ' '; len--) gloss++;
-    len = definition(gloss, len);
-    if (len == 0) return PB_ERROR(PB_E_INPUT, "%s: offset %zu: an empty gloss", where, offset);
-    if (memchr(gloss, 0, len))
-        return PB_ERROR(PB_E_INPUT, "%s: offset %zu: a NUL in the gloss", where, offset);
-    if (!pb_utf8_valid(gloss, len, &bad))
-        return PB_ERROR(PB_E_INPUT, "%s: offset %zu: the gloss is not valid UTF-8", where, offset);
-    uint64_t draw = pb_texts_hash(gloss, len, SPLIT_SALT) % 10;
-    pb_split_id split = draw < 8 ? PB_TRAIN : draw < 9 ? PB_VALID : PB_TEST;
-    uint64_t part = (uint64_t)(strchr(kinds, pos) - kinds) + 1;
-    pb_text_example e = {.text = gloss,
-                         .text_len = len,
-                         .label = (int32_t)file,
-                         .id = part * 100000000 + (uint64_t)at};
-    return pb_texts_add(texts, split, &e);
-}
-
-pb_status pb_wordnet_parse(const char *where, const char *data, size_t len, char pos,
-                           pb_texts *texts) {
-    if (!pb_texts_begun(texts)) {
-        PB_RETURN(pb_texts_begin(texts, "wordnet", PB_TASK_CLASSIFY));
-        for (int i = 0; i < 45; i++) {
-            int32_t index = -1;
-            PB_RETURN(pb_texts_label(texts, pb_wordnet_labels[i], true, &index));
-        }
-    }
-    for (size_t i = 0; i < len;) {
-        const char *stop = memchr(data + i, '\n', len - i);
-        size_t end = stop ? (size_t)(stop - data) : len;
-        if (end > i && data[i] != ' ')
-            PB_RETURN(parse_line(where, i, data + i, end - i, pos, texts)); /* ' ': licence */
-        i = end + 1;
+static pb_status begin(pb_texts *texts) {
+    PB_RETURN(pb_texts_begin(texts, "wordnet", PB_TASK_CLASSIFY));
+    for (int i = 0; i < 45; i++) {
+        int32_t index = -1;
+        PB_RETURN(pb_texts_label(texts, pb_wordnet_labels[i], true, &index));
     }
     return PB_OK;
 }
 
-static pb_status read_file(const char *dir, const char *name, char pos, pb_sha256 *sha,
-                           pb_texts *out) {
-    pb_status status = PB_OK;
-    pb_map map = {0};
-    char *path = pb_path_join(dir, name);
-    if (!path) PB_FAIL(PB_E_OOM, "no memory");
-    if (!pb_file_exists(path))
-        PB_FAIL(PB_E_ENV, "%s: WordNet 3.0 is not here; get it with: %s", path, HOW_TO_GET);
-    PB_TRY(pb_map_open(path, &map));
-    pb_sha256_add(sha, map.data, map.len);
-    PB_TRY(pb_wordnet_parse(path, (const char *)map.data, map.len, pos, out));
-done:
-    pb_map_close(&map);
-    free(path);
-    return status;
+static pb_status take(const pb_synset *s, pb_texts *texts) {
+    pb_text_example e = {
+        .text = s->gloss, .text_len = s->definition_len, .label = s->file, .id = s->id};
+    return pb_texts_add(texts, pb_wordnet_split(e.text, e.text_len), &e);
 }
 
+const pb_wordnet_use pb_wordnet_definitions = {
+    .begin = begin, .take = take, .n = 117659, .what = "synsets"};
+
 static pb_status load(const char *dir, pb_texts *out) {
-    static const struct {
-        const char *name;
-        char pos;
-    } files[] = {{"data.noun", 'n'}, {"data.verb", 'v'}, {"data.adj", 'a'}, {"data.adv", 'r'}};
-    pb_status status = PB_OK;
-    pb_sha256 *sha = NULL;
-    int64_t n = 0;
-    if (!dir) dir = DEFAULT_DIR;
-    *out = (pb_texts){0};
-    PB_TRY(pb_sha256_new(&sha));
-    for (int i = 0; i < 4; i++) PB_TRY(read_file(dir, files[i].name, files[i].pos, sha, out));
-    for (int i = 0; i < PB_SPLITS; i++) n += out->split[i].n;
-    if (n != N_SYNSETS)
-        PB_FAIL(PB_E_INPUT, "%s: %lld synsets, WordNet 3.0 has %d", dir, (long long)n, N_SYNSETS);
-    pb_sha256_end(
-        sha, out->sha256); /* of data.noun, data.verb, data.adj, data.adv one after the other */
-    sha = NULL;
-done:
-    pb_sha256_free(sha);
-    if (status != PB_OK) pb_texts_free(out);
-    return status;
+    return pb_wordnet_load(&pb_wordnet_definitions, dir, out);
 }
 
 extern const pb_source pb_source_wordnet;
 const pb_source pb_source_wordnet = {
     .name = "wordnet",
     .title = "WordNet 3.0: definitions of 117,659 synsets -> 45 supersenses",
-    .licence = "WordNet 3.0 licence (Princeton University; free use with the notice kept)",
+    .licence = PB_WORDNET_LICENCE,
     .task = PB_TASK_CLASSIFY,
-    .how_to_get = HOW_TO_GET,
+    .how_to_get = PB_WORDNET_HOW_TO_GET,
     .load = load,
 };

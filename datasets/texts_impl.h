@@ -26,9 +26,4 @@ uint64_t pb_texts_hash(const char *text, size_t len, uint64_t salt);
  * nothing can be moved. */
 pb_status pb_texts_split_off(pb_texts *texts, pb_split_id to, int64_t target);
 
-/* One WordNet data file (data.noun ...), pos 'n', 'v', 'a' or 'r', appended to its splits. */
-pb_status pb_wordnet_parse(const char *where, const char *data, size_t len, char pos,
-                           pb_texts *texts);
-extern const char *const pb_wordnet_labels[45];
-
 #endif

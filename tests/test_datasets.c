@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "datasets/loader.h"
-#include "datasets/texts_impl.h"
+#include "datasets/wordnet.h"
 #include "tests/support.h"
 
 /* ---- helpers ---- */
@@ -174,6 +174,8 @@ START_TEST(wordnet_elsewhere_says_how_to_get_it)
         write_text(dir, "data.adv", "");
         pb_assert_fails(pb_texts_load("wordnet", dir, &t), PB_E_INPUT,
                         "1 synsets, WordNet 3.0 has 117659");
+        pb_assert_fails(pb_texts_load("wordnet-examples", dir, &t), PB_E_INPUT,
+                        "0 example sentences, WordNet 3.0 has 29661");
         free(dir);
     }
 END_TEST
@@ -194,6 +196,7 @@ static const struct {
     {"0000000x 05 n 01 x 0 000 | a dog", "expected \"offset lex_filenum", NULL},
     {"00000000 05 n 01 x 0 000 |    ", "an empty gloss", NULL},
     {"00000000 05 n 01 x 0 000 | caf\xe9 au lait", "not valid UTF-8", NULL},
+    {"00000000 05 n 01 x 0 000 | a dog; \"caf\xe9 au lait\"", "not valid UTF-8", NULL},
     {"x", "offset 0: expected", NULL},
 };
 
@@ -202,16 +205,116 @@ START_TEST(synsets_are_checked)
         pb_texts t = {0};
         const char *line = synsets[_i].line;
         if (synsets[_i].part) {
-            pb_assert_fails(pb_wordnet_parse("data.noun", line, strlen(line), 'n', &t), PB_E_INPUT,
+            pb_assert_fails(pb_wordnet_parse("data.noun", line, strlen(line), 'n',
+                                             &pb_wordnet_definitions, &t), PB_E_INPUT,
                             synsets[_i].part);
             ck_assert_ptr_nonnull(strstr(pb_error_message(), "data.noun"));
         } else {
-            pb_assert_ok(pb_wordnet_parse("data.noun", line, strlen(line), 'n', &t));
+            pb_assert_ok(pb_wordnet_parse("data.noun", line, strlen(line), 'n',
+                                             &pb_wordnet_definitions, &t));
             for (int i = 0; i < PB_SPLITS; i++)
                 if (t.split[i].n) ck_assert_str_eq(t.split[i].examples[0].text, synsets[_i].text);
             ck_assert_int_eq(t.split[0].n + t.split[1].n + t.split[2].n, 1);
         }
         pb_texts_free(&t);
+    }
+END_TEST
+
+static const struct {
+    const char *gloss, *texts; /* texts: sentences taken, each with "number:" before it */
+} glosses[] = {
+    {"a dog; \"the dog barked at me\"; \"dogs\"; \" the dogs  of the house \"  ",
+     "1:the dog barked at me|3:the dogs  of the house|"},
+    {"a dog; \"these are four words\"; \"now here are five words\"", "2:now here are five words|"},
+    {"a dog; \"the dog barked at me\"- Mark Twain; \"the cat sat on it\"",
+     "1:the dog barked at me|2:the cat sat on it|"},
+    {"the phrase \"make strides over and over\"; \"they made strides with us\"",
+     "1:they made strides with us|"},
+    {"\"only a quote of five words\"", ""},
+    {"a dog; \"the dog barked at me\"; \"no end of this one", ""},
+    {"a dog without an example", ""},
+};
+
+START_TEST(example_sentences_are_what_stands_in_quotation_marks)
+    {
+        pb_texts t = {0};
+        pb_text line = {0}, seen = {0};
+        pb_text_add(&line, "00000000 05 v 01 x 0 000 | %s\n", glosses[_i].gloss);
+        pb_assert_ok(pb_wordnet_parse("data.verb", line.data, line.len, 'v', &pb_wordnet_examples, &t));
+        ck_assert_int_eq(t.task, PB_TASK_LM);
+        ck_assert_str_eq(t.name, "wordnet-examples");
+        for (uint64_t id = 1; id < 9; id++)
+            for (int i = 0; i < PB_SPLITS; i++)
+                for (int64_t k = 0; k < t.split[i].n; k++) {
+                    const pb_text_example *e = &t.split[i].examples[k];
+                    ck_assert_int_eq(e->label, -1);
+                    if (e->id == 20000000000 + id)
+                        pb_text_add(&seen, "%d:%s|", (int)id, e->text);
+                }
+        ck_assert_str_eq(seen.data ? seen.data : "", glosses[_i].texts);
+        pb_text_free(&line);
+        pb_text_free(&seen);
+        pb_texts_free(&t);
+    }
+END_TEST
+
+START_TEST(example_sentences_are_counted_once_and_lie_in_one_split)
+    {
+        pb_texts t, definitions;
+        pb_assert_ok(pb_texts_load("wordnet-examples", NULL, &t));
+        pb_assert_ok(pb_texts_load("wordnet", NULL, &definitions));
+        ck_assert_str_eq(t.sha256, definitions.sha256); /* of the same files */
+        int64_t n = 0, k = 0, m = 0;
+        for (int i = 0; i < PB_SPLITS; i++) n += t.split[i].n, m += definitions.split[i].n;
+        ck_assert_int_eq(n, 29661);
+        ck_assert_int_eq(t.n_labels, 0);
+        const pb_text_example **all = malloc((size_t)(n + m) * sizeof *all);
+        ck_assert_ptr_nonnull(all);
+        for (int i = 0; i < PB_SPLITS; i++)
+            for (int64_t j = 0; j < t.split[i].n; j++) all[k++] = &t.split[i].examples[j];
+        qsort(all, (size_t)n, sizeof *all, by_id);
+        for (int64_t i = 1; i < n; i++)
+            ck_assert_msg(all[i - 1]->id != all[i]->id, "id %llu twice",
+                          (unsigned long long)all[i]->id);
+        for (int i = 0; i < PB_SPLITS; i++)
+            for (int64_t j = 0; j < definitions.split[i].n; j++)
+                all[k++] = &definitions.split[i].examples[j];
+        qsort(all, (size_t)(n + m), sizeof *all, by_text);
+        int64_t twins = 0, shared = 0;
+        for (int64_t i = 1; i < n + m; i++) {
+            const pb_text_example *a = all[i - 1], *b = all[i];
+            if (strcmp(a->text, b->text) != 0) continue;
+            int x = split_of(&t, a), y = split_of(&t, b);
+            shared += (x < 0) != (y < 0);
+            twins += x >= 0 && y >= 0;
+            ck_assert_int_eq(x < 0 ? split_of(&definitions, a) : x,
+                             y < 0 ? split_of(&definitions, b) : y);
+        }
+        ck_assert_int_gt(twins, 10); /* there are some to keep together */
+        ck_assert_int_lt(shared, 20); /* by chance */
+        double train = (double)t.split[PB_TRAIN].n / (double)n,
+               test = (double)t.split[PB_TEST].n / (double)n;
+        ck_assert(train > 0.79 && train < 0.81 && test > 0.09 && test < 0.11);
+        free(all);
+        pb_texts_free(&t);
+        pb_texts_free(&definitions);
+    }
+END_TEST
+
+START_TEST(example_sentences_are_tokenised_as_plain_text)
+    {
+        pb_texts t;
+        pb_assert_ok(pb_texts_load("wordnet-examples", NULL, &t));
+        pb_dataset *ds = tokenised(&t, "bert-uncased",
+                                   (pb_dataset_options){.max_len = 32, .limit = {100, 50, 200}});
+        ck_assert_int_eq(pb_dataset_task(ds), PB_TASK_LM);
+        ck_assert_int_eq(pb_dataset_size(ds, PB_TEST), 200);
+        for (int64_t i = 0; i < 200; i++) {
+            const pb_example *e = pb_dataset_at(ds, PB_TEST, i);
+            ck_assert(e->n_ids > 5 && e->loss_from < e->n_ids && e->label == -1);
+        }
+        pb_texts_free(&t);
+        pb_dataset_free(ds);
     }
 END_TEST
 
@@ -712,6 +815,10 @@ int main(void) {
     tcase_add_test(t, wordnet_tokenises_at_once);
     tcase_add_test(t, wordnet_elsewhere_says_how_to_get_it);
     tcase_add_loop_test(t, synsets_are_checked, 0, (int)(sizeof synsets / sizeof synsets[0]));
+    tcase_add_loop_test(t, example_sentences_are_what_stands_in_quotation_marks, 0,
+                        (int)(sizeof glosses / sizeof glosses[0]));
+    tcase_add_test(t, example_sentences_are_counted_once_and_lie_in_one_split);
+    tcase_add_test(t, example_sentences_are_tokenised_as_plain_text);
     t = pb_test_case(s, "jsonl");
     tcase_add_test(t, a_folder_with_labels_is_read);
     tcase_add_test(t, one_class_is_nothing_to_classify);
