@@ -218,6 +218,26 @@ pb_status pb_remove_tree(const char *path) {
     return PB_ERROR(PB_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
 }
 
+pb_status pb_own_program(char *out, size_t cap) {
+    ssize_t n = readlink("/proc/self/exe", out, cap);
+    if (n > 0 && (size_t)n < cap) {
+        out[n] = 0;
+        return PB_OK;
+    }
+    int why = n < 0 ? errno : ENAMETOOLONG;
+    *out = 0;
+    return PB_ERROR(PB_E_ENV, "/proc/self/exe, this program's own path: %s", strerror(why));
+}
+
+pb_status pb_beside_program(const char *file, char *out, size_t cap) {
+    PB_RETURN(pb_own_program(out, cap));
+    char *slash = strrchr(out, '/');
+    size_t at = slash ? (size_t)(slash - out) + 1 : 0, len = strlen(file);
+    if (at + len >= cap) return PB_ERROR(PB_E_ENV, "%.*s%s: the path is too long", (int)at, out, file);
+    memcpy(out + at, file, len + 1);
+    return PB_OK;
+}
+
 bool pb_file_exists(const char *path) {
     struct stat st;
     return stat(path, &st) == 0;

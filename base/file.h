@@ -33,6 +33,11 @@ pb_status pb_temp_folder(const char *name, char *out, size_t cap);
 /* Removes a file, or a folder with all in it; links are not followed. Fine when nothing is there. */
 pb_status pb_remove_tree(const char *path);
 
+/* out := the running program's own file. PB_E_ENV when the system does not say, or the path does not fit. */
+pb_status pb_own_program(char *out, size_t cap);
+/* out := path of `file` (may start with "../") from that program's folder on, whether it exists or not. */
+pb_status pb_beside_program(const char *file, char *out, size_t cap);
+
 bool pb_file_exists(const char *path);
 bool pb_is_dir(const char *path);
 

@@ -151,19 +151,14 @@ done:
 
 /* A folder or a program as it is; anything else is the name of a revision. */
 static pb_status find_side(const pb_kernels_request *q, const char *name, char program[1024]) {
-    char own[1024], *cache = NULL;
+    char cache[1024];
     if (pb_is_dir(name) || pb_file_exists(name)) {
         if (pb_copy(program, 1024, name)) return PB_OK;
         return PB_ERROR(PB_E_INPUT, "%s: the path is too long", name);
     }
     if (q->revisions) return pb_kernel_revision(".", name, q->revisions, program);
-    PB_RETURN(pb_kernel_own_program(own));
-    *strrchr(own, '/') = 0;
-    cache = pb_path_join(own, "revisions");
-    if (!cache) return PB_ERROR(PB_E_OOM, "no memory for a path");
-    pb_status status = pb_kernel_revision(".", name, cache, program);
-    free(cache);
-    return status;
+    PB_RETURN(pb_beside_program("revisions", cache, sizeof cache));
+    return pb_kernel_revision(".", name, cache, program);
 }
 
 /* What is counted: the timed model and rows where they are named, else the table of `kernels
@@ -220,7 +215,7 @@ static pb_status run_now(const pb_kernels_request *q, const pb_saved_run *like, 
     char self[1024];
     PB_RETURN(pb_json_read_i64(like->environment, "environment", "threads", 1, 4096, &threads));
     if (!now.threads) now.threads = threads;
-    PB_RETURN(pb_kernel_own_program(self));
+    PB_RETURN(pb_own_program(self, sizeof self));
     return pb_kernels_measure_processes(&now, self, like->processes, out);
 }
 

@@ -289,7 +289,7 @@ static pb_status measure(const pb_kernels_request *q, pb_json **root, pb_machine
     pb_machine_pin("", (int)q->threads, pinning);
     PB_TRY(pb_machine_begin("", (int)q->threads, &watch));
     if (q->processes > 1) {
-        PB_TRY(pb_kernel_own_program(self));
+        PB_TRY(pb_own_program(self, sizeof self));
         PB_TRY(pb_kernels_measure_processes(q, self, (int)q->processes, root));
         cJSON_DeleteItemFromObjectCaseSensitive(*root, "machine_state"); /* of the first alone */
     } else {

@@ -191,7 +191,7 @@ static pb_status make_command(command *c, const pb_count_table *table, const cha
                                              "realloc",       "memalign",       "aligned_alloc",
                                              "posix_memalign", "__libc_memalign"};
     char rows[32], self[1024];
-    PB_RETURN(pb_kernel_own_program(self));
+    PB_RETURN(pb_own_program(self, sizeof self));
     snprintf(rows, sizeof rows, "%lld", (long long)table->rows);
     append(c, "env");
     append(c, "-i");

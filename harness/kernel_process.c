@@ -117,10 +117,3 @@ pb_status pb_kernel_process_count(const pb_kernel_process *p, const char *gauge,
     PB_RETURN(pb_process_run(c.argv, NULL, f->log, &code));
     return code == 0 ? PB_OK : complain(f, p->program, "count", code);
 }
-
-pb_status pb_kernel_own_program(char out[1024]) {
-    ssize_t n = readlink("/proc/self/exe", out, 1023);
-    if (n < 0) return PB_ERROR(PB_E_ENV, "/proc/self/exe: %s", strerror(errno));
-    out[n] = 0;
-    return PB_OK;
-}

@@ -39,7 +39,4 @@ pb_status pb_kernel_process_list(const pb_kernel_process *p, const pb_kernel_fol
 pb_status pb_kernel_process_count(const pb_kernel_process *p, const char *gauge,
                                   const pb_kernel_folder *f);
 
-/* The path of the program that is running. */
-pb_status pb_kernel_own_program(char out[1024]);
-
 #endif

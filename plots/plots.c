@@ -53,22 +53,13 @@ pb_status pb_plots_available(void) {
 /* The folder with the templates: PEFTBENCH_PLOTS, the source tree, plots/ beside or above the
  * executable. */
 static pb_status find_templates(char out[1024]) {
-    char exe[1024], candidate[4][1200];
+    char candidate[4][1200];
     int n = 0;
     const char *env = getenv("PEFTBENCH_PLOTS");
     if (env && *env) snprintf(candidate[n++], sizeof candidate[0], "%s", env);
     snprintf(candidate[n++], sizeof candidate[0], "%s", PB_PLOTS_DIR);
-    ssize_t len = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    char *slash = NULL;
-    if (len > 0) {
-        exe[len] = 0;
-        slash = strrchr(exe, '/');
-    }
-    if (slash) {
-        *slash = 0;
-        snprintf(candidate[n++], sizeof candidate[0], "%s/plots", exe);
-        snprintf(candidate[n++], sizeof candidate[0], "%s/../plots", exe);
-    }
+    if (pb_beside_program("plots", candidate[n], sizeof candidate[0]) == PB_OK) n++;
+    if (pb_beside_program("../plots", candidate[n], sizeof candidate[0]) == PB_OK) n++;
     for (int i = 0; i < n; i++) {
         char *probe = pb_path_join(candidate[i], "common.gp");
         bool there = probe && pb_file_exists(probe) && pb_copy(out, 1024, candidate[i]);

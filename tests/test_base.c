@@ -1024,11 +1024,21 @@ static int run_planted(const char *name) {
     return pb_run_suite(s);
 }
 
+START_TEST(the_program_knows_its_folder) {
+    char self[4096], beside[4096];
+    pb_assert_ok(pb_own_program(self, sizeof self));
+    pb_assert_ok(pb_beside_program(strrchr(self, '/') + 1, beside, sizeof beside));
+    ck_assert_str_eq(beside, self);
+    ck_assert_int_eq(pb_own_program(beside, strlen(self) + 1), PB_OK);
+    ck_assert_int_eq(pb_own_program(beside, strlen(self)), PB_E_ENV);
+    ck_assert_int_eq(pb_beside_program("longer-than-its-name", beside, strlen(self) + 1), PB_E_ENV);
+    pb_error_clear();
+}
+END_TEST
+
 START_TEST(planted_faults_turn_the_program_red) {
     char self[4096], command[4200], output[4096];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    ck_assert(n > 0);
-    self[n] = 0;
+    pb_assert_ok(pb_own_program(self, sizeof self));
     snprintf(command, sizeof command, "'%s' planted %s 2>&1", self, planted[_i].name);
     FILE *pipe = popen(command, "r");
     ck_assert_ptr_nonnull(pipe);
@@ -1106,6 +1116,7 @@ static Suite *base_suite(void) {
     tcase_add_test(t, compiler_keeps_nan_visible);
     tcase_add_test(t, comparison_passes_only_what_is_close);
     tcase_add_test(t, comparison_reports_the_first_worst_element);
+    tcase_add_test(t, the_program_knows_its_folder);
     tcase_add_loop_test(t, planted_faults_turn_the_program_red, 0, (int)N_PLANTED);
     tcase_add_test(t, test_folders_are_new_and_below_the_build);
     return s;

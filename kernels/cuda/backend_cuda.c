@@ -6,9 +6,9 @@
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/text.h"
 #include "kernels/cuda/plugin.h"
 
@@ -36,13 +36,7 @@ static pb_status plugin_path(char path[PATH_MAX], bool *named) {
         pb_copy(path, PATH_MAX, given);
         return PB_OK;
     }
-    ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 1);
-    if (n < 0) return PB_ERROR(PB_E_ENV, "/proc/self/exe cannot be read: where is the program?");
-    path[n] = 0;
-    char *slash = strrchr(path, '/');
-    size_t at = slash == NULL ? 0 : (size_t)(slash - path) + 1;
-    if (at + sizeof PB_CUDA_PLUGIN_FILE > PATH_MAX) return PB_ERROR(PB_E_ENV, "%s: the path is too long", path);
-    memcpy(path + at, PB_CUDA_PLUGIN_FILE, sizeof PB_CUDA_PLUGIN_FILE);
+    PB_RETURN(pb_beside_program(PB_CUDA_PLUGIN_FILE, path, PATH_MAX));
     return PB_OK;
 }
 
