@@ -12,7 +12,7 @@
 #include "harness/environment.h"
 #include "harness/kernel_contents.h"
 #include "harness/kernel_process.h"
-#include "harness/process.h"
+#include "base/process.h"
 #include "kernels/core/about.h"
 
 #define CALLS 3 /* counted: an interrupt can add a few instructions to a processor's count */
@@ -233,7 +233,7 @@ pb_status pb_counts_take_under_callgrind(const pb_count_table *table, const char
                           "there; on Debian apt-get install valgrind, then configure and build");
     PB_TRY(pb_kernel_folder_open(&folder));
     PB_TRY(make_command(c, table, filter, &folder));
-    PB_TRY(pb_process_run(c->argv, NULL, folder.log, &code));
+    PB_TRY(pb_process_run(c->argv, NULL, NULL, folder.log, &code));
     if (code != 0) {
         status = complain(folder.log, code);
         goto done;

@@ -8,7 +8,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
-#include "harness/process.h"
+#include "base/process.h"
 
 #define MOST_ARGS 40
 #define MOST_BYTES ((size_t)64 << 20)
@@ -72,7 +72,7 @@ pb_status pb_kernel_process_run(const pb_kernel_process *p, const pb_kernel_fold
     if (p->budget_s > 0) add_pair(&c, "--budget", budget);
     add_pair(&c, "--filter", p->filter);
     unlink(f->samples);
-    PB_RETURN(pb_process_run(c.argv, NULL, f->log, &code));
+    PB_RETURN(pb_process_run(c.argv, NULL, NULL, f->log, &code));
     if (p->code) *p->code = code;
     if (code != 0 && code != EXIT_WRONG) return complain(f, p->program, "run", code);
     return pb_json_load(f->samples, MOST_BYTES, out);
@@ -101,7 +101,7 @@ pb_status pb_kernel_process_list(const pb_kernel_process *p, const pb_kernel_fol
     command c = start(p, "list");
     int code = 0;
     add_pair(&c, "--format", "json");
-    PB_RETURN(pb_process_run(c.argv, NULL, f->log, &code));
+    PB_RETURN(pb_process_run(c.argv, NULL, NULL, f->log, &code));
     if (code != 0) return complain(f, p->program, "list", code);
     return pb_json_load(f->log, MOST_BYTES, out);
 }
@@ -114,6 +114,6 @@ pb_status pb_kernel_process_count(const pb_kernel_process *p, const char *gauge,
     add_pair(&c, "--gauge", gauge);
     add_pair(&c, "--filter", p->filter);
     unlink(f->samples);
-    PB_RETURN(pb_process_run(c.argv, NULL, f->log, &code));
+    PB_RETURN(pb_process_run(c.argv, NULL, NULL, f->log, &code));
     return code == 0 ? PB_OK : complain(f, p->program, "count", code);
 }

@@ -10,7 +10,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/text.h"
-#include "harness/process.h"
+#include "base/process.h"
 
 #define PATH_CHARS 1024
 #define MOST_BYTES ((size_t)1 << 30)
@@ -52,7 +52,7 @@ static void first_error(const char *log, char out[256]) {
 static pb_status must_run(const revision *r, const char *const *argv) {
     char line[256];
     int code = 0;
-    PB_RETURN(pb_process_run(argv, NULL, r->log, &code));
+    PB_RETURN(pb_process_run(argv, NULL, NULL, r->log, &code));
     if (code == 0) return PB_OK;
     first_error(r->log, line);
     return PB_ERROR(PB_E_ENV, "%s: %s %s of this revision failed with %d: %s (log: %s)", r->name,
@@ -64,7 +64,7 @@ static pb_status ask(const char *const *argv, const char *folder, const char *lo
                      size_t cap) {
     int code = 0;
     *out = 0;
-    PB_RETURN(pb_process_run(argv, folder, log, &code));
+    PB_RETURN(pb_process_run(argv, NULL, folder, log, &code));
     if (code == 0) pb_process_last_line(log, out, cap);
     return PB_OK;
 }
@@ -98,7 +98,7 @@ static pb_status make_key(revision *r, const char *cache) {
     size_t len = 0;
     int code = 0;
     pb_sha256 *h = NULL;
-    PB_RETURN(pb_process_run(version, NULL, r->log, &code));
+    PB_RETURN(pb_process_run(version, NULL, NULL, r->log, &code));
     PB_RETURN(pb_file_read(r->log, MOST_BYTES, &text, &len));
     pb_status status = pb_sha256_new(&h);
     if (status == PB_OK) {

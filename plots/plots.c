@@ -4,16 +4,14 @@
 #include "plots/plots.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <spawn.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/process.h"
 #include "plots/figure.h"
 #include "plots/kernels.h"
 
@@ -111,36 +109,17 @@ static void first_complaint(const char *path, char line[256]) {
 
 static pb_status run_gnuplot(const char *script, const char *log) {
     pb_status status = PB_OK;
-    posix_spawn_file_actions_t actions;
-    bool have_actions = false;
     char **env = NULL, *gnuplot = find_gnuplot(), why[256];
-    pid_t pid = 0;
+    const char *argv[] = {gnuplot, "-d", script, NULL};
     int code = 0;
     if (!gnuplot) PB_TRY(pb_plots_available());
     PB_TRY(gnuplot_environment(&env));
-    if (posix_spawn_file_actions_init(&actions) != 0)
-        PB_FAIL(PB_E_OOM, "no memory to start gnuplot");
-    have_actions = true;
-    if (posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0) != 0 ||
-        posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0) != 0 ||
-        posix_spawn_file_actions_addopen(&actions, 2, log, O_WRONLY | O_CREAT | O_TRUNC, 0666) != 0)
-        PB_FAIL(PB_E_OOM, "no memory to start gnuplot");
-    char name[] = "gnuplot", defaults[] = "-d", *file = strdup(script);
-    if (!file) PB_FAIL(PB_E_OOM, "no memory to start gnuplot");
-    char *argv[] = {name, defaults, file, NULL};
-    int rc = posix_spawn(&pid, gnuplot, &actions, NULL, argv, env);
-    free(file);
-    if (rc != 0) PB_FAIL(PB_E_ENV, "no plots: %s cannot be started: %s", gnuplot, strerror(rc));
-    while (waitpid(pid, &code, 0) < 0)
-        if (errno != EINTR)
-            PB_FAIL(PB_E_ENV, "no plots: waiting for gnuplot failed: %s", strerror(errno));
-    if (WIFEXITED(code) && WEXITSTATUS(code) == 0) goto done;
+    PB_TRY(pb_process_run(argv, env, NULL, log, &code));
+    if (code == 0) goto done;
     first_complaint(log, why);
-    if (WIFSIGNALED(code))
-        PB_FAIL(PB_E_ENV, "no plots: gnuplot was ended by signal %d (%s)", WTERMSIG(code), why);
-    PB_FAIL(PB_E_ENV, "no plots: gnuplot failed with %d: %s", WEXITSTATUS(code), why);
+    if (code > 128) PB_FAIL(PB_E_ENV, "no plots: gnuplot was ended by signal %d (%s)", code - 128, why);
+    PB_FAIL(PB_E_ENV, "no plots: gnuplot failed with %d: %s", code, why);
 done:
-    if (have_actions) posix_spawn_file_actions_destroy(&actions);
     free(env);
     free(gnuplot);
     return status;
@@ -241,19 +220,6 @@ done:
     return status;
 }
 
-static void remove_folder(const char *dir) {
-    char **names = NULL;
-    size_t n = 0;
-    if (pb_list_dir(dir, &names, &n) != PB_OK) return;
-    for (size_t i = 0; i < n; i++) {
-        char *path = pb_path_join(dir, names[i]);
-        if (path) unlink(path);
-        free(path);
-    }
-    pb_names_free(names, n);
-    rmdir(dir);
-}
-
 /* ---- all figures ---- */
 
 #define MAX_RANK_MAPS 8
@@ -300,7 +266,7 @@ static pb_status open_workshop(workshop *w, const char *out_dir) {
 }
 
 static void close_workshop(workshop *w) {
-    if (w->temp) remove_folder(w->temp);
+    if (w->temp && pb_remove_tree(w->temp) != PB_OK) pb_error_clear();
     free(w->temp);
     w->temp = NULL;
 }

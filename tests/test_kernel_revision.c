@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "harness/kernel_revision.h"
-#include "harness/process.h"
+#include "base/process.h"
 #include "tests/support.h"
 
 static void write_text(const char *dir, const char *name, const char *text) {
@@ -19,7 +19,7 @@ static void sh(const char *dir, const char *command) {
     const char *const argv[] = {"sh", "-ec", command, NULL};
     char *log = pb_path_join(dir, "log");
     int code = 0;
-    pb_assert_ok(pb_process_run(argv, dir, log, &code));
+    pb_assert_ok(pb_process_run(argv, NULL, dir, log, &code));
     ck_assert_msg(code == 0, "%s: exit status %d", command, code);
     unlink(log);
     free(log);
@@ -47,7 +47,7 @@ static void assert_says(const char *program, const char *want) {
     const char *const argv[] = {program, NULL};
     char *dir = pb_test_dir(), *log = pb_path_join(dir, "log"), line[64];
     int code = 1;
-    pb_assert_ok(pb_process_run(argv, NULL, log, &code));
+    pb_assert_ok(pb_process_run(argv, NULL, NULL, log, &code));
     ck_assert_int_eq(code, 0);
     pb_process_last_line(log, line, sizeof line);
     ck_assert_str_eq(line, want);

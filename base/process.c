@@ -1,5 +1,5 @@
-/* A program run to its end: harness/process.h. */
-#include "harness/process.h"
+/* A program run to its end: base/process.h. */
+#include "base/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,17 +16,17 @@
 
 extern char **environ;
 
-pb_status pb_process_run(const char *const *argv, const char *folder, const char *log, int *code) {
+pb_status pb_process_run(const char *const *argv, char *const *env, const char *folder, const char *log, int *code) {
     posix_spawn_file_actions_t actions;
     pid_t child;
     int status = 0, failed = posix_spawn_file_actions_init(&actions);
     if (failed) return PB_ERROR(PB_E_OOM, "no memory to start %s", argv[0]);
-    failed = posix_spawn_file_actions_addopen(&actions, 1, log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    failed = posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    if (!failed) failed = posix_spawn_file_actions_addopen(&actions, 1, log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     if (!failed) failed = posix_spawn_file_actions_adddup2(&actions, 1, 2);
     if (!failed && folder) failed = posix_spawn_file_actions_addchdir_np(&actions, folder);
     if (!failed)
-        failed = posix_spawnp(&child, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv,
-                              environ);
+        failed = posix_spawnp(&child, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, env ? env : environ);
     posix_spawn_file_actions_destroy(&actions);
     if (failed) return PB_ERROR(PB_E_ENV, "%s: does not start: %s", argv[0], strerror(failed));
     while (waitpid(child, &status, 0) < 0)
