@@ -15,6 +15,15 @@
 
 #define TMP_VARIABLE "PB_TEST_TMP_RUN" /* this run's folder: set before the tests fork */
 
+void pb_mark_point(const char *file, int line) {
+    static const char *last_file; /* literals: the same one is the same place */
+    static int last_line;
+    if (file == last_file && line == last_line) return;
+    last_file = file;
+    last_line = line;
+    (_mark_point)(file, line);
+}
+
 TCase *pb_test_case(Suite *s, const char *name) {
     TCase *t = tcase_create(name);
     if (!getenv("CK_DEFAULT_TIMEOUT")) tcase_set_timeout(t, 240);

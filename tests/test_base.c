@@ -1000,6 +1000,16 @@ START_TEST(planted_success) {
 }
 END_TEST
 
+/* The last place is named, also where it was noted before. */
+START_TEST(planted_crash) {
+    for (int i = 0; i < 3; i++) pb_mark_point("first place", 17);
+    for (int i = 0; i < 3; i++) pb_mark_point("second place", 17);
+    pb_mark_point("second place", 18);
+    for (int i = 0; i < 3; i++) pb_mark_point("first place", 17);
+    abort();
+}
+END_TEST
+
 static const struct {
     const char *name;
     const TTest *const *test;
@@ -1012,6 +1022,7 @@ static const struct {
     {"code", &planted_wrong_code, "gave input, expected io"},
     {"message", &planted_wrong_message, "does not contain \"another text\""},
     {"success", &planted_success, "gave ok, expected input"},
+    {"crash", &planted_crash, "first place:17:E:"},
     {"empty", NULL, "no check ran"},
 };
 #define N_PLANTED (sizeof planted / sizeof planted[0])

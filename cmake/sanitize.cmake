@@ -1,0 +1,23 @@
+# How a sanitized build links. AddressSanitizer's library goes into each program where the compiler has it as an archive:
+# the shared one looks its thread up through __tls_get_addr, which it intercepts itself, at every entry of a function that
+# keeps a fake stack; tests take a quarter less time without. A shared object finds the functions in its program.
+include(CheckCSourceCompiles)
+set(pb_sanitizers_elsewhere ${PB_SANITIZE})
+set(pb_static_asan "")
+if(PB_SANITIZE MATCHES address AND CMAKE_C_COMPILER_ID STREQUAL GNU)
+  set(CMAKE_REQUIRED_FLAGS -fsanitize=address)
+  set(CMAKE_REQUIRED_LINK_OPTIONS -static-libasan)
+  check_c_source_compiles("int main(void) { return 0; }" PB_STATIC_ASAN)
+  unset(CMAKE_REQUIRED_FLAGS)
+  unset(CMAKE_REQUIRED_LINK_OPTIONS)
+  if(PB_STATIC_ASAN)
+    set(pb_static_asan -static-libasan)
+    string(REGEX REPLACE "address,?" "" pb_sanitizers_elsewhere "${PB_SANITIZE}")
+    string(REGEX REPLACE ",$" "" pb_sanitizers_elsewhere "${pb_sanitizers_elsewhere}")
+  endif()
+endif()
+set(pb_is_program "$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>")
+add_link_options("$<${pb_is_program}:-fsanitize=${PB_SANITIZE};${pb_static_asan}>")
+if(pb_sanitizers_elsewhere)
+  add_link_options("$<$<NOT:${pb_is_program}>:-fsanitize=${pb_sanitizers_elsewhere}>")
+endif()
