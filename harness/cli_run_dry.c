@@ -191,6 +191,13 @@ static pb_status check_budget(const pb_suite *suite, uint64_t budget, const fore
                     f[worst].p.total);
 }
 
+/* The same row at another seed stands before it. */
+static bool again(const pb_suite *suite, int i) {
+    for (int k = 0; k < i; k++)
+        if (strcmp(suite->runs[k].label, suite->runs[i].label) == 0) return true;
+    return false;
+}
+
 static pb_status dry_latency(const pb_suite *suite, const pb_run_request *q) {
     const pb_latency *l = &suite->latency;
     pb_json *root = NULL, *rows = NULL;
@@ -199,16 +206,16 @@ static pb_status dry_latency(const pb_suite *suite, const pb_run_request *q) {
         rows = pb_json_add_str(root, "suite", suite->name) ? pb_json_add_array(root, "rows") : NULL;
         bool ok = rows != NULL;
         for (int i = 0; ok && i < suite->n_runs; i++)
-            ok = pb_json_add_str(rows, NULL, suite->runs[i].label);
+            ok = again(suite, i) || pb_json_add_str(rows, NULL, suite->runs[i].label);
         if (ok) return pb_cli_print_json(root);
         pb_json_free(root);
         return pb_cli_built(false);
     }
-    printf("%s: %s\nresults in %s/%s; nothing is trained; each of %" PRId64
-           " rounds times every row once, merged too where that is possible\n",
-           suite->name, suite->title, q->out, suite->name, l->repeats);
+    printf("%s: %s\nresults in %s/%s; nothing is trained; %d records, every seed in a process of its own; each of "
+           "%" PRId64 " rounds times every row once, merged too where that is possible\n",
+           suite->name, suite->title, q->out, suite->name, suite->n_runs, l->repeats);
     for (int i = 0; i < suite->n_runs; i++)
-        printf("%s (%s, %s)\n", suite->runs[i].label, suite->runs[i].method->name,
+        if (!again(suite, i)) printf("%s (%s, %s)\n", suite->runs[i].label, suite->runs[i].method->name,
                pb_dtype_name(suite->runs[i].dtype));
     for (int s = 0; s < l->n_batch * l->n_length; s++)
         printf("%s%" PRId64 "x%" PRId64, s ? ", " : "batch x length: ", l->batch[s / l->n_length],

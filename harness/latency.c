@@ -77,6 +77,8 @@ typedef struct lane {
 typedef struct bench {
     const pb_suite *suite;
     const pb_runner_options *options;
+    const pb_run_config **runs; /* the rows at one seed */
+    int n_runs;
     pb_model_config config;
     pb_safetensors *weights;
     char model_name[128], model_sha[PB_SHA256_HEX];
@@ -94,7 +96,7 @@ static void shape_name(const bench *b, int shape, char out[32]) {
 
 static pb_status open_lane(bench *b, int row, bool merged) {
     lane *l = &b->lanes[b->n_lanes++];
-    const pb_run_config *run = &b->suite->runs[row];
+    const pb_run_config *run = b->runs[row];
     *l = (lane){.run = run, .row = row, .merged = merged};
     pb_session_spec spec = {
         .device = run->device,
@@ -146,7 +148,7 @@ static pb_status time_shape(bench *b, int shape) {
 static pb_status set_up(bench *b) {
     const pb_latency *l = &b->suite->latency;
     b->n_shapes = l->n_batch * l->n_length;
-    b->lanes = calloc((size_t)b->suite->n_runs * 2, sizeof *b->lanes);
+    b->lanes = calloc((size_t)b->n_runs * 2, sizeof *b->lanes);
     if (!b->lanes) return PB_ERROR(PB_E_OOM, "no memory for the rows");
     for (int s = 0; s < b->n_shapes; s++) {
         int64_t n = l->batch[s / l->n_length], length = l->length[s % l->n_length];
@@ -157,8 +159,8 @@ static pb_status set_up(bench *b) {
         if (hb->max_len > b->bounds.max_len) b->bounds.max_len = hb->max_len;
         if (hb->targets > b->bounds.targets) b->bounds.targets = hb->targets;
     }
-    for (int row = 0; row < b->suite->n_runs; row++) {
-        const pb_method *m = b->suite->runs[row].method;
+    for (int row = 0; row < b->n_runs; row++) {
+        const pb_method *m = b->runs[row]->method;
         PB_RETURN(open_lane(b, row, false));
         if (m->mergeable && m->merge && m->unmerge) PB_RETURN(open_lane(b, row, true));
     }
@@ -201,7 +203,7 @@ static pb_status add_lane(const bench *b, const lane *l, pb_record *r) {
 
 static pb_status write_row(const bench *b, int row, const char *started) {
     pb_status status = PB_OK;
-    const pb_run_config *run = &b->suite->runs[row];
+    const pb_run_config *run = b->runs[row];
     pb_record r = {.seed = run->seed};
     char text[512];
     pb_copy(r.suite, sizeof r.suite, b->suite->name);
@@ -240,11 +242,11 @@ static pb_status run_bench(bench *b) {
         char shape[32];
         shape_name(b, s, shape);
         if (b->options->log)
-            fprintf(b->options->log, "[%d/%d] batch x length %s, %d models in turns\n", s + 1,
-                    b->n_shapes, shape, b->n_lanes);
+            fprintf(b->options->log, "[%d/%d] batch x length %s, seed %" PRIu64 ", %d models in turns\n",
+                    s + 1, b->n_shapes, shape, b->runs[0]->seed, b->n_lanes);
         PB_TRY(time_shape(b, s));
     }
-    for (int row = 0; row < b->suite->n_runs; row++) PB_TRY(write_row(b, row, started));
+    for (int row = 0; row < b->n_runs; row++) PB_TRY(write_row(b, row, started));
 done:
     for (int k = 0; k < b->n_lanes; k++) close_lane(&b->lanes[k], b->n_shapes);
     for (int s = 0; s < MAX_SHAPES; s++) pb_synthetic_free(&b->batch[s]);
@@ -285,7 +287,7 @@ static pb_status run_child(bench *b, int *signal_number) {
                     WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status));
 }
 
-/* One bench measures all rows side by side: when one record is missing, all are made again. */
+/* One bench measures all rows of a seed side by side: when one record is missing, all are made again. */
 static pb_status look(const bench *b, int *n_there) {
     pb_status status = PB_OK;
     pb_json *config = NULL;
@@ -293,9 +295,9 @@ static pb_status look(const bench *b, int *n_there) {
     char id[PB_RUN_ID];
     *n_there = 0;
     for (int pass = 0; pass < 2; pass++) {
-        for (int i = 0; i < b->suite->n_runs && suite; i++) {
+        for (int i = 0; i < b->n_runs && suite; i++) {
             pb_record record = {0};
-            PB_TRY(pb_latency_config(b->suite, &b->suite->runs[i], b->model_sha, &config));
+            PB_TRY(pb_latency_config(b->suite, b->runs[i], b->model_sha, &config));
             PB_TRY(pb_run_id_of(config, id));
             pb_json_free(config);
             config = NULL;
@@ -311,7 +313,7 @@ static pb_status look(const bench *b, int *n_there) {
             pb_record_free(&record);
             if (pass == 1) PB_TRY(pb_remove_tree(dir));
         }
-        if (*n_there == b->suite->n_runs) break;
+        if (*n_there == b->n_runs) break;
     }
 done:
     pb_json_free(config);
@@ -333,29 +335,45 @@ static pb_status load_model(bench *b) {
     return PB_OK;
 }
 
+/* The rows of one seed, which stands for one process: another one places everything elsewhere. */
+static pb_status run_seed(bench *b, uint64_t seed, pb_runner_summary *out) {
+    int there = 0;
+    b->n_runs = 0;
+    for (int i = 0; i < b->suite->n_runs; i++)
+        if (b->suite->runs[i].seed == seed) b->runs[b->n_runs++] = &b->suite->runs[i];
+    PB_RETURN(look(b, &there));
+    if (there == b->n_runs) {
+        out->n_skipped += there;
+        return PB_OK;
+    }
+    PB_RETURN(run_child(b, &out->signal));
+    out->n_done += b->n_runs;
+    return PB_OK;
+}
+
 pb_status pb_latency_run(const pb_suite *suite, const pb_runner_options *options,
                          pb_runner_summary *out) {
     pb_status status = PB_OK;
-    int there = 0;
     bench *b = calloc(1, sizeof *b);
     *out = (pb_runner_summary){.n_runs = suite->n_runs};
     if (!b) return PB_ERROR(PB_E_OOM, "no memory for the bench");
     b->suite = suite;
     b->options = options;
+    b->runs = calloc((size_t)suite->n_runs, sizeof *b->runs);
     pb_runner_signals(true);
+    if (!b->runs) PB_FAIL(PB_E_OOM, "no memory for the rows");
     PB_TRY(load_model(b));
-    PB_TRY(look(b, &there));
-    if (there == suite->n_runs) {
-        out->n_skipped = there;
-        if (options->log)
-            fprintf(options->log, "%d rows were measured already (--again repeats them)\n", there);
-        goto done;
+    for (int i = 0; i < suite->n_runs; i++) {
+        bool before = false;
+        for (int k = 0; k < i; k++) before = before || suite->runs[k].seed == suite->runs[i].seed;
+        if (!before) PB_TRY(run_seed(b, suite->runs[i].seed, out));
     }
-    PB_TRY(run_child(b, &out->signal));
-    out->n_done = suite->n_runs;
+    if (out->n_skipped && options->log)
+        fprintf(options->log, "%d rows were measured already (--again repeats them)\n", out->n_skipped);
 done:
     pb_runner_signals(false);
     pb_safetensors_close(b->weights);
+    free(b->runs);
     free(b);
     return status;
 }

@@ -217,7 +217,7 @@ void pb_suite_label(char *out, size_t cap, const char *label, const char *tail) 
 static void expand_row(const pb_suite_source *s, const pb_suite_row *row, bool fast_bf16,
                        pb_suite *out) {
     bool bf16 = row->dtype == PB_DTYPE_BF16 || (row->dtype == PB_DTYPE_AUTO && fast_bf16);
-    int n_lr = s->is_latency ? 1 : row->n_lr, n_seeds = s->is_latency ? 1 : row->n_seeds;
+    int n_lr = s->is_latency ? 1 : row->n_lr, n_seeds = row->n_seeds;
     int sizes = s->n_examples > 0 ? s->n_examples : 1;
     for (int k = 0; k < sizes * n_lr * n_seeds; k++) {
         int size = k / (n_lr * n_seeds), l = k / n_seeds % n_lr;
@@ -278,7 +278,8 @@ static pb_status expand(pb_suite_source *s, const pb_suite_overrides *o, pb_suit
     }
     for (int i = 0; i < s->n_rows; i++) {
         size_t sizes = s->n_examples > 0 ? (size_t)s->n_examples : 1;
-        size_t runs = s->is_latency ? 1 : sizes * (size_t)s->rows[i].n_lr * (size_t)s->rows[i].n_seeds;
+        size_t rates = s->is_latency ? 1 : (size_t)s->rows[i].n_lr;
+        size_t runs = sizes * rates * (size_t)s->rows[i].n_seeds;
         if (keep[i]) total += runs;
     }
     if (total > 10000) PB_FAIL(PB_E_INPUT, "%s: %zu runs, expected at most 10000", s->where, total);

@@ -4,7 +4,7 @@
 
 pb_status pb_suite_read_latency(const pb_json *root, const char *file, pb_suite_source *s) {
     static const char *const keys[] = {"batch", "length", "repeats"};
-    static const char *const strangers[] = {"data", "train", "eval", "tune", "examples", "seeds"};
+    static const char *const strangers[] = {"data", "train", "eval", "tune", "examples"};
     const pb_json *o = pb_json_get(root, "latency");
     char where[512];
     pb_latency *l = &s->latency;

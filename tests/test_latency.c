@@ -11,7 +11,7 @@
 
 static const char json[] =
     "{\"title\": \"Latency\", \"model\": \"./model\", \"dtype\": \"f32\","
-    " \"latency\": {\"batch\": [1, 2], \"length\": [4, 8], \"repeats\": 3},"
+    " \"latency\": {\"batch\": [1, 2], \"length\": [4, 8], \"repeats\": 3}, \"seeds\": [1, 5],"
     " \"runs\": [{\"label\": \"head\", \"method\": \"head\"},"
     "  {\"label\": \"LoRA\", \"method\": \"lora\", \"params\": {\"rank\": 2}},"
     "  {\"label\": \"Adapter\", \"method\": \"adapter\", \"params\": {\"size\": 2}}]}";
@@ -27,10 +27,12 @@ START_TEST(every_form_of_every_row_is_timed_in_turns) {
     pb_tiny_write(dir, "l.json", json);
     pb_assert_ok(pb_suite_load(file, NULL, &suite));
     pb_assert_ok(pb_latency_run(&suite, &options, &summary));
-    ck_assert_int_eq(summary.n_done, 3);
+    ck_assert_int_eq(summary.n_done, 6);
     pb_assert_ok(pb_records_load(out, true, &r, &n));
-    ck_assert_int_eq(n, 3);
+    ck_assert_int_eq(n, 6); /* three rows at two seeds */
+    uint64_t seeds = 0;
     for (int i = 0; i < n; i++) {
+        seeds += r[i].seed;
         static const char *const shapes[] = {"1x4", "1x8", "2x4", "2x8"};
         bool lora = strcmp(r[i].method, "lora") == 0;
         for (int s = 0; s < 4; s++) {
@@ -46,11 +48,24 @@ START_TEST(every_form_of_every_row_is_timed_in_turns) {
         ck_assert(merged > 0 &&
                   pb_record_value(&r[i], "work/infer_unmerged/flops@shape=2x8") > merged);
     }
+    ck_assert_uint_eq(seeds, 3 * 1 + 3 * 5);
     pb_records_free(r, n);
     pb_assert_ok(pb_records_verify(out, NULL, NULL, NULL));
     pb_assert_ok(pb_latency_run(&suite, &options, &summary));
     ck_assert_int_eq(summary.n_done, 0);
+    ck_assert_int_eq(summary.n_skipped, 6);
+    /* One record less: its seed is made again, the other one is not. */
+    char *lost = NULL, *folder = pb_path_join(out, suite.name);
+    pb_assert_ok(pb_records_load(out, true, &r, &n));
+    for (int i = 0; i < n && !lost; i++)
+        if (r[i].seed == 5) lost = pb_path_join(folder, r[i].run_id);
+    pb_assert_ok(pb_remove_tree(lost));
+    pb_records_free(r, n);
+    pb_assert_ok(pb_latency_run(&suite, &options, &summary));
+    ck_assert_int_eq(summary.n_done, 3);
     ck_assert_int_eq(summary.n_skipped, 3);
+    free(lost);
+    free(folder);
     pb_suite_free(&suite);
     free(file);
     free(out);
