@@ -38,7 +38,8 @@ static const char *const record_fields[] = {
     "dataset.majority",    "report.rank_total",      "train.epochs"};
 static const char *const sample_names[] = {
     "loss/train",     "loss/valid",        "gradient/norm",      "time/step",
-    "curve/valid/nll", "curve/valid/accuracy", "eval/test/nll", "eval/test/correct"};
+    "curve/valid/nll", "curve/valid/accuracy", "eval/test/nll", "eval/test/correct",
+    "gradient/adapter/norm"};
 static const char *const hows[] = {"mean", "median", "last",      "min",
                                    "max",  "rise",   "roughness", "turn"};
 /* Metrics beyond the families of results/names.c, and examples of those, for the nearest name. */
@@ -76,6 +77,11 @@ static pb_status known_metric(const char *where, const char *tag) {
 
 /* ---- checking ---- */
 
+static const char *text(const pb_json *o, const char *key) {
+    const pb_json *v = pb_json_get(o, key);
+    return cJSON_IsString(v) ? v->valuestring : "";
+}
+
 static pb_status text_of(const pb_json *o, const char *where, const char *key, const char **out) {
     const pb_json *v = pb_json_get(o, key);
     if (!cJSON_IsString(v) || !*v->valuestring)
@@ -100,9 +106,36 @@ static pb_status check_fact(const pb_claim_file *claim, const char *where, const
     return cl_known(where, "field", field, pb_claim_fact_fields, n);
 }
 
+/* Which step each value of a sample is of; NULL when it has no such sample beside it. */
+static const char *steps_of(const char *sample) {
+    if (pb_glob("gradient/adapter/*", sample)) return "gradient/adapter/step";
+    if (pb_glob("curve/valid/*", sample)) return "curve/step";
+    return strcmp(sample, "loss/valid") == 0 ? "loss/valid/step" : NULL;
+}
+
+/* "steps": [80, 120] */
+static pb_status check_steps(const char *where, const pb_json *term) {
+    const pb_json *steps = pb_json_get(term, "steps"), *e = NULL;
+    double last = 1;
+    if (!steps) return PB_OK;
+    if (!pb_json_get(term, "sample") || !steps_of(text(term, "sample")))
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: steps goes with the samples gradient/adapter/*, curve/valid/* and "
+                        "loss/valid",
+                        where);
+    bool ok = cJSON_IsArray(steps) && cJSON_GetArraySize(steps) == 2;
+    cJSON_ArrayForEach (e, steps) {
+        ok = ok && cJSON_IsNumber(e) && e->valuedouble >= last;
+        last = e->valuedouble;
+    }
+    return ok ? PB_OK
+              : PB_ERROR(PB_E_INPUT, "%s: steps: expected the first and the last one, from 1", where);
+}
+
 static pb_status check_rows(const char *where, const pb_json *term) {
     static const char *const keys[] = {"suite",     "label",  "metric", "over",  "memory",
-                                       "predicted", "sample", "how",    "field", "ranks"};
+                                       "predicted", "sample", "how",    "steps", "field",
+                                       "ranks"};
     static const char *const readers[] = {"metric", "memory", "sample", "field", "ranks"};
     const char *text = NULL;
     int n = 0;
@@ -118,6 +151,7 @@ static pb_status check_rows(const char *where, const pb_json *term) {
         (pb_json_get(term, "predicted") && !pb_json_get(term, "memory")))
         return PB_ERROR(PB_E_INPUT,
                         "%s: over goes with metric, how with sample, predicted with memory", where);
+    PB_RETURN(check_steps(where, term));
     if (metric) {
         PB_RETURN(text_of(term, where, "metric", &text));
         PB_RETURN(known_metric(where, text));
@@ -189,11 +223,6 @@ pb_status cl_check_term(const pb_claim_file *claim, const char *where, const pb_
 }
 
 /* ---- rows ---- */
-
-static const char *text(const pb_json *o, const char *key) {
-    const pb_json *v = pb_json_get(o, key);
-    return cJSON_IsString(v) ? v->valuestring : "";
-}
 
 /* Is `suite` the suite's own folder, or one of a run with overridden settings ("quick-steps8")? */
 static bool is_variation(const char *suite, const char *of) {
@@ -295,16 +324,35 @@ static double turn(const double *v, int64_t n) {
     return n > 1 ? (double)least / (double)(n - 1) : NAN;
 }
 
+/* The values of a sample from one step to another: they rise with the steps, so that what is between stands
+ * side by side. */
+static const double *between(const pb_record *r, const pb_json *term, const pb_sample *s, int64_t *n) {
+    const pb_json *steps = pb_json_get(term, "steps");
+    int64_t from = 0, to = s->n;
+    *n = s->n;
+    if (!steps) return s->values;
+    const pb_sample *at = pb_record_find_sample(r, steps_of(s->tag));
+    *n = 0;
+    if (!at || !at->values || at->n != s->n) return NULL;
+    while (from < to && at->values[from] < cJSON_GetArrayItem(steps, 0)->valuedouble) from++;
+    while (to > from && at->values[to - 1] > cJSON_GetArrayItem(steps, 1)->valuedouble) to--;
+    *n = to - from;
+    return s->values + from;
+}
+
 static double sample_of(const pb_record *r, const pb_json *term) {
     const pb_sample *s = pb_record_find_sample(r, text(term, "sample"));
     const char *how = text(term, "how");
-    double v = NAN, least = NAN;
+    double y = NAN, least = NAN;
+    int64_t n = 0;
     if (!s || !s->values || s->n < 1) return NAN;
-    if (strcmp(how, "roughness") == 0) return roughness(s->values, s->n);
-    if (strcmp(how, "turn") == 0) return turn(s->values, s->n);
-    if (strcmp(how, "rise") != 0) return pb_derive(how, s->values, s->n, &v) == PB_OK ? v : NAN;
-    if (pb_derive("min", s->values, s->n, &least) != PB_OK || !(least > 0)) return NAN;
-    return (s->values[s->n - 1] - least) / least;
+    const double *v = between(r, term, s, &n);
+    if (n < 1) return NAN;
+    if (strcmp(how, "roughness") == 0) return roughness(v, n);
+    if (strcmp(how, "turn") == 0) return turn(v, n);
+    if (strcmp(how, "rise") != 0) return pb_derive(how, v, n, &y) == PB_OK ? y : NAN;
+    if (pb_derive("min", v, n, &least) != PB_OK || !(least > 0)) return NAN;
+    return (v[n - 1] - least) / least;
 }
 
 static double value_of(const pb_record *r, const pb_json *term) {
