@@ -75,6 +75,7 @@ typedef struct pb_run_config {
     int n_infer_shapes;
     int64_t gradients;     /* gradient norms of the method's parts every n steps; 0 = never */
     int64_t weights;       /* change of the query matrices every n steps and at the end; 0 = never */
+    bool cuts;             /* test data also with the adapter cut to its first 1, 2, ... components */
     bool skip_test;        /* a trial: nothing of the test split is evaluated or timed */
     bool deterministic;
     pb_run_origin origin; /* no part of the identity: where the run stands in a tuned suite */

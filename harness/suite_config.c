@@ -110,6 +110,7 @@ static bool add_eval(pb_json *o, const pb_run_config *r) {
            /* Younger keys stand there only when they say something: older ids stay. */
            (r->gradients == 0 || pb_json_add_i64(e, "gradients", r->gradients)) &&
            (r->weights == 0 || pb_json_add_i64(e, "weights", r->weights)) &&
+           (!r->cuts || pb_json_add_bool(e, "cuts", true)) &&
            (!r->skip_test || pb_json_add_bool(e, "test", false));
 }
 

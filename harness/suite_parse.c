@@ -518,6 +518,14 @@ static pb_status read_method(const pb_json *o, const char *where, pb_run_config 
     return PB_OK;
 }
 
+/* Only methods whose adapter consists of components can be cut. */
+static pb_status read_cuts(const pb_json *o, const char *where, pb_run_config *r) {
+    PB_RETURN(pb_json_read_bool(o, where, "cuts", &r->cuts));
+    if (!r->cuts || r->method->cut) return PB_OK;
+    return PB_ERROR(PB_E_INPUT, "%s: cuts: %s cannot be cut to fewer components; expected lora or qlora",
+                    where, r->method->name);
+}
+
 /* The rate: of the row; of the tuning; or of nobody, where nothing is trained. */
 static pb_status read_rate(const pb_json *o, const char *where, const pb_suite_source *s,
                            pb_suite_row *row) {
@@ -532,7 +540,7 @@ static pb_status read_rate(const pb_json *o, const char *where, const pb_suite_s
 static pb_status read_row(const pb_json *o, const char *where, const pb_suite_source *s,
                           pb_suite_row *row) {
     static const char *const keys[] = {"label", "method", "lr",   "params", "train",
-                                       "dtype", "seeds",  "data", "tune"};
+                                       "dtype", "seeds",  "data", "tune",   "cuts"};
     int dtype = (int)row->dtype;
     if (!cJSON_IsObject(o)) return no_object(where);
     KEYS(o, where, keys);
@@ -540,6 +548,7 @@ static pb_status read_row(const pb_json *o, const char *where, const pb_suite_so
         return PB_ERROR(PB_E_INPUT, "%s: tune: the suite itself has no \"tune\"", where);
     PB_RETURN(read_method(o, where, &row->run));
     PB_RETURN(read_label(o, where, &row->run));
+    PB_RETURN(read_cuts(o, where, &row->run));
     PB_RETURN(read_train(o, where, &row->run));
     PB_RETURN(read_row_data(o, where, &row->run));
     PB_RETURN(read_rate(o, where, s, row));

@@ -1,6 +1,7 @@
 /* What a trained model is worth: likelihood and accuracy on validation, test and a training subset,
  * for every variant of the method; the best variant by validation is the run's headline, chosen
  * before the test split is looked at. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,6 +101,23 @@ done:
     return status;
 }
 
+/* Test data once more with the adapter cut to its first components, without further training. */
+static pb_status evaluate_cuts(pb_trainer *t) {
+    pb_status status = PB_OK;
+    const pb_method *method = t->run->method;
+    void *self = t->session.self;
+    int64_t n = method->components(self);
+    for (int64_t rank = 1; rank < n && status == PB_OK; rank++) {
+        char suffix[48];
+        snprintf(suffix, sizeof suffix, "@cut=%" PRId64, rank);
+        status = method->cut(self, rank);
+        if (status == PB_OK) status = evaluate_and_record(t, PB_TEST, 0, suffix);
+        pb_trainer_progress(t, "eval", rank, n, 0.0, false);
+    }
+    pb_status whole = method->cut(self, 0);
+    return status != PB_OK ? status : whole;
+}
+
 /* How much worse the model is on data it has not seen. */
 static pb_status record_gap(pb_trainer *t) {
     double test = pb_record_value(t->record, "quality/test/nll"),
@@ -123,6 +141,7 @@ pb_status pb_trainer_quality(pb_trainer *t) {
     }
     PB_RETURN(evaluate_and_record(t, PB_VALID, 0, ""));
     if (!t->run->skip_test) PB_RETURN(evaluate_and_record(t, PB_TEST, 0, ""));
+    if (t->run->cuts && !t->run->skip_test) PB_RETURN(evaluate_cuts(t));
     if (t->run->train_eval <= 0) return PB_OK;
     PB_RETURN(evaluate_and_record(t, PB_TRAIN, t->run->train_eval, ""));
     return record_gap(t);

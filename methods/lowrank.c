@@ -14,7 +14,11 @@ static const char *const init_names[] = {"kaiming", "gaussian"};
 /* --- configuration ---------------------------------------------------------------------------- */
 
 static pb_branch whole_factors(const pb_lora *lr, const pb_lowrank_site *s) {
-    return (pb_branch){.a = s->a->value, .b = s->b->value, .scale = lr->scale};
+    pb_branch all = {.a = s->a->value, .b = s->b->value, .scale = lr->scale};
+    if (lr->cut == 0) return all;
+    return (pb_branch){.a = pb_rows_of(all.a, 0, lr->cut),
+                       .b = pb_cols_of(all.b, 0, lr->cut),
+                       .scale = all.scale};
 }
 
 void pb_lowrank_defaults(pb_lora *lr) {
@@ -249,6 +253,15 @@ pb_status pb_lowrank_linear_bwd(void *self, const pb_pass *pass, pb_site *site, 
     PB_ASSERT(!lr->merged);
     PB_RETURN(pb_site_base_bwd(pass, site, x, dy, dx, beta_dx));
     return pb_lowrank_branch_bwd(lr, pass, site->state, x, dy, dx, (pb_tensor){0}, 1);
+}
+
+int64_t pb_lowrank_components(const void *self) { return ((const pb_lora *)self)->rank; }
+
+pb_status pb_lowrank_cut(void *self, int64_t rank) {
+    pb_lora *lr = self;
+    PB_ASSERT(rank >= 0 && rank < lr->rank && !lr->merged && lr->branch == whole_factors);
+    lr->cut = rank;
+    return PB_OK;
 }
 
 /* --- merge ------------------------------------------------------------------------------------ */

@@ -38,6 +38,7 @@ struct pb_lora {
     int bias; /* pb_bias_mode */
     int init; /* pb_factor_init */
     double scale;
+    int64_t cut; /* only so many of A's rows and B's columns take part; 0 = all (whole factors alone) */
     pb_branch (*branch)(const pb_lora *lr, const pb_lowrank_site *site);
     /* from attach on */
     const char *name;
@@ -99,6 +100,9 @@ pb_status pb_lowrank_linear_fwd(void *self, const pb_pass *pass, pb_site *site, 
                                 pb_tensor y);
 pb_status pb_lowrank_linear_bwd(void *self, const pb_pass *pass, pb_site *site, pb_tensor x,
                                 pb_tensor dy, pb_tensor dx, double beta_dx);
+/* components and cut of a method whose branch is the whole factors. */
+int64_t pb_lowrank_components(const void *self);
+pb_status pb_lowrank_cut(void *self, int64_t rank);
 /* merge and unmerge: W +=/-= scale B diag(e) A. f32 and f64 weights are computed back; bf16 and
  * 4-bit ones are kept in PB_MEM_WORK until unmerge (so merge ... unmerge must nest with other uses
  * of that arena). */

@@ -81,6 +81,11 @@ typedef struct pb_method {
     const char *variant_name; /* "rank" */
     double (*variant_value)(const void *self, int i);
 
+    /* Later forwards use the first `rank` of the adapter's components, 1 to components() - 1, at the scale they were
+     * trained at; cut(self, 0) takes all again. Trained values stay as they are. Both or neither; not while merged. */
+    int64_t (*components)(const void *self);
+    pb_status (*cut)(void *self, int64_t rank);
+
     /* Folds the adapter into the base weights of every hooked site / takes it out again (exactly up to rounding). A 4-bit
      * base is requantised (lossy): unmerge then restores the kept codes. linear_fwd gives the base path while merged.
      * What merge keeps lies in PB_MEM_WORK until unmerge: the pair must nest with the caller's own marks there. A failed

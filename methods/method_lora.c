@@ -48,6 +48,8 @@ const pb_method pb_method_lora = {
     .attach = attach,
     .linear_fwd = pb_lowrank_linear_fwd,
     .linear_bwd = pb_lowrank_linear_bwd,
+    .components = pb_lowrank_components,
+    .cut = pb_lowrank_cut,
     .merge = pb_lowrank_merge,
     .unmerge = pb_lowrank_unmerge,
 };

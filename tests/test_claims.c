@@ -55,11 +55,21 @@ static bool has_rank(const pb_json *row, const char *tag) {
                      atoi(rank + 6) <= most->valueint);
 }
 
+static bool has_cut(const pb_json *row, const char *tag) {
+    const char *cut = strstr(tag, "@cut=");
+    const pb_json *most = pb_json_get(pb_json_get(row, "params"), "rank");
+    return !cut || (cJSON_IsTrue(pb_json_get(row, "cuts")) && atoi(cut + 5) < most->valueint);
+}
+
 /* A sample of validations needs validations, a latency repetitions, a change of weights checkpoints. */
 static bool is_measured(const pb_json *suite, const char *tag) {
     const pb_json *eval = pb_json_get(suite, "eval"), *every = pb_json_get(eval, "every"),
                   *repeats = pb_json_get(eval, "infer_repeats");
     if (strncmp(tag, "curve/", 6) == 0) return every && every->valuedouble > 0;
+    if (strncmp(tag, "gradient/adapter/", 17) == 0) {
+        const pb_json *gradients = pb_json_get(eval, "gradients");
+        return gradients && gradients->valuedouble > 0;
+    }
     if (strncmp(tag, "change/", 7) == 0) {
         const pb_json *weights = pb_json_get(eval, "weights");
         return weights && weights->valuedouble > 0;
@@ -105,6 +115,7 @@ static pb_status row_exists(void *user, const char *suite, const char *label, co
         if (!tag) continue;
         ck_assert_msg(has_shape(json, tag), "%s: %s has no such shape: %s", claim, suite, tag);
         ck_assert_msg(has_rank(row, tag), "%s: %s, %s has no such rank: %s", claim, suite, label, tag);
+        ck_assert_msg(has_cut(row, tag), "%s: %s, %s is not cut so: %s", claim, suite, label, tag);
         ck_assert_msg(is_measured(json, tag), "%s: %s does not measure %s", claim, suite, tag);
     }
     pb_json_free(json);
@@ -480,11 +491,17 @@ START_TEST(curves_and_epochs_are_read) {
         double value;
     } cases[] = {{"\"sample\":\"curve/valid/nll\",\"how\":\"turn\"", 0.5},
                  {"\"sample\":\"curve/valid/nll\",\"how\":\"rise\"", 0.25},
+                 {"\"sample\":\"curve/valid/nll\",\"how\":\"last\",\"steps\":[2,7]", 2.2},
+                 {"\"sample\":\"curve/valid/nll\",\"how\":\"max\",\"steps\":[3,6]", 2.2},
+                 {"\"sample\":\"curve/valid/nll\",\"how\":\"max\",\"steps\":[2,4]", 3},
+                 {"\"sample\":\"curve/valid/nll\",\"how\":\"median\",\"steps\":[4,100]", 2.2},
                  {"\"field\":\"train.epochs\"", 5}};
+    static const double steps[] = {0, 2, 4, 6, 8};
     pb_record records[3];
     for (int i = 0; i < 3; i++) {
         records[i] = run_of("a", (uint64_t)i + 1, 1);
         pb_assert_ok(pb_record_sample(&records[i], "curve/valid/nll", curve, COUNT(curve)));
+        pb_assert_ok(pb_record_sample(&records[i], "curve/step", steps, COUNT(steps)));
         pb_assert_ok(pb_json_parse("test", config, sizeof config - 1, &records[i].config));
         records[i].dataset = cJSON_CreateObject();
         ck_assert(pb_json_add_i64(pb_json_add_object(records[i].dataset, "splits"), "train", 16));
@@ -834,6 +851,8 @@ static const struct {
     {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"suite\":\"s\",\"label\":\"a\",\"field\":\"model.param_total\"}}"), "model.params_total"},
     {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"suite\":\"s\",\"label\":\"a\",\"sample\":\"loss/train\",\"how\":\"lst\"}}"), "last"},
     {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"suite\":\"s\",\"label\":\"a\",\"sample\":\"loss/train\"}}"), "how with sample"},
+    {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"suite\":\"s\",\"label\":\"a\",\"sample\":\"loss/train\",\"how\":\"last\",\"steps\":[1,2]}}"), "steps goes with"},
+    {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"suite\":\"s\",\"label\":\"a\",\"sample\":\"loss/valid\",\"how\":\"last\",\"steps\":[2,1]}}"), "first and the last"},
     {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"suite\":\"s\",\"label\":\"a\"}}"), "one of metric"},
     {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"suit\":\"s\"}}"), "did you mean \"suite\""},
     {ONE("{\"says\":\"x\",\"op\":\"within\",\"low\":0,\"of\":{\"ratio\":[" ROW("a") "]}}"), "array of two terms"},

@@ -710,6 +710,34 @@ START_TEST(dylora_ranks_give_the_truncated_product) {
 }
 END_TEST
 
+/* A cut takes the first components at the scale of all, and leaves nothing behind. */
+START_TEST(a_cut_gives_the_first_components) {
+    static const char *const names[] = {"lora", "qlora"};
+    bench b;
+    double host[N * IN], fa[R * IN], fb[OUT * R], base[N * OUT], whole[N * OUT], y[N * OUT], want[N * OUT];
+    bench_open(&b, PB_F64, names[_i], "{'rank': 4, 'alpha': 6}", 0);
+    stir(&b);
+    pb_tensor x = tensor(&b, N, IN, 1, host);
+    host_of(&b, "layers.0.attn.q.lora_A", fa);
+    host_of(&b, "layers.0.attn.q.lora_B", fb);
+    base_output(&b, SITE_Q, x, base);
+    output(&b, SITE_Q, x, whole);
+    ck_assert_int_eq(b.method->components(b.self), R);
+    for (int rank = R - 1; rank >= 0; rank--) { /* 0: all of them again */
+        pb_assert_ok(b.method->cut(b.self, rank));
+        output(&b, SITE_Q, x, y);
+        for (int i = 0; i < N * OUT; i++) {
+            want[i] = base[i];
+            for (int k = 0; k < (rank ? rank : R); k++)
+                want[i] += 6.0 / R * fb[i % OUT * R + k] * dot(host + i / OUT * IN, fa + k * IN, IN);
+        }
+        pb_assert_close(y, want, N * OUT, 1e-12, 1e-12, "y");
+    }
+    ck_assert(memcmp(y, whole, sizeof y) == 0);
+    bench_close(&b);
+}
+END_TEST
+
 START_TEST(frozen_dylora_learns_the_last_row_alone) {
     for (int rank = 1; rank <= R; rank++) {
         double da[2][R * IN], db[2][OUT * R], dx[2][N * IN];
@@ -1320,6 +1348,7 @@ static void hook_tests(Suite *s) {
     tcase_add_loop_test(t, dora_variants_differ_in_the_factors_only, 0, 2);
     tcase_add_test(t, dora_with_dropout_begins_at_the_base_model);
     tcase_add_test(t, dylora_ranks_give_the_truncated_product);
+    tcase_add_loop_test(t, a_cut_gives_the_first_components, 0, 2);
     tcase_add_test(t, frozen_dylora_learns_the_last_row_alone);
     tcase_add_test(t, dylora_draws_every_rank_and_the_same_again);
 }

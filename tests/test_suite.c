@@ -110,6 +110,9 @@ static const struct fault {
      ", \"runs\": [{\"method\": \"lora\", \"lr\": 1, \"train\": {\"batch\": 0}}]}",
      "runs[0].train: \"batch\""},
     {"{" MODEL "," DATA "," TRAIN
+     ", \"runs\": [{\"method\": \"dora\", \"lr\": 1, \"cuts\": true}]}",
+     "runs[0]: cuts: dora cannot be cut"},
+    {"{" MODEL "," DATA "," TRAIN
      ", \"runs\": [{\"method\": \"lora\", \"lr\": 1}, {\"method\": \"lora\", \"lr\": 1}]}",
      "label: 'LoRA' is the label of runs[0] already"},
     {"{" MODEL "," DATA "," TRAIN
@@ -307,6 +310,7 @@ static const char *const changes[][2] = {
     {"\"lora\"", "\"dora\""},
     {"0.0625", "0.0626"},
     {"\"rank\": 17", "\"rank\": 18"},
+    {"\"lr\": 0.0625", "\"cuts\": true, \"lr\": 0.0625"},
 };
 enum { N_CHANGES = sizeof changes / sizeof changes[0] };
 

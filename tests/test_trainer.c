@@ -285,6 +285,40 @@ START_TEST(every_variant_is_evaluated_and_the_best_is_the_headline) {
 }
 END_TEST
 
+/* The test data at every cut, behind everything that the same run without cuts measures. */
+START_TEST(an_adapter_is_evaluated_at_every_cut) {
+    pb_run_config run = pb_lab_run(&world, PB_LAB_BERT, "lora");
+    pb_record plain, r;
+    double last = NAN;
+    pb_json *params = NULL;
+    char json[] = "{\"rank\": 3, \"alpha\": 6}";
+    pb_assert_ok(pb_json_parse("params", json, strlen(json), &params));
+    run.method_params = params;
+    pb_lab_execute(&world, &run, &plain);
+    run.cuts = true;
+    pb_lab_execute(&world, &run, &r);
+    ck_assert_msg(r.status == PB_RUN_OK, "%s", r.reason);
+    for (int cut = 1; cut < 3; cut++) {
+        char tag[96];
+        snprintf(tag, sizeof tag, "quality/test/nll@cut=%d", cut);
+        ck_assert_msg(fabs(metric(&r, tag) - last) > 0 || cut == 1, "two cuts give one loss");
+        last = metric(&r, tag);
+        ck_assert(last != metric(&r, "quality/test/nll"));
+        snprintf(tag, sizeof tag, "eval/test/nll@cut=%d", cut);
+        ck_assert_int_eq(pb_record_find_sample(&r, tag)->n, PB_LAB_TEST);
+        ck_assert_ptr_null(pb_record_find_sample(&plain, tag));
+    }
+    ck_assert_ptr_null(pb_record_find_sample(&r, "eval/test/nll@cut=3"));
+    ck_assert(metric(&r, "quality/test/nll") == metric(&plain, "quality/test/nll"));
+    ck_assert(metric(&r, "quality/train/nll") == metric(&plain, "quality/train/nll"));
+    ck_assert(metric(&r, "check/merge/max_nll_diff") == metric(&plain, "check/merge/max_nll_diff"));
+    assert_verifies(&r);
+    pb_record_free(&plain);
+    pb_record_free(&r);
+    pb_json_free(params);
+}
+END_TEST
+
 /* Folding into 4-bit weights rounds them again: what is left of the quality stands in the record. */
 START_TEST(a_merge_into_4_bits_has_its_own_quality) {
     for (int i = 0; i < pb_method_registry_count; i++) {
@@ -868,6 +902,7 @@ int main(void) {
     tcase_add_test(runs, language_models_are_measured_per_token);
     tcase_add_test(runs, training_learns_the_task);
     tcase_add_test(runs, every_variant_is_evaluated_and_the_best_is_the_headline);
+    tcase_add_test(runs, an_adapter_is_evaluated_at_every_cut);
     tcase_add_test(runs, a_merge_into_4_bits_has_its_own_quality);
     tcase_add_test(runs, latency_is_measured_over_shapes);
     tcase_add_test(runs, a_shape_longer_than_the_model_is_refused);
