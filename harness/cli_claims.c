@@ -209,6 +209,29 @@ done:
     return status;
 }
 
+/* ---- table ---- */
+
+/* What `check` has left in a folder, in brief; no record is read. */
+static pb_status verb_table(pb_cli *cli, selection *s, const claims_request *q, const pb_command_line *line) {
+    pb_status status = PB_OK;
+    pb_json *results = NULL;
+    pb_text table = {0};
+    (void)cli;
+    (void)s;
+    if (line->n_args != 2 || q->only || q->scale >= 0)
+        return PB_ERROR(PB_E_INPUT, "claims table: expected one folder with a claims.json, and nothing else");
+    char *path = pb_path_join(line->args[1], "claims.json");
+    if (!path) return pb_cli_built(false);
+    PB_TRY(pb_json_load(path, 16u << 20, &results));
+    status = pb_claims_table(results, &table);
+    if (status == PB_OK) fputs(table.data, stdout);
+done:
+    free(path);
+    pb_json_free(results);
+    pb_text_free(&table);
+    return status;
+}
+
 /* ---- run ---- */
 
 typedef struct needed {
@@ -311,7 +334,7 @@ static pb_status run_claims(pb_cli *cli, int argc, char **argv) {
     static const struct {
         const char *name;
         pb_status (*run)(pb_cli *, selection *, const claims_request *, const pb_command_line *);
-    } verbs[] = {{"list", verb_list}, {"run", verb_run}, {"check", verb_check}};
+    } verbs[] = {{"list", verb_list}, {"run", verb_run}, {"check", verb_check}, {"table", verb_table}};
     enum { N = sizeof verbs / sizeof verbs[0] };
     const char *names[N];
     claims_request q = {.scale = -1};
@@ -351,13 +374,14 @@ static pb_status run_claims(pb_cli *cli, int argc, char **argv) {
 
 const pb_command pb_command_claims = {
     .name = "claims",
-    .args = "list|run|check [ID...|DIR]",
+    .args = "list|run|check|table [ID...|DIR]",
     .summary = "claims of papers, tested against records",
     .details =
         "  list               what is claimed, at which scale it can be tested, which suites it needs\n"
         "  run ID...          makes the runs that these claims need and that are missing, then checks\n"
         "  run --scale small  the same for every claim of that kind\n"
-        "  check DIR          verdicts from the records under DIR, to stdout and DIR/claims.*\n\n"
+        "  check DIR          verdicts from the records under DIR, to stdout and DIR/claims.*\n"
+        "  table DIR          DIR/claims.json in brief: a Markdown table, as in README.md\n\n"
         "Verdicts: supported (in part), same direction (in part) at small scale, contradicted,\n"
         "inconclusive, not run, not testable at this scale. A claim is one file, reports/claims/<id>.json; grammar:\n"
         "reports/claims/README.md. Finished runs are skipped: after a crash or Ctrl-C the same command\n"

@@ -6,6 +6,7 @@
 #ifndef PB_REPORTS_CLAIMS_H
 #define PB_REPORTS_CLAIMS_H
 
+#include "base/text.h"
 #include "results/record.h"
 
 typedef enum pb_claim_scale {
@@ -72,6 +73,10 @@ pb_status pb_claims_check(const pb_claim_file *const *claims, int n, const pb_re
                           int n_records, const pb_json *facts, pb_json **out);
 /* How many claims of a result have the verdict. */
 int pb_claims_count(const pb_json *results, pb_verdict_of_claim verdict);
+
+/* The same in brief, as it stands in README.md: the counts and a Markdown table, one row for each claim that can be
+ * tested here, with the part that decided. PB_E_INPUT: no such result. The caller frees *out. */
+pb_status pb_claims_table(const pb_json *results, pb_text *out);
 
 /* Writes claims.json, claims.md and claims.html of a result into a folder; paths go to `log`. */
 pb_status pb_claims_write(const pb_json *results, const char *dir, FILE *log);

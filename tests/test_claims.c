@@ -227,6 +227,95 @@ START_TEST(claims_small_runs_every_suite) {
 }
 END_TEST
 
+/* ---- what is committed about them ---- */
+
+#define VERDICTS "results/reference/claims-small/claims.json"
+#define BEGIN "<!-- claims: begin -->\n"
+#define END "<!-- claims: end -->\n"
+#define RENEW "renew it with results/reference/refresh.sh readme"
+
+/* The committed verdicts are of the claims that are here, each once. */
+START_TEST(the_committed_verdicts_are_of_these_claims) {
+    pb_claim_file *claims = NULL;
+    pb_json *results = NULL;
+    const pb_json *c = NULL;
+    int n = 0, i = 0;
+    pb_assert_ok(pb_claims_load("reports/claims", &claims, &n));
+    pb_assert_ok(pb_json_load(VERDICTS, 16u << 20, &results));
+    cJSON_ArrayForEach (c, pb_json_get(results, "claims")) { /* both sorted by id */
+        const char *id = pb_json_get(c, "id")->valuestring, *verdict = pb_json_get(c, "verdict")->valuestring;
+        ck_assert_msg(i < n && strcmp(claims[i].id, id) == 0, VERDICTS " has %s where reports/claims has %s", id,
+                      i < n ? claims[i].id : "no more");
+        bool untestable = strcmp(verdict, pb_claim_verdict_name(PB_CLAIM_NOT_TESTABLE)) == 0;
+        ck_assert_msg(untestable == (claims[i].scale == PB_SCALE_NONE), "%s: %s", id, verdict);
+        i++;
+    }
+    ck_assert_msg(i == n, VERDICTS " ends before %s", claims[i < n ? i : 0].id);
+    pb_json_free(results);
+    pb_claims_free(claims, n);
+}
+END_TEST
+
+/* README.md between its marks, letter by letter: counts, rows, verdicts, what decided. */
+START_TEST(the_readme_shows_the_committed_verdicts) {
+    pb_json *results = NULL;
+    pb_text table = {0};
+    char *readme = NULL;
+    pb_assert_ok(pb_json_load(VERDICTS, 16u << 20, &results));
+    pb_assert_ok(pb_claims_table(results, &table));
+    pb_assert_ok(pb_file_read("README.md", 16u << 20, &readme, NULL));
+    char *at = strstr(readme, BEGIN), *end = strstr(readme, END);
+    ck_assert_msg(at && end && at < end, "README.md has no " BEGIN " before a " END);
+    *end = 0;
+    at += strlen(BEGIN);
+    for (const char *want = table.data; *want || *at;) {
+        int here = (int)strcspn(at, "\n"), there = (int)strcspn(want, "\n");
+        ck_assert_msg(here == there && strncmp(at, want, (size_t)here) == 0,
+                      "README.md says\n  %.*s\nand the committed verdicts\n  %.*s\n" RENEW, here, at, there, want);
+        at += here + (at[here] == '\n');
+        want += there + (want[there] == '\n');
+    }
+    free(readme);
+    pb_text_free(&table);
+    pb_json_free(results);
+}
+END_TEST
+
+static void assert_part(const char *claims, const char *row) {
+    pb_json *results = NULL;
+    pb_text table = {0}, text = {0};
+    pb_text_add(&text, "{\"records\":3,\"claims\":[%s]}", claims);
+    pb_assert_ok(pb_json_parse("test", text.data, text.len, &results));
+    pb_assert_ok(pb_claims_table(results, &table));
+    ck_assert_msg(strstr(table.data, row) != NULL, "%s\nwanted: %s", table.data, row);
+    pb_text_free(&text);
+    pb_text_free(&table);
+    pb_json_free(results);
+}
+
+/* What a row shows: the part that made the verdict; numbers as their kind is read. */
+START_TEST(a_row_shows_the_part_that_decided) {
+#define BRIEF(verdict, parts) "{\"id\":\"x\",\"statement\":\"a | b\",\"verdict\":\"" verdict "\",\"assertions\":[" parts "]}"
+#define BRIEF_PART(says, decides, finding, what, numbers) \
+    "{\"says\":\"" says "\",\"decides\":" decides ",\"finding\":\"" finding "\",\"what\":\"" what "\"," numbers "}"
+#define BRIEF_HOLDS BRIEF_PART("first", "true", "holds", "ratio", "\"n\":5,\"value\":1.23456,\"low\":1.1,\"high\":2")
+#define BRIEF_ASIDE BRIEF_PART("aside", "false", "fails", "value", "\"n\":0,\"value\":1,\"low\":1,\"high\":1")
+#define BRIEF_LESSER BRIEF_PART("part", "\"in part\"", "fails", "value", "\"n\":0,\"value\":50465865728,\"low\":1,\"high\":2")
+#define BRIEF_OPEN BRIEF_PART("open", "true", "unclear", "difference", "\"n\":1,\"value\":-2,\"low\":null,\"high\":null")
+#define BRIEF_LOST BRIEF_PART("lost", "true", "missing", "", "\"n\":0,\"value\":null,\"low\":null,\"high\":null")
+#define BRIEF_FAILS BRIEF_PART("no GB", "true", "fails", "value", "\"n\":0,\"value\":50465865728,\"low\":1,\"high\":2")
+    assert_part(BRIEF("supported", BRIEF_ASIDE "," BRIEF_HOLDS), "| x | a \\| b | supported | first: ratio 1.23 [1.1, 2] |");
+    assert_part(BRIEF("supported in part", BRIEF_HOLDS "," BRIEF_LESSER), "| part: 5.05e+10 |");
+    assert_part(BRIEF("inconclusive", BRIEF_HOLDS "," BRIEF_LESSER "," BRIEF_OPEN), "| open: difference -2 |");
+    assert_part(BRIEF("not run", BRIEF_OPEN "," BRIEF_LOST), "| lost: nothing |");
+    assert_part(BRIEF("not run", BRIEF_LOST), ", 1 not run;");
+    assert_part(BRIEF("contradicted", BRIEF_LESSER "," BRIEF_OPEN "," BRIEF_FAILS), "| no GB: 47.0 GiB |");
+    assert_part(BRIEF("not testable at this scale", ""), "1 need a larger model");
+    assert_part(BRIEF("supported", BRIEF_PART("n", "true", "holds", "value", "\"n\":0,\"value\":37748736,\"low\":1,\"high\":1")),
+                "| n: 37,748,736 |");
+}
+END_TEST
+
 /* ---- made-up claims over made-up records ---- */
 
 #define HEAD                                                                                     \
@@ -1004,6 +1093,9 @@ int main(void) {
     tcase_add_test(files, every_claim_names_what_the_suites_have);
     tcase_add_test(files, claims_compare_like_with_like);
     tcase_add_test(files, claims_small_runs_every_suite);
+    tcase_add_test(files, the_committed_verdicts_are_of_these_claims);
+    tcase_add_test(files, the_readme_shows_the_committed_verdicts);
+    tcase_add_test(files, a_row_shows_the_part_that_decided);
     tcase_add_loop_test(files, faults_are_named, 0, (int)COUNT(faults));
     tcase_add_test(files, a_claim_is_called_as_its_file);
     tcase_add_loop_test(verdicts, operators_decide_as_said, 0, (int)COUNT(truths));

@@ -2,8 +2,8 @@
 # Renews the committed runs from fresh ones, then verifies what lies here:
 #     results/reference/refresh.sh OUT/quick OUT/claims-small
 # OUT/quick is what `peftbench run quick --out OUT` left, OUT/claims-small what `peftbench run claims-small --out OUT` and
-# `peftbench claims check OUT/claims-small` left. One of them alone renews that one. PEFTBENCH: the program, build/peftbench
-# without it.
+# `peftbench claims check OUT/claims-small` left. One of them alone renews that one; `readme` as the only argument renews no
+# run, but the table of claims in README.md, as any call does. PEFTBENCH: the program, build/peftbench without it.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 program=${PEFTBENCH:-$here/../../build/peftbench}
@@ -38,7 +38,23 @@ claims_main() {
     find "$here/claims-main" -name adapter.safetensors -exec rm {} +
 }
 
-[ $# -gt 0 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+# README.md's table from the verdicts that lie here, between its two marks.
+readme() {
+    "$program" claims table "$here/claims-small" >"$here/table.tmp"
+    awk -v table="$here/table.tmp" '
+        /^<!-- claims: end -->$/ { inside = 0 }
+        !inside
+        /^<!-- claims: begin -->$/ { inside = 1; while ((getline line < table) > 0) print line }
+    ' "$here/../../README.md" >"$here/readme.tmp"
+    rm "$here/table.tmp"
+    mv "$here/readme.tmp" "$here/../../README.md"
+}
+
+[ $# -gt 0 ] || { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+if [ "$*" = readme ]; then
+    readme
+    exit
+fi
 for from in "$@"; do
     from=$(cd "$from" && pwd)
     case $(basename "$from") in
@@ -50,5 +66,6 @@ for from in "$@"; do
     *) echo "$from: expected a folder named quick or claims-small" >&2; exit 2 ;;
     esac
 done
+readme
 "$program" verify "$here/quick"
 "$program" verify "$here/claims-main"
