@@ -1,5 +1,6 @@
 /* Figures of sweeps: learning rates that a tuning tried, numbers of training examples, batch x length.
  * Each builder only reads the chapter. */
+#include <gsl/gsl_cdf.h>
 #include <gsl/gsl_sort.h>
 #include <gsl/gsl_statistics_double.h>
 #include <inttypes.h>
@@ -230,11 +231,17 @@ done:
 
 /* ---- latency over batch x length ---- */
 
-static const pb_sample *times(const pb_row *row, const char *how, const char *shape) {
+static const pb_sample *times(const pb_record *r, const char *how, const char *shape) {
     char tag[96];
     snprintf(tag, sizeof tag, "time/infer/%s@shape=%.40s", how, shape);
-    const pb_sample *s = pb_record_find_sample(pb_row_example(row), tag);
-    return s && s->values && s->n > 0 ? s : NULL;
+    const pb_sample *s = pb_record_find_sample(r, tag);
+    return s && s->values && s->n > 0 && r->status == PB_RUN_OK ? s : NULL;
+}
+
+static const pb_record *run_at(const pb_row *row, uint64_t seed) {
+    for (int i = 0; i < row->n_runs; i++)
+        if (row->runs[i]->seed == seed) return row->runs[i];
+    return NULL;
 }
 
 static const pb_row *first_of(const pb_chapter *c, const char *method) {
@@ -243,9 +250,13 @@ static const pb_row *first_of(const pb_chapter *c, const char *method) {
     return NULL;
 }
 
-/* Ratios of passes that took turns: the i-th of both ran in the same round. */
-static pb_status add_ratio(const pb_sample *a, const pb_sample *b, double tokens, figure *f,
-                           double *low, double *high) {
+/* The median of ratios and an interval of it. */
+typedef struct middle {
+    double value, low, high;
+} middle;
+
+/* Of passes that took turns: the i-th of both ran in the same round. */
+static pb_status ratio_of(const pb_sample *a, const pb_sample *b, middle *out) {
     size_t n = (size_t)(a->n < b->n ? a->n : b->n);
     double *r = calloc(n, sizeof *r);
     if (!r) return PB_ERROR(PB_E_OOM, "no memory for a figure");
@@ -254,29 +265,53 @@ static pb_status add_ratio(const pb_sample *a, const pb_sample *b, double tokens
     /* Order statistics that hold the median with at least 95 % (normal approximation, rounded out). */
     double rank = floor((double)n / 2 - 0.98 * sqrt((double)n)) - 1;
     size_t k = rank > 0 ? (size_t)rank : 0;
-    pb_text_add(&f->data, "%.9g\t%.7g\t%.7g\t%.7g\n", tokens,
-                gsl_stats_median_from_sorted_data(r, 1, n), r[k], r[n - 1 - k]);
-    *low = fmin(*low, r[k]);
-    *high = fmax(*high, r[n - 1 - k]);
+    *out = (middle){gsl_stats_median_from_sorted_data(r, 1, n), r[k], r[n - 1 - k]};
     free(r);
+    return PB_OK;
+}
+
+/* Over the seeds that both have: the mean of their medians, and its 95 % interval (Student); of a single one its own. */
+static pb_status ratio_of_rows(const pb_row *row, const pb_row *reference, const char *how, const char *shape,
+                               int *n, middle *out) {
+    double sum = 0, squares = 0;
+    *n = 0;
+    for (int i = 0; i < row->n_runs; i++) {
+        const pb_record *other = run_at(reference, row->runs[i]->seed);
+        const pb_sample *a = times(row->runs[i], "unmerged", shape), *b = other ? times(other, how, shape) : NULL;
+        if (!a || !b) continue;
+        PB_RETURN(ratio_of(a, b, out));
+        sum += out->value;
+        squares += out->value * out->value;
+        ++*n;
+    }
+    if (*n < 2) return PB_OK;
+    double mean = sum / *n, variance = fmax(squares - sum * mean, 0) / (*n - 1);
+    double arm = gsl_cdf_tdist_Pinv(0.975, *n - 1) * sqrt(variance / *n);
+    *out = (middle){mean, mean - arm, mean + arm};
     return PB_OK;
 }
 
 /* All shapes that both have, from the tags of the row's own samples. */
 static pb_status add_row_ratios(const pb_row *row, const pb_row *reference, const char *how, figure *f,
-                                int *count, double *low, double *high, double *widest) {
+                                int *count, double *low, double *high, double *widest, int *processes) {
     const pb_record *r = pb_row_example(row);
     const char *start = "time/infer/unmerged@shape=";
     for (int i = 0; i < r->n_samples; i++) {
         int64_t batch = 0, length = 0;
+        int n = 0;
+        middle m = {0};
         const char *shape = r->samples[i].tag + strlen(start);
-        if (strncmp(r->samples[i].tag, start, strlen(start)) != 0) continue;
-        const pb_sample *base = times(reference, how, shape);
-        if (!base || !times(row, "unmerged", shape) ||
+        if (strncmp(r->samples[i].tag, start, strlen(start)) != 0 ||
             sscanf(shape, "%" SCNd64 "x%" SCNd64, &batch, &length) != 2)
             continue;
-        PB_RETURN(add_ratio(&r->samples[i], base, (double)(batch * length), f, low, high));
-        *widest = fmax(*widest, (double)(batch * length));
+        PB_RETURN(ratio_of_rows(row, reference, how, shape, &n, &m));
+        if (n == 0) continue;
+        double tokens = (double)(batch * length);
+        pb_text_add(&f->data, "%.9g\t%.7g\t%.7g\t%.7g\n", tokens, m.value, m.low, m.high);
+        *low = fmin(*low, m.low);
+        *high = fmax(*high, m.high);
+        *widest = fmax(*widest, tokens);
+        if (n > *processes) *processes = n;
         ++*count;
     }
     pb_text_add(&f->data, "\n\n");
@@ -288,14 +323,15 @@ pb_status pb_build_latency_shapes(const pb_chapter *c, int which, figure *f) {
     const char *how = which == 0 ? "merged" : "unmerged";
     const pb_row *reference = first_of(c, "lora");
     double low = 1, high = 1, widest = 1;
-    int n = 0;
+    int n = 0, processes = 0;
     int *rows = calloc((size_t)c->n_rows + 1, sizeof *rows);
     if (!rows) PB_FAIL(PB_E_OOM, "no memory for a figure");
     for (int i = 0; i < c->n_rows && reference; i++) {
         int count = 0;
         if (!c->rows[i].n_ok || (which == 1 && &c->rows[i] == reference)) continue;
         size_t before = f->data.len;
-        PB_TRY(add_row_ratios(&c->rows[i], reference, how, f, &count, &low, &high, &widest));
+        PB_TRY(add_row_ratios(&c->rows[i], reference, how, f, &count, &low, &high, &widest,
+                              &processes));
         if (count > 0) rows[n++] = i;
         else if (f->data.data) f->data.data[f->data.len = before] = 0;
     }
@@ -310,9 +346,9 @@ pb_status pb_build_latency_shapes(const pb_chapter *c, int which, figure *f) {
         f, which == 0 ? "latency_merged" : "latency_unmerged",
         which == 0 ? "Forward pass beside LoRA folded into the weights"
                    : "Forward pass beside LoRA next to the weights",
-        "Each row unmerged, against the LoRA row %s, passes in turns. Points: median of the ratios, "
-        "rows side by side; bars: 95 %% interval of the median.",
-        how);
+        "Each row unmerged, against the LoRA row %s, passes in turns. Points: median of the ratios%s, "
+        "rows side by side; bars: 95 %% interval of the %s.",
+        how, processes > 1 ? ", mean over the seeds" : "", processes > 1 ? "mean" : "median");
     f->template = "latency_shapes";
 done:
     free(rows);

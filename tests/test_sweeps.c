@@ -258,6 +258,29 @@ START_TEST(bars_of_latency_hold_the_median) {
 }
 END_TEST
 
+/* Two processes whose medians are 2 and 4: the mean with Student's interval over two, whichever run stands first; a
+ * third one that only one row has counts for nothing. */
+START_TEST(latency_has_an_interval_over_processes) {
+    made_row *lora = add_row("lora", "LoRA", 2, NULL), *adapter = add_row("adapter", "Adapter", 3, NULL);
+    double ones[] = {1, 1, 1}, two[] = {2, 1.5, 9}, four[] = {4, 4, 4}, far[] = {90, 90, 90}, t = 12.70620474;
+    char want[128];
+    for (int s = 0; s < 2; s++)
+        pb_assert_ok(pb_record_sample(&lora->records[s], "time/infer/merged@shape=1x16", ones, 3));
+    pb_assert_ok(pb_record_sample(&adapter->records[0], "time/infer/unmerged@shape=1x16", two, 3));
+    pb_assert_ok(pb_record_sample(&adapter->records[1], "time/infer/unmerged@shape=1x16", four, 3));
+    pb_assert_ok(pb_record_sample(&adapter->records[2], "time/infer/unmerged@shape=1x16", far, 3));
+    pb_chapter *c = chapter();
+    figure f = {0};
+    pb_assert_ok(pb_build_latency_shapes(c, 0, &f));
+    snprintf(want, sizeof want, "16\t3\t%.7g\t%.7g\n\n\n", 3 - t * sqrt(2.0 / 2), 3 + t * sqrt(2.0 / 2));
+    ck_assert_str_eq(f.data.data, want);
+    ck_assert(contains(f.out.caption, "mean over the seeds"));
+    pb_text_free(&f.data);
+    pb_text_free(&f.vars);
+    pb_chapters_free(c, 1);
+}
+END_TEST
+
 START_TEST(latency_is_relative_to_lora) {
     made_row *lora = add_row("lora", "LoRA", 1, NULL), *adapter = add_row("adapter", "Adapter", 1, NULL);
     add_row("full", "full", 1, NULL); /* no such times: no block */
@@ -336,6 +359,7 @@ int main(void) {
     tcase_add_test(t, overfitting_is_drawn_over_the_examples);
     tcase_add_test(t, bars_of_latency_hold_the_median);
     tcase_add_test(t, latency_is_relative_to_lora);
+    tcase_add_test(t, latency_has_an_interval_over_processes);
     t = pb_test_case(s, "gnuplot");
     tcase_add_checked_fixture(t, NULL, teardown);
     tcase_add_test(t, gnuplot_draws_every_sweep);
