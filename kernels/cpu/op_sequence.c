@@ -42,6 +42,11 @@ static void embed_row(const pb_embed_fwd_args *a, int64_t row, bool past) {
     float wb[PB_CPU_BLOCK], pb[PB_CPU_BLOCK], sum[PB_CPU_BLOCK];
     int64_t cols = pb_cols(a->y), type = pb_has(a->types) ? int_at(a->types, row) : 0;
     fetch_row(a->word, a->ids, row, 0, cols);
+    if (!pb_has(a->pos) && !pb_has(a->type)) {
+        put_row(pb_cpu_at(a->y, row * a->y.stride),
+                pb_cpu_at(a->word, int_at(a->ids, row) * a->word.stride), row_bytes(a->y), past);
+        return;
+    }
     for (int64_t j = 0; j < cols; j += PB_CPU_BLOCK) {
         int64_t n = pb_min64(PB_CPU_BLOCK, cols - j), at = row * a->y.stride + j;
         float *y = pb_cpu_out_past(a->y, at, sum, past);
@@ -55,7 +60,6 @@ static void embed_row(const pb_embed_fwd_args *a, int64_t row, bool past) {
             pb_cpu_plus(y, x, pb_cpu_f32(a->type, type * a->type.stride + j, n, pb), n);
             x = y;
         }
-        if (x != y) memcpy(y, x, (size_t)n * sizeof *y);
         pb_cpu_done_past(a->y, at, n, y, past);
     }
 }
