@@ -37,7 +37,7 @@ typedef struct pb_count_table {
 
 typedef struct pb_count {
     char name[160];   /* as in pb_kernel_case */
-    char variant[64]; /* "onednn": the library's kernels and versions matter; else our own */
+    char variant[64]; /* with "onednn": the library's version matters; else our own */
     double instructions;
 } pb_count;
 

@@ -91,6 +91,10 @@ const op_case op_cases[] = {
     {"dropout, e, rank 100", OP(lowrank), FB, {65, 72, 40, 100}, OC_DROP | OC_OPT},
     {"dropout, several turns", OP(lowrank), FB, {330, 100, 4, 2}, OC_DROP},
     {"dropout, rank 130", OP(lowrank), FB, {20, 64, 40, 130}, OC_DROP},
+    {"whole tiles", OP(lowrank), FB, {192, 64, 160, 8}, 0},
+    {"tiles, e, strided", OP(lowrank), FB, {130, 160, 64, 5}, OC_OPT | OC_STRIDED},
+    {"tiles, dropout, e, rank 20", OP(lowrank), FB, {70, 192, 32, 20}, OC_DROP | OC_OPT},
+    {"tiles, rank 32", OP(lowrank), FB, {48, 32, 288, 32}, 0},
     {"large", OP(lowrank), FB, {1024, 768, 768, 16}, OC_SPEED | OC_DROP},
 
     {"one token", OP(lowrank_bwd), FB, {1, 40, 30, 4}, OC_OPT},
@@ -107,6 +111,11 @@ const op_case op_cases[] = {
     {"dropout, e, rank 100", OP(lowrank_bwd), FB, {70, 72, 40, 100}, OC_DROP | OC_OPT | OC_BETA},
     {"dropout, several turns", OP(lowrank_bwd), FB, {330, 100, 4, 2}, OC_DROP},
     {"dropout, rank 130", OP(lowrank_bwd), FB, {20, 64, 40, 130}, OC_DROP},
+    {"whole tiles", OP(lowrank_bwd), FB, {192, 64, 160, 8}, OC_BETA},
+    {"tiles, e, strided", OP(lowrank_bwd), FB, {130, 160, 64, 5}, OC_OPT | OC_STRIDED | OC_BETA},
+    {"tiles, dropout, e, rank 20", OP(lowrank_bwd), FB, {70, 192, 32, 20}, OC_DROP | OC_OPT | OC_BETA},
+    {"tiles, rank 32", OP(lowrank_bwd), FB, {48, 32, 288, 32}, OC_OPT},
+    {"tiles, no dx, many rows", OP(lowrank_bwd), FB, {2200, 64, 32, 16}, OC_BARE | OC_DROP},
     {"large", OP(lowrank_bwd), FB, {1024, 768, 768, 16}, OC_SPEED | OC_DROP},
 
     /* N, C, act */

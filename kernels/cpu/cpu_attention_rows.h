@@ -3,13 +3,9 @@
 #ifndef PB_KERNELS_CPU_ATTENTION_ROWS_H
 #define PB_KERNELS_CPU_ATTENTION_ROWS_H
 
-#include <immintrin.h>
-
 #include "kernels/cpu/cpu_attention.h"
+#include "kernels/cpu/cpu_tile_rows.h"
 #include "kernels/cpu/cpu_tiles.h"
-
-#define TARGET __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
-#define HELPER static inline __attribute__((always_inline)) TARGET
 
 static int64_t pad32(int64_t n) { return pb_ceil_div(n, PB_TILE) * PB_TILE; }
 
@@ -27,16 +23,6 @@ static void copy_rows(uint16_t *dst, rows r, int64_t dim, int64_t padded) {
     for (int64_t i = 0; i < r.n; i++)
         memcpy(dst + i * dim, r.at + i * r.ld, (size_t)dim * sizeof *dst);
     memset(dst + r.n * dim, 0, (size_t)((padded - r.n) * dim) * sizeof *dst);
-}
-
-/* lo and hi halves of 32 numbers of each row, side by side. */
-HELPER void pair_up(uint32_t *dst, int64_t apart, __m512i a, __m512i b) {
-    const __m512i alternate =
-        _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6,
-                         37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
-    const __m512i behind = _mm512_add_epi16(alternate, _mm512_set1_epi16(16));
-    _mm512_storeu_si512(dst, _mm512_permutex2var_epi16(a, alternate, b));
-    _mm512_storeu_si512(dst + apart, _mm512_permutex2var_epi16(a, behind, b));
 }
 
 /* dst[padded/2, dim] := pairs of rows, zeros behind. */

@@ -85,17 +85,43 @@ double pb_cpu_sum_double(const float *x, int64_t n) { return CALL(sum_double, x,
 #if defined(__x86_64__)
 /* A third of the instructions that whole numbers take. The CPU takes denormal numbers for 0, which an
  * exact copy must not: a line that has one goes the other way. */
-__attribute__((target("avx512f,avx512bw,avx512dq,avx512bf16"))) static void
-narrow_lines(uint16_t *dst, const float *src, int64_t n) {
+#define BF16 __attribute__((target("avx512f,avx512bw,avx512dq,avx512bf16")))
+
+BF16 static inline __attribute__((always_inline)) void narrow_line(uint16_t *dst, __m512 a,
+                                                                   __m512 b) {
     enum { denormal = 0x20 };
+    if (_mm512_fpclass_ps_mask(a, denormal) | _mm512_fpclass_ps_mask(b, denormal)) {
+        float line[32];
+        _mm512_storeu_ps(line, a);
+        _mm512_storeu_ps(line + 16, b);
+        for (int k = 0; k < 32; k++) dst[k] = pb_narrow(line[k]);
+    } else {
+        __m512bh h = _mm512_cvtne2ps_pbh(b, a);
+        memcpy(dst, &h, sizeof h);
+    }
+}
+
+BF16 static void narrow_lines(uint16_t *dst, const float *src, int64_t n) {
+    for (int64_t i = 0; i < n; i += 32)
+        narrow_line(dst + i, _mm512_loadu_ps(src + i), _mm512_loadu_ps(src + i + 16));
+}
+
+BF16 static inline __attribute__((always_inline)) __m512 widen16(const uint16_t *src) {
+    __m256i h = _mm256_loadu_si256((const __m256i *)(const void *)src);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+
+BF16 void pb_cpu_blend_lines(uint16_t *y, const float *x, float alpha, float beta, int64_t n) {
+    __m512 av = _mm512_set1_ps(alpha), bv = _mm512_set1_ps(beta);
     for (int64_t i = 0; i < n; i += 32) {
-        __m512 a = _mm512_loadu_ps(src + i), b = _mm512_loadu_ps(src + i + 16);
-        if (_mm512_fpclass_ps_mask(a, denormal) | _mm512_fpclass_ps_mask(b, denormal)) {
-            for (int64_t k = i; k < i + 32; k++) dst[k] = pb_narrow(src[k]);
-        } else {
-            __m512bh h = _mm512_cvtne2ps_pbh(b, a);
-            memcpy(dst + i, &h, sizeof h);
+        __m512 a = _mm512_loadu_ps(x + i), b = _mm512_loadu_ps(x + i + 16);
+        __m512 ya = bv, yb = bv; /* beta 0: y is not read */
+        if (beta != 0.0f) {
+            ya = _mm512_mul_ps(bv, widen16(y + i));
+            yb = _mm512_mul_ps(bv, widen16(y + i + 16));
         }
+        __m512bh h = _mm512_cvtne2ps_pbh(_mm512_fmadd_ps(av, b, yb), _mm512_fmadd_ps(av, a, ya));
+        memcpy(y + i, &h, sizeof h);
     }
 }
 #endif

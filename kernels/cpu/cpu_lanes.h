@@ -24,6 +24,10 @@ float pb_cpu_max(const float *x, int64_t n); /* -inf when n is 0; NaN is passed 
 /* Rounds the first whole lines of dst, 32 numbers each, as pb_narrow does; how many numbers. 0 where
  * the CPU has no instruction for it. */
 int64_t pb_cpu_narrow_lines(uint16_t *dst, const float *src, int64_t n);
+#if defined(__x86_64__)
+/* y := alpha x + beta y, rounded, for a multiple of 32 numbers, where the CPU has AVX512_BF16. */
+void pb_cpu_blend_lines(uint16_t *y, const float *x, float alpha, float beta, int64_t n);
+#endif
 
 /* dst := src, bytes, where src is in a cache and dst had better not be: whole lines are written
  * without reading them first. What the other threads see of it is certain after pb_cpu_past_end. */

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PB_TILE 32 /* m, n and k of a product are multiples of it */
+#define PB_TILE 32 /* m, n and k of a product are multiples of it; one of m and n may be 16 */
 
 /* The CPU has tiles for bf16 and the system lets this process use them. */
 bool pb_cpu_tiles_ask(void);
@@ -23,5 +23,9 @@ void pb_cpu_tiles_end(void);
  * elements, of b in pairs. */
 void pb_cpu_tile_product(int64_t m, int64_t n, int64_t k, const uint16_t *a, int64_t lda,
                          const uint32_t *b, int64_t ldb, float *c, int64_t ldc, bool add);
+
+/* The same for m = 16 and k = 32: a is loaded once. */
+void pb_cpu_tile_row(int64_t n, const uint16_t *a, int64_t lda, const uint32_t *b, int64_t ldb,
+                     float *c, int64_t ldc);
 
 #endif

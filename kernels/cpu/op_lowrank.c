@@ -3,9 +3,12 @@
  * Token rows are cut into chunks of 128. All steps of a chunk run in one task, so that x, h and y of
  * the chunk stay in the L2 cache: x, dy and dx cross memory once. Products are oneDNN's;
  * accumulation into y and dx is part of the product. Sums over tokens (dA, dB, de) go to at most 16
- * partial results, one per run of chunks, which are then added in order. FLOPs: forward 2 N r (in +
+ * partial results, one per run of chunks, which are then added in order. Where the CPU has tile
+ * registers bf16 goes another way within a chunk: cpu_lowrank_tiles.c. FLOPs: forward 2 N r (in +
  * out), backward 4 N r (in + out). */
 #include "kernels/cpu/cpu_gemm.h"
+#include "kernels/cpu/cpu_lowrank.h"
+#include "kernels/cpu/cpu_tiles.h"
 
 #define CHUNK 128
 #define SLOTS_MAX 16
@@ -77,8 +80,15 @@ static size_t fwd_layout(const pb_lowrank_args *a, int64_t thread, char *base, f
     return all;
 }
 
+static bool fwd_tiles(const pb_cpu *cpu, const pb_lowrank_args *a) {
+    return pb_lowrank_tiles_serve(cpu, a->x.dtype, pb_cols(a->x), pb_cols(a->y), pb_cols(a->h));
+}
+
 static size_t lowrank_workspace(const pb_device *dev, const void *args) {
     const pb_lowrank_args *a = args;
+    if (fwd_tiles(pb_cpu_of(dev), a))
+        return pb_lowrank_pack_bytes(pb_cols(a->x), pb_cols(a->y)) +
+               (size_t)pb_device_threads(dev) * pb_lowrank_tiles_fwd_bytes(a);
     return packed_bytes(a->b) + (size_t)pb_device_threads(dev) * fwd_layout(a, 0, NULL, NULL);
 }
 
@@ -129,14 +139,35 @@ static pb_status failed_product(void) {
     return PB_ERROR(PB_E_ENV, "oneDNN failed in a low-rank product");
 }
 
+static void fwd_in_tiles(const pb_cpu *cpu, const pb_lowrank_args *a, char *ws) {
+    int64_t n = pb_rows(a->x), chunks = pb_ceil_div(n, CHUNK);
+    int threads = chunks == 1 ? 1 : cpu->threads;
+    pb_lowrank_pack p = pb_lowrank_pack_fwd(a, ws);
+    char *threads_ws = ws + pb_lowrank_pack_bytes(p.k, p.n);
+    size_t bytes = pb_lowrank_tiles_fwd_bytes(a);
+#pragma omp parallel num_threads(threads)
+    {
+        pb_cpu_tiles_begin();
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t i = 0; i < chunks; i++)
+            pb_lowrank_tiles_fwd(a, &p, i * CHUNK, chunk_rows(n, i),
+                                 threads_ws + (size_t)pb_cpu_thread() * bytes);
+        pb_cpu_tiles_end();
+    }
+}
+
 static pb_status lowrank_run(pb_device *dev, const void *args, void *ws) {
     pb_lowrank_args packed = *(const pb_lowrank_args *)args, *a = &packed;
     pb_cpu *cpu = pb_cpu_of(dev);
     if (a->x.dtype == PB_F64) return PB_ERROR(PB_E_UNSUPPORTED, "cpu: lowrank has no f64 kernel");
-    char *threads_ws = (char *)ws + packed_bytes(a->b);
-    a->b = pack(a->b, ws);
     int64_t n = pb_rows(a->x), chunks = pb_ceil_div(n, CHUNK);
     if (n == 0) return PB_OK;
+    if (fwd_tiles(cpu, a)) {
+        fwd_in_tiles(cpu, a, ws);
+        return PB_OK;
+    }
+    char *threads_ws = (char *)ws + packed_bytes(a->b);
+    a->b = pack(a->b, ws);
     fwd_prims full = {0}, last = {0};
     pb_cpu_prims_begin(cpu);
     PB_RETURN(fwd_compile(cpu, a, chunk_rows(n, 0), &full));
@@ -208,9 +239,16 @@ static size_t slots_bytes(const bwd_sizes *s) {
     return (size_t)(s->slots * s->slot_floats) * sizeof(float);
 }
 
+static bool bwd_tiles(const pb_cpu *cpu, const pb_lowrank_bwd_args *a, const bwd_sizes *s) {
+    return pb_lowrank_tiles_serve(cpu, a->x.dtype, s->in, s->out, s->r);
+}
+
 static size_t lowrank_bwd_workspace(const pb_device *dev, const void *args) {
     const pb_lowrank_bwd_args *a = args;
     bwd_sizes s = bwd_sizes_of(a);
+    if (bwd_tiles(pb_cpu_of(dev), a, &s))
+        return pb_lowrank_pack_bytes(s.out, s.in) + slots_bytes(&s) +
+               (size_t)pb_device_threads(dev) * pb_lowrank_tiles_bwd_bytes(a);
     size_t of_threads = (size_t)pb_device_threads(dev) * bwd_layout(a, &s, 0, NULL, NULL);
     return packed_bytes(a->b) + slots_bytes(&s) + of_threads;
 }
@@ -381,6 +419,45 @@ static void reduce_e(const pb_lowrank_bwd_args *a, const bwd_sizes *s, const flo
     reduce_cols(s, slots, at, s->r, 0, 0, s->r, a->de.data);
 }
 
+/* Sums of all slots, by threads that are in a parallel region. */
+static void reduce_all(const pb_lowrank_bwd_args *a, const bwd_sizes *s, const float *slots) {
+    int64_t tasks_a = s->want_a ? pb_ceil_div(s->in, REDUCE_COLS) : 0;
+    int64_t tasks_b = s->want_b ? pb_ceil_div(s->out, REDUCE_COLS) : 0;
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < tasks_a + tasks_b + (s->want_e ? 1 : 0); i++) {
+        if (i < tasks_a) reduce_a(a, s, slots, i * REDUCE_COLS);
+        else if (i < tasks_a + tasks_b) reduce_b(a, s, slots, (i - tasks_a) * REDUCE_COLS);
+        else reduce_e(a, s, slots);
+    }
+}
+
+/* The chunks of slot i are [first, first of i + 1). */
+static int64_t first_chunk(const bwd_sizes *s, int64_t i) { return i * s->chunks / s->slots; }
+
+static void bwd_in_tiles(const pb_cpu *cpu, const pb_lowrank_bwd_args *a, const bwd_sizes *s,
+                         char *ws) {
+    int threads = s->slots == 1 ? 1 : cpu->threads;
+    pb_lowrank_pack p = pb_lowrank_pack_bwd(a, ws);
+    float *slots = (float *)(void *)(ws + pb_lowrank_pack_bytes(p.k, p.n));
+    char *threads_ws = (char *)slots + slots_bytes(s);
+    size_t bytes = pb_lowrank_tiles_bwd_bytes(a);
+#pragma omp parallel num_threads(threads)
+    {
+        pb_cpu_tiles_begin();
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t i = 0; i < s->slots; i++) {
+            int64_t from = first_chunk(s, i) * CHUNK, to = first_chunk(s, i + 1) * CHUNK;
+            float *da = slots + i * s->slot_floats, *db = da + (s->want_a ? s->r * s->in : 0),
+                  *de = db + (s->want_b ? s->r * s->out : 0);
+            pb_lowrank_tiles_bwd(a, &p, from, pb_min64(s->n, to) - from, s->want_a ? da : NULL,
+                                 s->want_b ? db : NULL, s->want_e ? de : NULL,
+                                 threads_ws + (size_t)pb_cpu_thread() * bytes);
+        }
+        pb_cpu_tiles_end();
+        reduce_all(a, s, slots);
+    }
+}
+
 static pb_status lowrank_bwd_run(pb_device *dev, const void *args, void *ws) {
     pb_lowrank_bwd_args packed = *(const pb_lowrank_bwd_args *)args, *a = &packed;
     pb_cpu *cpu = pb_cpu_of(dev);
@@ -388,6 +465,10 @@ static pb_status lowrank_bwd_run(pb_device *dev, const void *args, void *ws) {
         return PB_ERROR(PB_E_UNSUPPORTED, "cpu: lowrank_bwd has no f64 kernel");
     bwd_sizes s = bwd_sizes_of(a);
     if (s.n == 0) return PB_OK;
+    if (bwd_tiles(cpu, a, &s)) {
+        bwd_in_tiles(cpu, a, &s, ws);
+        return PB_OK;
+    }
     float *slots = (float *)(void *)((char *)ws + packed_bytes(a->b));
     a->b = pack(a->b, ws);
     bwd_prims full = {0}, last = {0};
@@ -402,7 +483,7 @@ static pb_status lowrank_bwd_run(pb_device *dev, const void *args, void *ws) {
         (void)bwd_layout(a, &s, pb_cpu_thread(), threads_ws, &w);
 #pragma omp for schedule(dynamic, 1)
         for (int64_t i = 0; i < s.slots; i++) {
-            int64_t from = i * s.chunks / s.slots, to = (i + 1) * s.chunks / s.slots;
+            int64_t from = first_chunk(&s, i), to = first_chunk(&s, i + 1);
             for (int64_t c = from; c < to; c++) {
                 const bwd_prims *p = c == s.chunks - 1 ? &last : &full;
                 if (!bwd_chunk(cpu, a, &s, p, c, c > from, slots + i * s.slot_floats, &w)) {
@@ -411,21 +492,14 @@ static pb_status lowrank_bwd_run(pb_device *dev, const void *args, void *ws) {
                 }
             }
         }
-        int64_t tasks_a = s.want_a ? pb_ceil_div(s.in, REDUCE_COLS) : 0;
-        int64_t tasks_b = s.want_b ? pb_ceil_div(s.out, REDUCE_COLS) : 0;
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < tasks_a + tasks_b + (s.want_e ? 1 : 0); i++) {
-            if (i < tasks_a) reduce_a(a, &s, slots, i * REDUCE_COLS);
-            else if (i < tasks_a + tasks_b) reduce_b(a, &s, slots, (i - tasks_a) * REDUCE_COLS);
-            else reduce_e(a, &s, slots);
-        }
+        reduce_all(a, &s, slots);
     }
     pb_cpu_single_leave(saved);
     return failed ? failed_product() : PB_OK;
 }
 
 static const pb_kernel kernels[] = {
-    {PB_OP_lowrank, "onednn", lowrank_workspace, lowrank_run},
-    {PB_OP_lowrank_bwd, "onednn", lowrank_bwd_workspace, lowrank_bwd_run},
+    {PB_OP_lowrank, "tiles or onednn", lowrank_workspace, lowrank_run},
+    {PB_OP_lowrank_bwd, "tiles or onednn", lowrank_bwd_workspace, lowrank_bwd_run},
 };
 const pb_kernel_set pb_kernels_cpu_lowrank = {kernels, sizeof kernels / sizeof *kernels};
