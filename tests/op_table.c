@@ -313,6 +313,8 @@ const op_case op_cases[] = {
     {"dense, strided", OP(dora_norm), FB, {20, 33, 3}, OC_STRIDED},
     {"rank 1", OP(dora_norm), FB, {7, 12, 1}, 0},
     {"nf4 double", OP(dora_norm), FB, {40, 128, 16}, OC_NF4 | OC_DQ},
+    {"whole tiles, strided", OP(dora_norm), FB, {70, 96, 5}, OC_STRIDED},
+    {"rank 40", OP(dora_norm), FB, {33, 64, 40}, 0},
     {"large", OP(dora_norm), FB, {1024, 1024, 16}, OC_SPEED},
     {"plain", OP(dora_exact), F32 | F64, {11, 17}, 0},
     {"strided", OP(dora_exact), F32 | F64, {5, 9}, OC_STRIDED},
