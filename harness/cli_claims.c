@@ -146,11 +146,12 @@ static pb_status print_verdicts(const pb_json *results) {
                 pb_table_cell(&t, 2, "%s", text_of(c, "scale"));
             }
             const pb_json *decides = pb_json_get(a, "decides");
-            pb_table_cell(&t, 3, "%s: %s, wanted %s%s", text_of(a, "finding"), text_of(a, "seen"),
+            pb_table_cell(&t, 3, "%s: %s, wanted %s%s%s", text_of(a, "finding"), text_of(a, "seen"),
                           text_of(a, "wanted"),
                           cJSON_IsFalse(decides)    ? " (reported only)"
                           : cJSON_IsString(decides) ? " (a part of it)"
-                                                    : "");
+                                                    : "",
+                          cJSON_IsTrue(pb_json_get(a, "optional")) ? " (optional)" : "");
             first = false;
         }
         if (!first) continue;
@@ -180,14 +181,31 @@ static pb_status print_markdown(const char *dir) {
     return status;
 }
 
-/* dir: records, NULL = arithmetic alone. */
-static pb_status check(const selection *s, const claims_request *q, const char *dir,
+/* The records of one more folder. */
+static pb_status add_records(const char *dir, pb_record **records, int *n) {
+    pb_record *more = NULL;
+    int n_more = 0;
+    PB_RETURN(pb_records_load(dir, true, &more, &n_more));
+    pb_record *all = realloc(*records, (size_t)(*n + n_more) * sizeof *all);
+    if (!all) {
+        pb_records_free(more, n_more);
+        return PB_ERROR(PB_E_OOM, "no memory for %d records", *n + n_more);
+    }
+    memcpy(all + *n, more, (size_t)n_more * sizeof *all);
+    free(more);
+    *records = all;
+    *n += n_more;
+    return PB_OK;
+}
+
+/* dirs: folders of records; none = arithmetic alone. */
+static pb_status check(const selection *s, const claims_request *q, const char *const *dirs, int n_dirs,
                        const char *out) {
     pb_status status = PB_OK;
     pb_record *records = NULL;
     pb_json *facts = NULL, *results = NULL;
     int n = 0;
-    if (dir) PB_TRY(pb_records_load(dir, true, &records, &n));
+    for (int i = 0; i < n_dirs; i++) PB_TRY(add_records(dirs[i], &records, &n));
     PB_TRY(pb_claim_facts(s->chosen, s->n, (int)q->threads, &facts));
     PB_TRY(pb_claims_check(s->chosen, s->n, records, n, facts, &results));
     PB_TRY(pb_claims_write(results, out, stderr));
@@ -287,9 +305,16 @@ static pb_status run_missing(pb_cli *cli, const selection *s, const claims_reque
             for (int j = 0; j < n; j++) before = before || strcmp(done[j], suite) == 0;
             if (before || n == 64) continue;
             done[n++] = suite;
+            if (strchr(suite, '*')) {
+                fprintf(stderr,
+                        "peftbench: %s: left out (optional parts of claims): peftbench run %.*s --model "
+                        "DIR makes it\n",
+                        suite, (int)strlen(suite) - 2, suite);
+                continue;
+            }
+            *any = true;
             PB_RETURN(run_suite(cli, s, q, suite, all_rows));
         }
-    *any = n > 0;
     return PB_OK;
 }
 
@@ -308,11 +333,11 @@ static pb_status verb_list(pb_cli *cli, selection *s, const claims_request *q,
 static pb_status verb_check(pb_cli *cli, selection *s, const claims_request *q,
                             const pb_command_line *line) {
     (void)cli;
-    if (line->n_args != 2)
-        return PB_ERROR(PB_E_INPUT, "claims check: expected one folder of records");
+    if (line->n_args < 2)
+        return PB_ERROR(PB_E_INPUT, "claims check: expected a folder of records, or several");
     if (q->only) PB_RETURN(choose_ids(s, q->only));
     else choose_scale(s, q->scale >= 0 ? q->scale : 3);
-    return check(s, q, line->args[1], q->out ? q->out : line->args[1]);
+    return check(s, q, line->args + 1, line->n_args - 1, q->out ? q->out : line->args[1]);
 }
 
 static pb_status verb_run(pb_cli *cli, selection *s, const claims_request *given,
@@ -327,7 +352,7 @@ static pb_status verb_run(pb_cli *cli, selection *s, const claims_request *given
         return PB_ERROR(PB_E_INPUT, "claims run: expected ids or --scale; see peftbench claims list");
     if (!by_id) choose_scale(s, q.scale);
     PB_RETURN(run_missing(cli, s, &q, !by_id, &any));
-    return check(s, &q, any ? q.out : NULL, q.out);
+    return check(s, &q, &q.out, any ? 1 : 0, q.out);
 }
 
 static pb_status run_claims(pb_cli *cli, int argc, char **argv) {
@@ -347,7 +372,7 @@ static pb_status run_claims(pb_cli *cli, int argc, char **argv) {
         PB_OPTION_TEXT("claims", &q.only, "A,B", "only these ids (default: all)"),
         PB_OPTION_TEXT("out", &q.out, "DIR",
                        "run: results root (default results/claims-small); check: where\n"
-                       "claims.json, .md and .html go (default: the folder checked)"),
+                       "claims.json, .md and .html go (default: the first folder checked)"),
         PB_OPTION_INT("seeds", &q.seeds, "N", 1, 1000, "run: seeds 1 to N (default: the suites')"),
         PB_OPTION_INT("steps", &q.steps, "N", 1, 1e9,
                       "run: optimizer steps, for a rehearsal (default: the suites')"),
@@ -374,13 +399,14 @@ static pb_status run_claims(pb_cli *cli, int argc, char **argv) {
 
 const pb_command pb_command_claims = {
     .name = "claims",
-    .args = "list|run|check|table [ID...|DIR]",
+    .args = "list|run|check|table [ID...|DIR...]",
     .summary = "claims of papers, tested against records",
     .details =
         "  list               what is claimed, at which scale it can be tested, which suites it needs\n"
         "  run ID...          makes the runs that these claims need and that are missing, then checks\n"
         "  run --scale small  the same for every claim of that kind\n"
-        "  check DIR          verdicts from the records under DIR, to stdout and DIR/claims.*\n"
+        "  check DIR...       verdicts from the records under DIR, to stdout and DIR/claims.*; of several\n"
+        "                     folders they go into the first\n"
         "  table DIR          DIR/claims.json in brief: a Markdown table, as in README.md\n\n"
         "Verdicts: supported (in part), same direction (in part) at small scale, contradicted,\n"
         "inconclusive, not run, not testable at this scale. A claim is one file, reports/claims/<id>.json; grammar:\n"

@@ -234,7 +234,8 @@ static pb_status show_suites(const pb_json *list) {
     cJSON_ArrayForEach (o, list) {
         pb_table_row(&t);
         pb_table_cell(&t, 0, "%s", text_of(o, "name"));
-        pb_table_cell(&t, 1, "%s", text_of(o, "model"));
+        bool named = *text_of(o, "model") || number_of(o, "rows") == 0;
+        pb_table_cell(&t, 1, "%s", named ? text_of(o, "model") : "--model DIR");
         pb_table_cell(&t, 2, "%s", text_of(o, "data"));
         pb_table_cell(&t, 3, "%.0f", number_of(o, "rows"));
         pb_table_cell(&t, 4, "%.0f", number_of(o, "seeds"));

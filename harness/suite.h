@@ -66,6 +66,7 @@ typedef struct pb_run_config {
     uint64_t subsample_seed;
     int64_t eval_batch;
     int64_t eval_every;    /* validation every n steps during training; 0 = at the end only */
+    bool before;           /* the test split before training, too */
     int64_t train_eval;    /* training examples whose loss is evaluated at the end */
     char general_name[64], general_dir[1024]; /* text for the measure of forgetting: as data_* */
     char general_sha256[PB_SHA256_HEX];       /* of the folder's files */

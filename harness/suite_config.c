@@ -108,6 +108,7 @@ static bool add_eval(pb_json *o, const pb_run_config *r) {
            pb_json_add_i64(e, "infer_repeats", r->infer_repeats) && add_shapes(e, r) &&
            add_general(e, r) &&
            /* Younger keys stand there only when they say something: older ids stay. */
+           (!r->before || pb_json_add_bool(e, "before", true)) &&
            (r->gradients == 0 || pb_json_add_i64(e, "gradients", r->gradients)) &&
            (r->weights == 0 || pb_json_add_i64(e, "weights", r->weights)) &&
            (!r->cuts || pb_json_add_bool(e, "cuts", true)) &&

@@ -348,7 +348,8 @@ static pb_status read_general(const pb_json *eval, const char *eval_where, const
 static pb_status read_eval(const pb_json *root, const char *file, const pb_suite_source *s,
                            pb_run_config *r) {
     static const char *const keys[] = {"batch", "every", "train_examples", "infer_repeats",
-                                       "infer_shapes", "general", "gradients", "weights"};
+                                       "infer_shapes", "general", "gradients", "weights",
+                                       "before"};
     char where[512];
     const pb_json *o = NULL;
     snprintf(where, sizeof where, "%s: eval", file);
@@ -358,6 +359,7 @@ static pb_status read_eval(const pb_json *root, const char *file, const pb_suite
     PB_RETURN(read_general(o, where, s, r));
     PB_RETURN(pb_json_read_i64(o, where, "batch", 1, 65536, &r->eval_batch));
     PB_RETURN(pb_json_read_i64(o, where, "every", 0, 1000000000, &r->eval_every));
+    PB_RETURN(pb_json_read_bool(o, where, "before", &r->before));
     PB_RETURN(pb_json_read_i64(o, where, "train_examples", 0, INT32_MAX, &r->train_eval));
     PB_RETURN(pb_json_read_i64(o, where, "infer_repeats", 0, 10000, &r->infer_repeats));
     PB_RETURN(pb_json_read_i64(o, where, "gradients", 0, 1000000000, &r->gradients));
@@ -472,8 +474,10 @@ static pb_status read_model(const pb_json *root, const pb_suite_source *s,
     PB_RETURN(pb_json_read_str(root, s->where, "model", &model));
     if (over->model) return pb_suite_model("--model", over->model, NULL, r->model);
     if (!model) {
-        return PB_ERROR(PB_E_INPUT, "%s: model: missing; expected a name, a folder, or shape:NAME",
-                        s->where);
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: model: missing; expected a name, a folder, or shape:NAME, here or on the "
+                        "command line: --model DIR%s%s%s",
+                        s->where, *s->title ? " (" : "", s->title, *s->title ? ")" : "");
     }
     snprintf(where, sizeof where, "%s: model", s->where);
     return pb_suite_model(where, model, s->dir, r->model);

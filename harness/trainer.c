@@ -188,6 +188,7 @@ static pb_status profile(pb_trainer *t) {
 static pb_status execute(pb_trainer *t) {
     PB_RETURN(set_up(t));
     PB_RETURN(pb_trainer_general_before(t));
+    PB_RETURN(pb_trainer_quality_before(t));
     PB_RETURN(pb_trainer_weights_before(t));
     PB_RETURN(train(t));
     PB_RETURN(pb_trainer_record_training(t));

@@ -107,8 +107,11 @@ void pb_trainer_progress(pb_trainer *t, const char *phase, int64_t step, int64_t
                          bool always);
 pb_status pb_trainer_stopped(const pb_trainer *t, const char *doing);
 
+/* trainer_quality.c: the test split before the first step (suite key eval.before), outside time and training
+ * memory. */
+pb_status pb_trainer_quality_before(pb_trainer *t);
 /* Validation, test and training subset of every variant; the best variant by validation stays
- * selected. trainer_quality.c */
+ * selected. */
 pb_status pb_trainer_quality(pb_trainer *t);
 /* The test split again with the adapter folded into 4-bit weights: its own quality, for requantising
  * loses something. */

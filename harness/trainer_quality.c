@@ -15,8 +15,8 @@ static pb_status evaluate(pb_trainer *t, pb_split_id split, int64_t limit, pb_ev
     return pb_evaluate(&t->session, t->assets->data, &o, out);
 }
 
-/* "eval/test/nll" and its metric "quality/test/nll", with the variant's suffix ("" or "@rank=3").
- */
+/* "eval/test/nll" and its metric "quality/test/nll", with a suffix: a variant's ("@rank=3"), "/before"
+ * training, or "". */
 static pb_status record_one(pb_trainer *t, const char *split, const char *what, const char *suffix,
                             const double *values, int64_t n, double mean) {
     char sample[96], metric[96];
@@ -27,6 +27,16 @@ static pb_status record_one(pb_trainer *t, const char *split, const char *what, 
     /* Over tokens: from two samples, the values and how many tokens each stands for. */
     if (t->assets->config.causal) return pb_record_known(t->record, metric, mean, n);
     return pb_record_derived(t->record, metric, "mean", sample);
+}
+
+static pb_status record_perplexity(pb_trainer *t, const char *split, const char *suffix,
+                                   const pb_eval *e) {
+    char tag[96];
+    double perplexity = exp(e->mean_nll);
+    snprintf(tag, sizeof tag, "quality/%s/perplexity%s", split, suffix);
+    if (!isfinite(perplexity))
+        return pb_record_warn(t->record, "the %s perplexity%s overflows", split, suffix);
+    return pb_record_known(t->record, tag, perplexity, e->n);
 }
 
 static pb_status record_split(pb_trainer *t, pb_split_id id, const char *suffix, const pb_eval *e) {
@@ -42,11 +52,22 @@ static pb_status record_split(pb_trainer *t, pb_split_id id, const char *suffix,
     if (!t->assets->config.causal) return PB_OK;
     snprintf(tag, sizeof tag, "eval/%s/tokens", split);
     PB_RETURN(pb_record_sample(t->record, tag, e->tokens, e->n));
-    snprintf(tag, sizeof tag, "quality/%s/perplexity", split);
-    double perplexity = exp(e->mean_nll);
-    if (!isfinite(perplexity))
-        return pb_record_warn(t->record, "the %s perplexity overflows", split);
-    return pb_record_known(t->record, tag, perplexity, e->n);
+    return record_perplexity(t, split, "", e);
+}
+
+pb_status pb_trainer_quality_before(pb_trainer *t) {
+    pb_status status = PB_OK;
+    pb_eval e = {0};
+    if (!t->run->before || t->run->skip_test) return PB_OK;
+    pb_trainer_take_peaks(t);
+    PB_TRY(evaluate(t, PB_TEST, 0, &e));
+    PB_TRY(record_split(t, PB_TEST, "/before", &e));
+    if (e.n > 0 && t->assets->config.causal)
+        PB_TRY(record_perplexity(t, pb_split_name(PB_TEST), "/before", &e));
+done:
+    pb_eval_free(&e);
+    pb_trainer_drop_peaks(t);
+    return status;
 }
 
 static void add_point(pb_trainer *t, int64_t step, const pb_eval *e) {

@@ -32,6 +32,7 @@ void pb_tune_trial_run(const pb_suite *suite, const pb_tune_row *row, double lr,
     r->lr = lr;
     r->seed = seed;
     r->skip_test = true;
+    r->before = false;
     r->eval_every = r->train_eval = r->infer_repeats = r->gradients = r->weights = 0;
     r->n_infer_shapes = 0;
     r->general_examples = 0;

@@ -87,15 +87,20 @@ static pb_status read_assertions(pb_claim_file *c) {
     }
     cJSON_ArrayForEach (e, list) {
         snprintf(where, sizeof where, "%s: assertions[%d]", c->file, i++);
+        int suites = c->n_suites;
         PB_RETURN(cl_check_assertion(c, where, e));
         PB_RETURN(cl_assertion_rows(e, add_suite, c));
-        decisive += cl_role_of(e) == CL_DECIDES;
+        decisive += cl_role_of(e) == CL_DECIDES && !cl_is_optional(e);
+        if (c->scale == PB_SCALE_ARITHMETIC && c->n_suites > suites && !cl_is_optional(e))
+            return PB_ERROR(PB_E_INPUT,
+                            "%s: an arithmetic claim reads facts only (but in optional parts), this one "
+                            "suite %s",
+                            where, c->suites[suites]);
     }
     if (n == 0 || decisive == 0)
-        return PB_ERROR(PB_E_INPUT, "%s: assertions: expected at least one that decides", c->file);
-    if (c->scale == PB_SCALE_ARITHMETIC && c->n_suites > 0)
-        return PB_ERROR(PB_E_INPUT, "%s: an arithmetic claim reads facts only, this one suite %s",
-                        c->file, c->suites[0]);
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: assertions: expected at least one that decides and is not optional",
+                        c->file);
     return PB_OK;
 }
 
@@ -224,7 +229,8 @@ static void seen_text(const cl_outcome *o, char out[256]) {
         bool count = fabs(o->value) < 1e15 && fmod(o->value, 1) == 0;
         snprintf(out, 256, count ? "%s %.0f" : "%s %.5g", o->what, o->value);
     } else {
-        snprintf(out, 256, "%s %.4g [%.4g, %.4g]", o->what, o->value, o->low, o->high);
+        int n = snprintf(out, 256, "%s %.4g [%.4g, %.4g]", o->what, o->value, o->low, o->high);
+        if (o->examples) snprintf(out + n, 256 - (size_t)n, " over %d examples", o->examples);
     }
 }
 
@@ -242,11 +248,13 @@ static pb_status add_assertion(pb_json *list, const pb_json *a, const cl_outcome
               pb_json_add_str(r, "op", pb_json_get(a, "op")->valuestring) &&
               (role == CL_IN_PART ? pb_json_add_str(r, "decides", cl_in_part)
                                   : pb_json_add_bool(r, "decides", role == CL_DECIDES)) &&
+              (!cl_is_optional(a) || pb_json_add_bool(r, "optional", true)) &&
               pb_json_add_str(r, "finding", cl_finding_name(o->finding)) &&
               pb_json_add_f64(r, "value", o->value) && pb_json_add_f64(r, "low", o->low) &&
               pb_json_add_f64(r, "high", o->high) && pb_json_add_str(r, "what", o->what) &&
               pb_json_add_str(r, "seen", seen) && pb_json_add_str(r, "wanted", o->wanted) &&
-              pb_json_add_i64(r, "n", o->n) && pb_json_add_i64(r, "need", need) &&
+              pb_json_add_i64(r, "n", o->n) &&
+              (!o->examples || pb_json_add_i64(r, "examples", o->examples)) && pb_json_add_i64(r, "need", need) &&
               pb_json_add_str(r, "note", note) && pb_json_add_str(r, "waived", waived);
     return ok ? PB_OK : PB_ERROR(PB_E_OOM, "no memory for the verdicts");
 }
@@ -257,6 +265,26 @@ cl_role cl_role_of(const pb_json *assertion) {
     const pb_json *decides = pb_json_get(assertion, "decides");
     if (cJSON_IsFalse(decides)) return CL_REPORTED;
     return cJSON_IsString(decides) ? CL_IN_PART : CL_DECIDES;
+}
+
+bool cl_is_optional(const pb_json *assertion) {
+    return cJSON_IsTrue(pb_json_get(assertion, "optional"));
+}
+
+cl_role cl_role_found(const pb_json *assertion, cl_finding finding) {
+    if (finding == CL_MISSING && cl_is_optional(assertion)) return CL_REPORTED;
+    return cl_role_of(assertion);
+}
+
+cl_finding cl_finding_of(const pb_json *result) {
+    const pb_json *name = pb_json_get(result, "finding");
+    for (int f = 0; cJSON_IsString(name) && f < CL_FINDINGS; f++)
+        if (strcmp(name->valuestring, cl_finding_name((cl_finding)f)) == 0) return (cl_finding)f;
+    return CL_MISSING;
+}
+
+cl_role cl_role_of_result(const pb_json *result) {
+    return cl_role_found(result, cl_finding_of(result));
 }
 
 void cl_count(cl_counts *counts, cl_role role, cl_finding finding) {
@@ -287,7 +315,7 @@ typedef struct tally {
 
 static void take(tally *t, const pb_json *a, const cl_outcome *o, int64_t need, const char *missing,
                  const char *stop) {
-    cl_role role = cl_role_of(a);
+    cl_role role = cl_role_found(a, o->finding);
     if (role == CL_REPORTED) return;
     cl_count(&t->counts, role, o->finding);
     if (o->finding == CL_INCOMPARABLE && !*t->stop) snprintf(t->stop, sizeof t->stop, "%s", stop);

@@ -40,8 +40,8 @@ static pb_status find_operation(const pb_json *a, const char *where, const cl_op
 }
 
 static pb_status only_keys(const pb_json *a, const char *where, unsigned keys) {
-    const char *names[COUNT(key_names) + 4] = {"says", "op", "decides", "seeds"};
-    size_t n = 4;
+    const char *names[COUNT(key_names) + 5] = {"says", "op", "decides", "seeds", "optional"};
+    size_t n = 5;
     for (size_t i = 0; i < COUNT(key_names); i++)
         if (key_names[i].keys & keys) names[n++] = key_names[i].name;
     return pb_json_only_keys(a, where, names, n);
@@ -157,17 +157,37 @@ static pb_status check_difference(const pb_json *term, const char *where) {
     return PB_OK;
 }
 
+/* What no seed moves has an interval over examples or none: over seeds it would have no width. */
+static pb_status check_before(const pb_json *o, const char *where, const cl_operator *op,
+                              const cl_settings *s) {
+    const pb_json *e = NULL;
+    bool pairs = (op->keys & (K_LEFT_RIGHT | K_LIST)) && !s->relative && !(op->keys & K_X) &&
+                 (op->keys & (K_MARGIN | K_MAY_MARGIN));
+    if (!pairs && cl_is_before(o))
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: %s is the same for every seed: only less, greater, equivalent, "
+                        "non_inferior and ordered without \"relative\" compare it, over examples",
+                        where, pb_json_get(o, "metric")->valuestring);
+    cJSON_ArrayForEach (e, o) {
+        if (cJSON_IsObject(e) || cJSON_IsArray(e)) PB_RETURN(check_before(e, where, op, s));
+    }
+    return PB_OK;
+}
+
 pb_status cl_check_assertion(const pb_claim_file *claim, const char *where, const pb_json *a) {
     const cl_operator *op = NULL;
     cl_settings s;
     char place[CL_WHERE];
     int64_t seeds = 1;
+    bool optional = false;
     if (!cJSON_IsObject(a)) return PB_ERROR(PB_E_INPUT, "%s: expected an object", where);
     PB_RETURN(read_settings(a, where, &op, &s));
     const pb_json *says = pb_json_get(a, "says");
     if (!cJSON_IsString(says) || !*says->valuestring)
         return PB_ERROR(PB_E_INPUT, "%s: says: expected a text", where);
     PB_RETURN(check_role(a, where));
+    PB_RETURN(pb_json_read_bool(a, where, "optional", &optional));
+    PB_RETURN(check_before(a, where, op, &s));
     PB_RETURN(pb_json_read_i64(a, where, "seeds", 1, 1000, &seeds));
     const pb_json *const parts[] = {s.left, s.right, s.of};
     static const char *const names[] = {"left", "right", "of"};

@@ -1,5 +1,6 @@
-/* Estimates: what one or two terms come to, with an interval (reports/stats.h). Differences of a
- * per-example quality pair the examples of equal seeds. */
+/* Estimates: what one or two terms come to, with an interval (reports/stats.h). Differences of
+ * per-example qualities pair the examples of equal seeds (claims_examples.c). */
+#include <gsl/gsl_cdf.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,87 +27,59 @@ cl_estimate cl_mean(const double *v, int n, double level, bool exact) {
     return (cl_estimate){.value = m.mean, .low = m.interval.low, .high = m.interval.high, .n = n};
 }
 
-/* The sample that the metric of a plain term is the mean of; NULL when there is none. */
-static const pb_sample *examples_of(const pb_record *r, const pb_json *term) {
-    const pb_metric *m = r ? pb_record_find(r, pb_json_get(term, "metric")->valuestring) : NULL;
-    if (!m || strncmp(m->from, "mean:eval/", 10) != 0) return NULL;
-    const pb_sample *s = pb_record_find_sample(r, strchr(m->from, ':') + 1);
-    return s && s->values ? s : NULL;
+static bool is_before(const pb_json *o) {
+    const pb_json *e = NULL;
+    if (cl_is_before(o)) return true;
+    cJSON_ArrayForEach (e, o)
+        if (is_before(e)) return true;
+    return false;
 }
 
-/* eval/test/nll@rank=3 -> the ids of eval/test. */
-static const pb_sample *ids_of(const pb_record *r, const char *sample) {
-    char tag[96];
-    const char *slash = strrchr(sample, '/');
-    snprintf(tag, sizeof tag, "%.*s/id", (int)(slash - sample), sample);
-    const pb_sample *s = pb_record_find_sample(r, tag);
-    return s && s->values ? s : NULL;
+/* No seed moves it: the interval speaks of new examples, and one seed is as good as many. */
+static void over_examples(const pb_difference *diff, double level, bool own, cl_estimate *out) {
+    double reach = gsl_cdf_ugaussian_Qinv((1 - level) / 2) * diff->se_examples;
+    *out = (cl_estimate){.value = diff->mean,
+                         .low = own ? diff->interval_examples.low : diff->mean - reach,
+                         .high = own ? diff->interval_examples.high : diff->mean + reach,
+                         .n = 1,
+                         .examples = diff->n_examples};
 }
 
-static bool same_examples(const pb_record *a, const pb_sample *sa, const pb_record *b,
-                          const pb_sample *sb) {
-    const pb_sample *ia = ids_of(a, sa->tag), *ib = ids_of(b, sb->tag);
-    return sa->n == sb->n && ia && ib && ia->n == sa->n && ib->n == sb->n &&
-           memcmp(ia->values, ib->values, (size_t)ia->n * sizeof(double)) == 0;
+static void over_seeds(const pb_difference *diff, double level, bool own, cl_estimate *out) {
+    *out = (cl_estimate){.value = diff->mean, .low = diff->interval.low, .high = diff->interval.high,
+                         .n = diff->n_seeds};
+    if (own) return;
+    double reach = pb_difference_reach(diff, 1 - level); /* from the standard errors, as p and the
+                                                            detectable difference */
+    out->low = diff->mean - reach;
+    out->high = diff->mean + reach;
 }
 
-/* d[seed][example] of two plain terms, NULL when they have no examples in common. */
-static double *example_table(const cl_context *x, const cl_settings *s, const uint64_t *seeds, int n,
-                             int *n_examples) {
-    double *d = NULL;
-    *n_examples = 0;
-    for (int i = 0; i < n; i++) {
-        const pb_record *a = cl_term_run(x, s->left, seeds[i]),
-                        *b = cl_term_run(x, s->right, seeds[i]);
-        const pb_sample *sa = a && b ? examples_of(a, s->left) : NULL,
-                        *sb = a && b ? examples_of(b, s->right) : NULL;
-        bool fits = sa && sb && same_examples(a, sa, b, sb) && sa->n > 1 && sa->n < INT32_MAX &&
-                    (i == 0 || sa->n == *n_examples);
-        if (fits && i == 0) {
-            *n_examples = (int)sa->n;
-            d = malloc((size_t)n * (size_t)sa->n * sizeof *d);
-        }
-        if (!fits || !d) {
-            free(d);
-            return NULL;
-        }
-        for (int k = 0; k < *n_examples; k++)
-            d[(size_t)i * (size_t)*n_examples + (size_t)k] = sa->values[k] - sb->values[k];
-    }
-    return d;
-}
-
-static pb_status difference_of(const cl_context *x, const cl_settings *s, const double *a,
-                               const double *b, const uint64_t *seeds, int n, double level,
-                               cl_estimate *out) {
+static pb_status difference_of(cl_context *x, const cl_settings *s, const double *a, const double *b,
+                               const uint64_t *seeds, int n, double level, cl_estimate *out) {
     pb_status status = PB_OK;
-    int n_examples = 0;
+    cl_table t = {0};
     pb_difference diff;
-    bool own = !(x->share > 0 && x->share < 1);
+    bool own = !(x->share > 0 && x->share < 1), before = is_before(s->left) || is_before(s->right);
     pb_stat_options options = {.level = level, .key = 1};
     if (!own) options.resamples = options.flips = 1; /* a quantile that far out needs no resamples */
-    double *d = n > 1 ? example_table(x, s, seeds, n, &n_examples) : NULL;
-    if (!d) {
-        n_examples = 1;
-        d = malloc(((size_t)n + 1) * sizeof *d);
-        if (!d) return PB_ERROR(PB_E_OOM, "no memory for %d differences", n);
-        for (int i = 0; i < n; i++) d[i] = a[i] - b[i];
+    if ((n == 1 && !before) || (!cl_table_of(x, s, seeds, n, &t) && before)) {
+        *out = cl_alone(a[0] - b[0]);
+        return PB_OK;
     }
-    if (n == 1) {
-        *out = cl_alone(d[0]);
-        goto done;
+    if (!t.d) {
+        t = (cl_table){.n_seeds = n, .n_examples = 1, .d = malloc((size_t)n * sizeof *t.d)};
+        if (!t.d) return PB_ERROR(PB_E_OOM, "no memory for %d differences", n);
+        for (int i = 0; i < n; i++) t.d[i] = a[i] - b[i];
     }
-    pb_paired paired = {.n_seeds = n, .n_examples = n_examples, .d = d};
+    pb_paired paired = {
+        .n_seeds = t.n_seeds, .n_examples = t.n_examples, .d = t.d, .weights = t.weights};
     PB_TRY(pb_difference_of(&paired, &options, &diff));
-    *out = (cl_estimate){.value = diff.mean, .low = diff.interval.low, .high = diff.interval.high,
-                      .n = n};
-    if (!own) { /* from the standard errors, as p and the detectable difference */
-        double reach = pb_difference_reach(&diff, 1 - level);
-        out->low = diff.mean - reach;
-        out->high = diff.mean + reach;
-    }
+    if (t.seedless) over_examples(&diff, level, own, out);
+    else if (n == 1) *out = cl_alone(diff.mean);
+    else over_seeds(&diff, level, own, out);
 done:
-    free(d);
+    cl_table_free(&t);
     return status;
 }
 

@@ -18,13 +18,6 @@ typedef struct part {
     bool member;
 } part;
 
-static cl_finding finding_of(const pb_json *result) {
-    const char *name = pb_json_get(result, "finding")->valuestring;
-    for (int f = 0; f < CL_FINDINGS; f++)
-        if (strcmp(name, cl_finding_name((cl_finding)f)) == 0) return (cl_finding)f;
-    return CL_MISSING;
-}
-
 static bool is_decided(cl_finding f) { return f == CL_HOLDS || f == CL_FAILS; }
 
 /* What decides a claim, by an interval over runs: no arithmetic, and no comparison bit for bit. */
@@ -45,7 +38,7 @@ static int collect(const pb_claim_file *const *claims, int n, const pb_json *lis
             *p = (part){.claim = claims[i], .assertion = a};
             p->result = cJSON_GetArrayItem(pb_json_get(result, "assertions"), k++);
             p->need = (int64_t)pb_json_get(p->result, "need")->valuedouble;
-            p->finding = finding_of(p->result);
+            p->finding = cl_finding_of(p->result);
             p->member = is_member(p->result, p->finding);
         }
     }
@@ -65,7 +58,7 @@ static pb_status judge(part *parts, int n, const pb_record *records, int n_recor
                         .share = share};
         cl_outcome o;
         if (!p->member) continue;
-        cl_finding alone = finding_of(p->result);
+        cl_finding alone = cl_finding_of(p->result);
         if (is_decided(alone)) {
             PB_RETURN(cl_assert(&x, p->assertion, p->need, &o));
             p->finding = o.finding == alone ? alone : CL_UNCLEAR;
@@ -83,7 +76,7 @@ static pb_status write_back(const pb_claim_file *const *claims, int n, const par
     for (int i = 0, k = 0; i < n && ok; i++) {
         cl_counts counts = {0};
         for (; k < n_parts && parts[k].claim == claims[i]; k++)
-            cl_count(&counts, cl_role_of(parts[k].assertion), parts[k].finding);
+            cl_count(&counts, cl_role_found(parts[k].assertion, parts[k].finding), parts[k].finding);
         ok = pb_json_add_str(cJSON_GetArrayItem(list, i), "verdict_family",
                              pb_claim_verdict_name(cl_verdict_of(claims[i], &counts)));
     }

@@ -43,6 +43,8 @@ pb_status cl_pair(const cl_values *a, const cl_values *b, double **va, double **
 /* The run of a plain metric term (no `over`) with the seed, NULL when the term is none or there is
  * no single one. */
 const pb_record *cl_term_run(const cl_context *x, const pb_json *term, uint64_t seed);
+/* A term's suite "NAME-*": every run of a suite whose model the user names. */
+bool cl_is_pattern(const char *suite);
 bool cl_row_matches(const cl_context *x, const pb_json *term, const pb_record *r);
 pb_status cl_term_rows(const pb_json *term, pb_claim_visit visit, void *user);
 
@@ -68,6 +70,7 @@ typedef struct cl_outcome {
     char what[64];           /* "ratio", "difference", "share", "slope", ... */
     char wanted[128];        /* "below 1.5" */
     int n;                   /* seeds behind it; 0 = arithmetic */
+    int examples;            /* that the interval is over where no seed moves the value, else 0 */
 } cl_outcome;
 
 pb_status cl_check_assertion(const pb_claim_file *claim, const char *where, const pb_json *a);
@@ -82,6 +85,13 @@ typedef enum cl_role {
     CL_REPORTED
 } cl_role;
 cl_role cl_role_of(const pb_json *assertion);
+/* "optional": counts where its runs are there; where they are not, the claim stands without it. */
+bool cl_is_optional(const pb_json *assertion);
+/* Its role in what was found: an optional part that is missing has none. */
+cl_role cl_role_found(const pb_json *assertion, cl_finding finding);
+/* The same of an assertion among the results (claims.json), and its finding. */
+cl_finding cl_finding_of(const pb_json *result);
+cl_role cl_role_of_result(const pb_json *result);
 extern const char cl_in_part[]; /* the value of `decides` that says so */
 
 /* PB_E_INPUT unless name is one of names[0..n-1], with the nearest. */

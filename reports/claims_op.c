@@ -30,8 +30,9 @@ static void settle(const cl_estimate *e, int64_t need, cl_finding finding, cl_ou
     out->low = e->low;
     out->high = e->high;
     out->n = e->n;
+    out->examples = e->examples;
     if (!isfinite(e->value)) out->finding = CL_MISSING;
-    else if (!e->exact && e->n < need) out->finding = CL_TOO_FEW;
+    else if (!e->exact && !e->examples && e->n < need) out->finding = CL_TOO_FEW;
     else if (isnan(e->low) || isnan(e->high)) out->finding = CL_UNCLEAR;
     else out->finding = finding;
 }
@@ -163,7 +164,7 @@ static pb_status op_ordered(cl_context *x, const cl_settings *s, int64_t need, c
         PB_RETURN(cl_compared(x, &step, cl_level(x, PB_STAT_LEVEL), &e));
         PB_RETURN(cl_compared(&strict, &step, cl_level(&strict, PB_STAT_LEVEL), &wide));
         missing = missing || !isfinite(e.value);
-        few = few || (!e.exact && e.n < need);
+        few = few || (!e.exact && !e.examples && e.n < need);
         fails = fails || wide.high < -s->margin;
         unclear = unclear || !(e.low >= -s->margin);
         if (!(e.value < worst.value)) continue;

@@ -24,7 +24,8 @@ typedef struct cl_settings {
 typedef struct cl_estimate {
     double value, low, high;
     int n;
-    bool exact; /* no seeds: arithmetic */
+    int examples; /* that the interval is over, where no seed moves the value (n is 1 then); else 0 */
+    bool exact;   /* no seeds: arithmetic */
 } cl_estimate;
 
 /* The level of an interval on its own, or of one in a family: 1 - (1 - level) x share. */
@@ -36,6 +37,24 @@ cl_estimate cl_alone(double v);
 cl_estimate cl_mean(const double *v, int n, double level, bool exact);
 /* left - right, or left / right when relative. n = 0 and value NaN: nothing pairs. */
 pb_status cl_compared(cl_context *x, const cl_settings *s, double level, cl_estimate *out);
+
+/* ---- claims_examples.c ---- */
+
+/* A metric from before the training, which is the same for every seed. */
+bool cl_is_before(const pb_json *term);
+
+/* left - right of every example: d[seed * n_examples + example]; weights: tokens of the examples in
+ * language modelling, else NULL. seedless: every metric is one from before the training and all seeds have
+ * the same bits; n_seeds is 1 then. */
+typedef struct cl_table {
+    int n_seeds, n_examples;
+    double *d, *weights;
+    bool seedless;
+} cl_table;
+void cl_table_free(cl_table *t);
+/* false, and nothing to free: left and right are no linear combinations of means over the same examples,
+ * of two metrics at least, for each of the n seeds. */
+bool cl_table_of(cl_context *x, const cl_settings *s, const uint64_t *seeds, int n, cl_table *out);
 
 /* ---- claims_op.c ---- */
 

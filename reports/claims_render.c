@@ -17,7 +17,7 @@ static void seen_cell(const pb_json *claim, rp_doc *doc) {
     const pb_json *a = NULL;
     pb_text t = {0};
     cJSON_ArrayForEach (a, pb_json_get(claim, "assertions")) {
-        if (cl_role_of(a) == CL_REPORTED) continue;
+        if (cl_role_of_result(a) == CL_REPORTED) continue;
         pb_text_add(&t, "%s%s: %s (%s)", t.len ? "; " : "", text(a, "says"), text(a, "seen"),
                     text(a, "finding"));
     }
@@ -75,7 +75,8 @@ static void assertions_table(const pb_json *results, rp_doc *doc) {
     rp_column_add(doc, "Claim", false, NULL);
     rp_column_add(doc, "What was tested", false, NULL);
     rp_column_add(doc, "Decides", false,
-                  "In part: when it alone fails, the rest still stands. No: reported only");
+                  "In part: when it alone fails, the rest still stands. No: reported only. Where it ran: the "
+                  "claim stands without runs of it");
     rp_column_add(doc, "Seen", false, "95 % interval; 90 % for equivalence and non-inferiority");
     rp_column_add(doc, "Holds when", false, "Where the whole interval must lie");
     rp_column_add(doc, "Seeds", true, "0 = arithmetic");
@@ -85,7 +86,8 @@ static void assertions_table(const pb_json *results, rp_doc *doc) {
             rp_row_add(doc, 0);
             rp_cell_add(doc, i++, "%s", text(c, "id"));
             rp_cell_add(doc, NAN, "%s", text(a, "says"));
-            rp_cell_add(doc, NAN, "%s", roles[cl_role_of(a)]);
+            rp_cell_add(doc, NAN, "%s%s", roles[cl_role_of(a)],
+                        cl_is_optional(a) ? ", where it ran" : "");
             rp_cell_add(doc, pb_json_number(a, "value"), "%s", text(a, "seen"));
             rp_cell_add(doc, NAN, "%s", text(a, "wanted"));
             rp_cell_add(doc, pb_json_number(a, "n"), "%.0f", pb_json_number(a, "n"));

@@ -52,7 +52,7 @@ static const pb_json *deciding(const pb_json *claim) {
     const pb_json *a = NULL, *first = NULL, *failed = NULL, *open = NULL;
     cJSON_ArrayForEach (a, pb_json_get(claim, "assertions")) {
         const char *finding = text(a, "finding");
-        if (cl_role_of(a) == CL_REPORTED) continue;
+        if (cl_role_of_result(a) == CL_REPORTED) continue;
         bool fails = strcmp(finding, cl_finding_name(CL_FAILS)) == 0;
         bool missing = strcmp(finding, cl_finding_name(CL_MISSING)) == 0;
         if (!first) first = a;

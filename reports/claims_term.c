@@ -53,7 +53,9 @@ static const char *const metric_names[] = {
     "ratio/infer/merged/median", "ratio/infer/unmerged/median",
     "memory/peak/total",      "memory/rss/peak",           "size/adapter_file",
     "work/step/flops",        "work/step/bytes",           "gradient/norm/adapter",
-    "check/merge/max_nll_diff", "loss/train/last",         "change/correlation"};
+    "check/merge/max_nll_diff", "loss/train/last",         "change/correlation",
+    "quality/test/nll/before", "quality/test/accuracy/before", "quality/general/nll/change",
+    "quality/general/drift",  "quality/general/neighbours"};
 
 pb_status cl_known(const char *where, const char *what, const char *name, const char *const *names,
                    size_t n) {
@@ -141,6 +143,11 @@ static pb_status check_rows(const char *where, const pb_json *term) {
     int n = 0;
     PB_RETURN(pb_json_only_keys(term, where, keys, COUNT(keys)));
     PB_RETURN(text_of(term, where, "suite", &text));
+    if (strpbrk(text, "*?[") && (!cl_is_pattern(text) || strpbrk(text, "*?[") != text + strlen(text) - 1))
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: suite: \"%s\": expected a name, or \"NAME-*\" for a suite whose model the "
+                        "user names",
+                        where, text);
     PB_RETURN(text_of(term, where, "label", &text));
     for (size_t i = 0; i < COUNT(readers); i++) n += pb_json_get(term, readers[i]) != NULL;
     if (n != 1)
@@ -234,9 +241,22 @@ static bool is_variation(const char *suite, const char *of) {
     return false;
 }
 
+bool cl_is_pattern(const char *suite) {
+    size_t n = strlen(suite);
+    return n > 2 && strcmp(suite + n - 2, "-*") == 0;
+}
+
+/* Runs of a suite whose model the user names lie in SUITE-MODEL; what follows there are other overrides. */
+static bool is_rehearsal(const char *suite, const pb_record *r) {
+    const pb_json *name = pb_json_get(r->model, "name");
+    if (!cl_is_pattern(suite) || !cJSON_IsString(name)) return strcmp(r->suite, suite) != 0;
+    return strlen(r->suite) != strlen(suite) - 1 + strlen(name->valuestring);
+}
+
 bool cl_row_matches(const cl_context *x, const pb_json *term, const pb_record *r) {
     const char *suite = text(term, "suite");
     if (!pb_glob(text(term, "label"), r->label)) return false;
+    if (cl_is_pattern(suite)) return pb_glob(suite, r->suite);
     if (strcmp(r->suite, suite) == 0) return true;
     if (!is_variation(r->suite, suite)) return false;
     for (int i = 0; i < x->n_records; i++) /* the suite itself goes first */
@@ -389,7 +409,7 @@ static pb_status rows(cl_context *x, const pb_json *term, bool raw, cl_values *o
         const pb_record *r = &x->records[i];
         if (!cl_row_matches(x, term, r) || seen_before(x, term, i)) continue;
         any = true;
-        if (strcmp(r->suite, text(term, "suite")) != 0) {
+        if (is_rehearsal(text(term, "suite"), r)) {
             snprintf(x->overridden, sizeof x->overridden, "%s", r->suite);
         }
         bool diverged = r->status == PB_RUN_DIVERGED;

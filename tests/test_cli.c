@@ -247,7 +247,8 @@ START_TEST(lists_and_info_are_text_and_json) {
     }
     expect(RUN("list", "methods"), 0, "lora", NULL);
     expect(RUN("list", "models"), 0, "shape:minilm", NULL);
-    expect(RUN("list", "datasets"), 0, "wordnet", NULL);
+    expect(RUN("list", "datasets"), 0, "wordnet-examples", NULL);
+    expect(RUN("list", "suites"), 0, "--model DIR", NULL);
     expect(RUN("list", "suites"), 0, "quick", NULL);
     expect(RUN("list", "ops"), 0, "attention_bwd", NULL);
     expect(RUN("info"), 0, "backends", NULL);

@@ -32,14 +32,17 @@ static double metric(const pb_record *r, const char *tag) {
     return m->value;
 }
 
-/* A run whose general text is its own data set's test split, so that the figures are known. */
-static void run_general(pb_lab_model model, double lr, bool general, pb_record *r) {
+/* A run whose general text is its own data set's test split, so that the figures are known; `before` asks for the
+ * test split before training. */
+static void run_with(pb_lab_model model, double lr, bool general, bool before, bool trial, pb_record *r) {
     pb_run_options options = {.threads = 2};
     pb_assets assets;
     int n = 0, bad = 0;
     char *root = pb_test_dir();
     pb_run_config run = pb_lab_run(&world, model, "lora");
     run.lr = lr;
+    run.before = before;
+    run.skip_test = trial;
     if (general) {
         run.general_examples = 1000;
         memcpy(run.general_dir, run.data_dir, sizeof run.general_dir);
@@ -54,6 +57,39 @@ static void run_general(pb_lab_model model, double lr, bool general, pb_record *
     pb_assets_free(&assets);
     free(root);
 }
+
+static void run_general(pb_lab_model model, double lr, bool general, pb_record *r) {
+    run_with(model, lr, general, false, false, r);
+}
+
+/* The same bits as the general text's, which is the same text; no trial sees it, and training does not notice. */
+START_TEST(the_test_split_can_be_seen_before_training) {
+    for (int model = 0; model < PB_LAB_MODELS; model++) {
+        pb_record r, plain, trial;
+        bool decoder = model != PB_LAB_BERT;
+        run_with((pb_lab_model)model, 1e-2, true, true, false, &r);
+        run_general((pb_lab_model)model, 1e-2, true, &plain);
+        run_with((pb_lab_model)model, 1e-2, false, true, true, &trial);
+        double before = metric(&r, "quality/test/nll/before");
+        ck_assert(isfinite(before) && before != metric(&r, "quality/test/nll"));
+        ck_assert(metric(&r, "quality/test/accuracy/before") >= 0);
+        if (decoder) {
+            ck_assert_double_gt(before, metric(&r, "quality/test/nll"));
+            ck_assert(before == metric(&r, "quality/general/nll/before"));
+            ck_assert_double_eq_tol(metric(&r, "quality/test/perplexity/before"), exp(before), 1e-9);
+        }
+        ck_assert_int_eq(pb_record_find_sample(&r, "eval/test/nll/before")->n,
+                         pb_record_find_sample(&r, "eval/test/id")->n);
+        ck_assert(metric(&r, "quality/test/nll") == metric(&plain, "quality/test/nll"));
+        for (int k = 0; k < r.n_memory; k++) ck_assert_uint_eq(r.memory[k].peak, plain.memory[k].peak);
+        ck_assert(pb_record_find(&plain, "quality/test/nll/before") == NULL);
+        ck_assert(pb_record_find(&trial, "quality/test/nll/before") == NULL);
+        pb_record_free(&r);
+        pb_record_free(&plain);
+        pb_record_free(&trial);
+    }
+}
+END_TEST
 
 START_TEST(a_decoder_has_its_loss_before_and_after) {
     pb_record r;
@@ -134,6 +170,7 @@ int main(void) {
     TCase *t = pb_test_case(s, "general text");
     tcase_add_checked_fixture(t, make_world, free_world);
     tcase_add_test(t, a_decoder_has_its_loss_before_and_after);
+    tcase_add_test(t, the_test_split_can_be_seen_before_training);
     tcase_add_test(t, an_encoder_has_drift_and_neighbours);
     tcase_add_test(t, plain_text_is_enough);
     tcase_add_test(t, it_leaves_the_training_alone);

@@ -43,6 +43,7 @@ static const struct fault {
     {"[1]", "expected an object"},
     {"{" MODEL "," DATA "," TRAIN "," RUNS ", \"sed\": [1]}", "seeds"},
     {"{" DATA "," TRAIN "," RUNS "}", "model: missing"},
+    {"{\"title\": \"on a decoder\"," DATA "," TRAIN "," RUNS "}", "--model DIR (on a decoder)"},
     {"{\"model\": 3," DATA "," TRAIN "," RUNS "}", "model"},
     {"{\"model\": \"shape:minilmm\"," DATA "," TRAIN "," RUNS "}", "minilm"},
     {"{\"model\": \"no-such-model\"," DATA "," TRAIN "," RUNS "}", "./run.sh"},
@@ -306,6 +307,7 @@ static const char *const changes[][2] = {
     {"\"infer_repeats\": 16", "\"infer_repeats\": 16, \"infer_shapes\": [\"1x8\"]"},
     {"\"infer_repeats\": 16", "\"infer_repeats\": 16, \"infer_shapes\": [\"8x8\"]"},
     {"\"infer_repeats\": 16", "\"infer_repeats\": 16, \"gradients\": 8"},
+    {"\"infer_repeats\": 16", "\"infer_repeats\": 16, \"before\": true"},
     {"\"infer_repeats\": 16", "\"infer_repeats\": 16, \"weights\": 8"},
     {"\"lora\"", "\"dora\""},
     {"0.0625", "0.0626"},
@@ -321,6 +323,33 @@ static char *replaced(const char *text, const char *from, const char *to) {
     pb_text_add(&t, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
     return t.data;
 }
+
+/* Tuning looks at validation alone: neither the test split, nor that before training, nor general text. */
+START_TEST(trials_see_validation_alone)
+    {
+        static const struct {
+            const char *suite, *model;
+        } suites[] = {{"claims-main", NULL}, {"claims-decoder", "shape:llama-7b"}};
+        for (int i = 0; i < 2; i++) {
+            pb_suite suite;
+            int trials = 0, finals = 0;
+            pb_suite_overrides over = {.model = suites[i].model};
+            pb_assert_ok(pb_suite_load(suites[i].suite, &over, &suite));
+            for (int k = 0; k < suite.n_runs; k++) {
+                const pb_run_config *r = &suite.runs[k];
+                bool trial = strcmp(r->origin.phase, "trial") == 0;
+                trials += trial;
+                finals += !trial;
+                ck_assert(r->skip_test == trial);
+                ck_assert_int_eq(r->general_examples, trial || i == 1 ? 0 : 200);
+                ck_assert(r->before == (!trial && i == 1));
+            }
+            ck_assert_int_gt(trials, 0);
+            ck_assert_int_gt(finals, 0);
+            pb_suite_free(&suite);
+        }
+    }
+END_TEST
 
 START_TEST(every_setting_changes_the_id) {
     char ids[N_CHANGES + 1][PB_RUN_ID];
@@ -398,6 +427,7 @@ int main(void) {
     tcase_add_test(t, overrides_choose_and_change);
     t = pb_test_case(s, "identity");
     tcase_add_test(t, every_setting_changes_the_id);
+    tcase_add_test(t, trials_see_validation_alone);
     tcase_add_test(t, the_id_is_stable);
     return pb_run_suite(s);
 }
