@@ -8,10 +8,13 @@
 #include "harness/cli_bench.h"
 #include "harness/cli_table.h"
 #include "harness/layer_ops.h"
+#include "harness/queue_time.h"
 #include "results/record.h"
 
 #define MAX_SAMPLES 2000
-#define ENOUGH_NS INT64_C(200000000) /* per op */
+#define ENOUGH_NS 2e8   /* per op */
+#define BATCH_NS 1e6    /* of calls in a row, in a queue */
+#define MAX_BATCH 64
 
 typedef struct bench {
     pb_layer layer;
@@ -49,23 +52,44 @@ static pb_status tell(bench *b, pb_op op, const char *shape, const double *sampl
         pb_json_add_f64(o, "bytes_per_s", work.bytes / median));
 }
 
+static pb_status one_call(pb_device *dev, pb_op op, const void *args, double *ns) {
+    int64_t start = pb_now_ns();
+    PB_RETURN(pb_op_run(dev, op, args));
+    PB_RETURN(pb_device_sync(dev));
+    *ns = (double)(pb_now_ns() - start);
+    return PB_OK;
+}
+
+/* In a queue a sample is a share of calls in a row; on the host one call. */
 static pb_status time_op(pb_layer *layer, pb_op op, const void *args, const char *shape) {
     pb_status status = PB_OK;
-    int64_t n = 0, spent = 0;
+    pb_device *dev = layer->dev;
+    pb_queue_clock clock = {0};
+    bool queues = pb_device_queues(dev);
+    int batch = 1;
+    int64_t n = 0;
+    double spent = 0, ns = 0;
     double *samples = calloc(MAX_SAMPLES, sizeof *samples);
     if (!samples) PB_FAIL(PB_E_OOM, "no memory for samples");
-    for (int i = 0; i < 2; i++) PB_TRY(pb_op_run(layer->dev, op, args));
-    PB_TRY(pb_device_sync(layer->dev));
+    if (queues) PB_TRY(pb_queue_clock_new(dev, &clock));
+    for (int i = 0; i < 2; i++) PB_TRY(pb_op_run(dev, op, args));
+    PB_TRY(pb_device_sync(dev));
+    if (queues) {
+        PB_TRY(pb_queue_time_op(dev, &clock, op, args, 1, &ns));
+        batch = ns * MAX_BATCH > BATCH_NS ? (int)(BATCH_NS / ns) : MAX_BATCH;
+        if (batch < 1) batch = 1;
+        PB_TRY(pb_queue_time_op(dev, &clock, op, args, batch, &ns)); /* from now on as a graph */
+    }
     while (n < 5 || (n < MAX_SAMPLES && spent < ENOUGH_NS)) {
-        int64_t start = pb_now_ns();
-        PB_TRY(pb_op_run(layer->dev, op, args));
-        PB_TRY(pb_device_sync(layer->dev));
-        int64_t ns = pb_now_ns() - start;
-        samples[n++] = (double)ns * 1e-9;
-        spent += ns;
+        if (queues) PB_TRY(pb_queue_time_op(dev, &clock, op, args, batch, &ns));
+        else PB_TRY(one_call(dev, op, args, &ns));
+        if (ns < 1) ns = 1;
+        samples[n++] = ns * 1e-9;
+        spent += ns * batch;
     }
     PB_TRY(tell(layer->user, op, shape, samples, n, pb_op_work(op, args)));
 done:
+    pb_queue_clock_free(&clock);
     free(samples);
     return status;
 }

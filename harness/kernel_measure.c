@@ -11,6 +11,7 @@
 
 #include "base/text.h"
 #include "harness/kernel_judge.h"
+#include "harness/queue_time.h"
 
 #define MOST_SAMPLES 2000
 #define LINE 64
@@ -143,7 +144,7 @@ typedef struct set {
 typedef struct run {
     const pb_kernel_case *def;
     pb_kernel_way way;
-    pb_event *begin, *end; /* of a device with a queue of its own; NULL on the host */
+    pb_queue_clock clock;  /* of a device with a queue of its own; none on the host */
     pb_tensor flush;       /* there: what is written to empty its caches; none when hot */
     pb_contents start, want; /* the reference's, before and after */
     bool wrote[PB_LAYER_TENSORS];
@@ -192,12 +193,22 @@ static pb_status sample_on_host(const run *r, int n_sets, double *ns) {
     return PB_OK;
 }
 
+/* The first n_sets sets of a run. */
+typedef struct sets_of {
+    const run *run;
+    int n;
+} sets_of;
+
+static pb_status call_these(void *user) {
+    const sets_of *s = user;
+    return call_sets(s->run, s->n);
+}
+
 static pb_status sample_in_queue(const run *r, int n_sets, double *ns) {
-    if (pb_has(r->flush)) PB_RETURN(pb_device_zero(r->sets[0].layer->dev, r->flush));
-    PB_RETURN(pb_event_record(r->begin));
-    PB_RETURN(call_sets(r, n_sets));
-    PB_RETURN(pb_event_record(r->end));
-    return pb_event_elapsed(r->begin, r->end, ns);
+    pb_device *dev = r->sets[0].layer->dev;
+    sets_of these = {r, n_sets};
+    if (pb_has(r->flush)) PB_RETURN(pb_device_zero(dev, r->flush));
+    return pb_queue_time(dev, &r->clock, call_these, &these, ns);
 }
 
 /* Seconds of one call, of one on each of the sets in turn. */
@@ -205,7 +216,7 @@ static pb_status one_sample(const run *r, int n_sets, double *seconds) {
     double ns = 0;
     for (int i = 0; i < n_sets; i++)
         PB_RETURN(pb_contents_put(r->sets[i].layer, &r->start, r->wrote));
-    if (r->begin) {
+    if (r->clock.begin) {
         PB_RETURN(sample_in_queue(r, n_sets, &ns));
     } else {
         PB_RETURN(sample_on_host(r, n_sets, &ns));
@@ -347,8 +358,7 @@ static pb_status walk(run *r, pb_device *dev, pb_layer_visit visit) {
 }
 
 static pb_status open_queue(run *r, pb_device *dev) {
-    PB_RETURN(pb_event_new(dev, &r->begin));
-    PB_RETURN(pb_event_new(dev, &r->end));
+    PB_RETURN(pb_queue_clock_new(dev, &r->clock));
     if (r->way.hot) return PB_OK;
     return pb_alloc1(dev, PB_MEM_DATA, PB_U8, PB_KERNEL_FLUSH, &r->flush);
 }
@@ -367,8 +377,7 @@ pb_status pb_kernel_measure(const pb_kernel_case *c, pb_device *ref, pb_device *
     if (!host) PB_TRY(open_queue(&r, dev));
     PB_TRY(walk(&r, dev, run_subject));
 done:
-    pb_event_free(r.begin);
-    pb_event_free(r.end);
+    pb_queue_clock_free(&r.clock);
     pb_device_rewind(dev, PB_MEM_DATA, mark);
     pb_contents_free(&r.start);
     pb_contents_free(&r.want);

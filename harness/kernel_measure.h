@@ -72,8 +72,8 @@ typedef struct pb_kernel_way {
  * reference device. A wrong result is a result, not an error; it is not timed.
  *
  * On a device with a queue of its own the time is that between two events in it, and the caches are
- * flushed by writing PB_KERNEL_FLUSH bytes, more than twice any L2 cache so far; the host enqueues the
- * calls while that runs. */
+ * flushed by writing PB_KERNEL_FLUSH bytes, more than twice any L2 cache so far; the host hands the calls
+ * over while that runs, a batch as one graph. */
 #define PB_KERNEL_FLUSH (INT64_C(256) << 20)
 pb_status pb_kernel_measure(const pb_kernel_case *c, pb_device *ref, pb_device *dev,
                             pb_kernel_way way, pb_kernel_result *out);

@@ -2,6 +2,7 @@
 #include "harness/rates.h"
 
 #include "base/text.h"
+#include "harness/cpu_roofs.h"
 #include "kernels/ops.h"
 
 #define SIDE 1024
@@ -22,6 +23,14 @@ static pb_status time_call(pb_device *dev, pb_op op, const void *args, double *s
     return PB_OK;
 }
 
+static pb_status measure_in_queue(pb_device *dev, pb_dtype dtype, pb_rates *out) {
+    pb_cpu_roofs roofs;
+    PB_RETURN(pb_device_roofs_measure(dev, 0, 0, &roofs));
+    out->flops_per_s = roofs.flops_per_s[dtype == PB_BF16];
+    out->bytes_per_s = roofs.bytes_per_s;
+    return PB_OK;
+}
+
 pb_status pb_rates_measure(const char *device, int threads, pb_dtype dtype, pb_rates *out) {
     pb_status status = PB_OK;
     pb_device *dev = NULL;
@@ -29,6 +38,10 @@ pb_status pb_rates_measure(const char *device, int threads, pb_dtype dtype, pb_r
     pb_tensor a, b, c, x, y;
     double product = 0, stream = 0;
     PB_TRY(pb_device_open(device, &options, &dev));
+    if (pb_device_queues(dev)) {
+        status = measure_in_queue(dev, dtype, out);
+        goto done;
+    }
     PB_TRY(pb_alloc2(dev, PB_MEM_DATA, dtype, SIDE, SIDE, &a));
     PB_TRY(pb_alloc2(dev, PB_MEM_DATA, dtype, SIDE, SIDE, &b));
     PB_TRY(pb_alloc2(dev, PB_MEM_DATA, dtype, SIDE, SIDE, &c));

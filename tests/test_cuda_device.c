@@ -323,6 +323,30 @@ START_TEST(a_failed_step_leaves_the_device_usable) {
 }
 END_TEST
 
+/* A device whose kernel has failed refuses memory too: the run that asks for some is not out of memory. */
+START_TEST(a_fault_is_told_as_a_fault) {
+    pb_device *dev = open_device("cuda");
+    pb_tensor t;
+    pb_host_fault();
+    pb_assert_fails(pb_alloc1(dev, PB_MEM_DATA, PB_F32, 1 << 20, &t), PB_E_BUG, "CUDA_LAUNCH_BLOCKING=1");
+    pb_assert_fails(pb_device_sync(dev), PB_E_BUG, "kernel fault");
+    pb_device_close(dev);
+    ck_assert_int_eq(pb_host_live(), 0);
+}
+END_TEST
+
+START_TEST(an_old_driver_is_named_with_its_version) {
+    pb_device *dev = NULL;
+    pb_host_driver(12040);
+    pb_assert_fails(pb_device_open("cuda", NULL, &dev), PB_E_ENV, "the driver is for CUDA 12.4, this was built with 13.0");
+    ck_assert_ptr_null(dev);
+    ck_assert_int_eq(pb_host_live(), 0);
+    pb_host_driver(13000);
+    dev = open_device("cuda");
+    close_device(dev);
+}
+END_TEST
+
 /* --- what is not there -------------------------------------------------------------------------------- */
 
 START_TEST(a_missing_or_foreign_object_is_an_environment_that_lacks_something) {
@@ -412,6 +436,8 @@ int main(void) {
     TCase *failures = pb_test_case(s, "failures");
     tcase_add_test(failures, every_call_may_fail);
     tcase_add_test(failures, a_failed_step_leaves_the_device_usable);
+    tcase_add_test(failures, a_fault_is_told_as_a_fault);
+    tcase_add_test(failures, an_old_driver_is_named_with_its_version);
     TCase *missing = pb_test_case(s, "missing");
     tcase_add_test(missing, a_missing_or_foreign_object_is_an_environment_that_lacks_something);
     tcase_add_test(missing, without_a_gpu_one_line_says_why);

@@ -3,6 +3,8 @@
 #include <stdio.h>
 
 #include "harness/cpu_roofs.h"
+#include "harness/queue_time.h"
+#include "tests/cuda/api_host.h"
 #include "tests/kernel_lab.h"
 #include "tests/support.h"
 
@@ -28,6 +30,34 @@ START_TEST(kernels_in_a_queue_are_checked_and_timed) {
 }
 END_TEST
 
+/* Calls in a row are handed over as one: at once the first time, as a graph from then on; and none of them is left out. */
+START_TEST(calls_in_a_row_become_a_graph) {
+    enum { CALLS = 5, TIMES = 4, N = 8 };
+    pb_device *dev = kernel_lab_device("cuda", 1);
+    pb_queue_clock clock;
+    pb_tensor x;
+    double ns = 0, back[N];
+    pb_assert_ok(pb_alloc1(dev, PB_MEM_DATA, PB_F32, N, &x));
+    pb_assert_ok(pb_fill_uniform(dev, &(pb_fill_uniform_args){.x = x, .lo = 1, .hi = 1}));
+    pb_assert_ok(pb_queue_clock_new(dev, &clock));
+    uint64_t before = pb_host_graph_launches();
+    for (int i = 0; i < TIMES; i++) {
+        pb_axpby_args twice = {.x = x, .y = x, .alpha = 2};
+        pb_assert_ok(pb_queue_time_op(dev, &clock, PB_OP_axpby, &twice, CALLS, &ns));
+        ck_assert_msg(ns > 0, "%g ns", ns);
+    }
+    ck_assert_uint_eq(pb_host_graph_launches() - before, TIMES - 1);
+    pb_assert_ok(pb_device_get_f64(dev, back, x));
+    for (int i = 0; i < N; i++) ck_assert(back[i] == (double)(1 << (CALLS * TIMES)));
+    ck_assert(pb_device_queues(dev));
+    pb_queue_clock_free(&clock);
+    pb_device_close(dev);
+    dev = kernel_lab_device("cpu", 1);
+    ck_assert(!pb_device_queues(dev));
+    pb_device_close(dev);
+}
+END_TEST
+
 START_TEST(a_device_has_roofs) {
     pb_device *dev = kernel_lab_device("cuda", 1);
     pb_cpu_roofs r;
@@ -44,6 +74,7 @@ int main(void) {
     Suite *s = suite_create("cuda_kernels");
     TCase *t = pb_test_case(s, "measure");
     tcase_add_loop_test(t, kernels_in_a_queue_are_checked_and_timed, 0, 2);
+    tcase_add_test(t, calls_in_a_row_become_a_graph);
     tcase_add_test(t, a_device_has_roofs);
     return pb_run_suite(s);
 }

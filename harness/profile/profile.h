@@ -65,7 +65,7 @@ typedef struct pb_memory_seen {
     uint64_t seen[PB_MEM_COUNT];   /* recorded allocations that are blocks of this arena */
     uint64_t blocks[PB_MEM_COUNT]; /* the same blocks as the arena knows them: must be equal */
     uint64_t taken[PB_MEM_COUNT];  /* the arena's peak: what of its blocks was handed out */
-    uint64_t other;                /* device memory of no arena: the libraries' workspaces */
+    uint64_t other;                /* device memory of no arena: what the libraries allocate for themselves */
     uint64_t peak;                 /* highest sum of all device memory */
     uint64_t used, capacity;       /* the whole device's, as the driver says; 0 = unknown */
 } pb_memory_seen;

@@ -76,6 +76,8 @@ static pb_status grow(pb_device *dev, pb_mem mem, uint64_t need, bool exact) {
         data = system_alloc(dev, mem, size);
     }
     if (data == NULL) {
+        /* A device whose kernel has failed refuses everything: that is the reason then, not the size. */
+        PB_RETURN(dev->backend->sync(dev->ctx));
         return PB_ERROR(PB_E_OOM,
                         "%s: the system has no %" PRIu64 " bytes for %s (%" PRIu64
                         " held by all arenas)",

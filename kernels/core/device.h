@@ -65,6 +65,9 @@ int pb_device_threads(const pb_device *dev);
 void pb_device_describe(const pb_device *dev, char *text, size_t cap);
 /* True when PB_MEM_OPTIM is in the host's memory (options.page_optimizer on a device that can). */
 bool pb_device_pages_optimizer(const pb_device *dev);
+/* True when operations wait in a queue of the device's own, with events of its own clock: time lies between events there, where
+ * on other devices a call has run when it returns. */
+bool pb_device_queues(const pb_device *dev);
 /* True when the dtype has arithmetic in hardware here (bf16: AVX512-BF16 or AMX). */
 bool pb_device_fast_dtype(const pb_device *dev, pb_dtype dtype);
 

@@ -204,6 +204,8 @@ void pb_event_free(pb_event *event) {
     free(event);
 }
 
+bool pb_device_queues(const pb_device *dev) { return dev->backend->event_new != NULL; }
+
 pb_status pb_event_record(pb_event *event) {
     pb_device *dev = event->dev;
     if (event->mark != NULL) {

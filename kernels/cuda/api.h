@@ -14,8 +14,8 @@
 extern "C" {
 #endif
 
-/* What an error code means for the caller. */
-typedef enum pb_api_class { PB_API_OTHER, PB_API_NO_MEMORY, PB_API_NO_DEVICE } pb_api_class;
+/* What an error code means for the caller. FAULT: a kernel went wrong, and every later call in this process says so too. */
+typedef enum pb_api_class { PB_API_OTHER, PB_API_NO_MEMORY, PB_API_NO_DEVICE, PB_API_FAULT } pb_api_class;
 const char *pb_api_error(int code); /* "out of memory (cudaErrorMemoryAllocation)"; valid until the next call */
 pb_api_class pb_api_class_of(int code);
 
@@ -29,6 +29,7 @@ typedef struct pb_api_device {
     size_t memory_bytes, l2_bytes, shared_optin;      /* shared_optin: most dynamic shared memory of a block */
 } pb_api_device;
 
+int pb_api_versions(int *driver, int *runtime); /* 13000 = 13.0; driver 0: none. Needs no device */
 int pb_api_device_count(int *n);
 int pb_api_device_open(int index, pb_api_device *out); /* makes it current in this thread */
 int pb_api_memory(size_t *free_bytes, size_t *total_bytes);

@@ -33,7 +33,21 @@ pb_api_class pb_api_class_of(int code) {
     case cudaErrorStubLibrary:
     case cudaErrorSystemDriverMismatch:
     case cudaErrorSystemNotReady:
+    case cudaErrorCompatNotSupportedOnDevice:
+    case cudaErrorOperatingSystem:
+    case cudaErrorDeviceUninitialized:
+    case LT_BASE + CUBLAS_STATUS_ARCH_MISMATCH:
     case LT_BASE + CUBLAS_STATUS_NOT_INITIALIZED: return PB_API_NO_DEVICE;
+    case cudaErrorIllegalAddress:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorInvalidPc:
+    case cudaErrorHardwareStackError:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorECCUncorrectable: return PB_API_FAULT;
     default: return PB_API_OTHER;
     }
 }
@@ -44,6 +58,11 @@ static int of(cudaError_t e) {
     return (int)e;
 }
 static int of(cublasStatus_t s) { return s == CUBLAS_STATUS_SUCCESS ? 0 : LT_BASE + (int)s; }
+
+int pb_api_versions(int *driver, int *runtime) {
+    int code = of(cudaDriverGetVersion(driver));
+    return code != 0 ? code : of(cudaRuntimeGetVersion(runtime));
+}
 
 int pb_api_device_count(int *n) { return of(cudaGetDeviceCount(n)); }
 
@@ -64,8 +83,7 @@ int pb_api_device_open(int index, pb_api_device *out) {
     if (cudaDeviceGetAttribute(&out->clock_khz, cudaDevAttrClockRate, index) != cudaSuccess) out->clock_khz = 0;
     if (cudaDeviceGetAttribute(&out->memory_clock_khz, cudaDevAttrMemoryClockRate, index) != cudaSuccess)
         out->memory_clock_khz = 0;
-    code = of(cudaDriverGetVersion(&out->driver));
-    return code != 0 ? code : of(cudaRuntimeGetVersion(&out->runtime));
+    return pb_api_versions(&out->driver, &out->runtime);
 }
 
 int pb_api_memory(size_t *free_bytes, size_t *total_bytes) { return of(cudaMemGetInfo(free_bytes, total_bytes)); }
@@ -125,13 +143,19 @@ int pb_api_set_shared(const void *kernel, size_t bytes) {
 int pb_api_capture_begin(void *stream) {
     return of(cudaStreamBeginCapture(stream_of(stream), cudaStreamCaptureModeThreadLocal));
 }
-/* The node that the next one would depend on. */
+/* The node that the next one would depend on. Edges are asked for too: behind a kernel of the library that lets the next one
+ * start early the call fails without a place for them. */
 int pb_api_capture_node(void *stream, void **node) {
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
     const cudaGraphNode_t *last = NULL;
     size_t n = 0;
+#if CUDART_VERSION >= 12030
+    const cudaGraphEdgeData *edges = NULL;
+#endif
 #if CUDART_VERSION >= 13000
-    int code = of(cudaStreamGetCaptureInfo(stream_of(stream), &status, NULL, NULL, &last, NULL, &n));
+    int code = of(cudaStreamGetCaptureInfo(stream_of(stream), &status, NULL, NULL, &last, &edges, &n));
+#elif CUDART_VERSION >= 12030
+    int code = of(cudaStreamGetCaptureInfo_v3(stream_of(stream), &status, NULL, NULL, &last, &edges, &n));
 #else
     int code = of(cudaStreamGetCaptureInfo_v2(stream_of(stream), &status, NULL, NULL, &last, &n));
 #endif

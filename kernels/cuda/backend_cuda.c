@@ -12,20 +12,34 @@
 #include "base/text.h"
 #include "kernels/cuda/plugin.h"
 
-/* NULL when a GPU can be used, else why not, in one line. */
-static const char *why_no_gpu(void) {
+/* Why cuInit failed: the codes that have a remedy of their own (cuda.h). */
+static const char *remedy_of(int code) {
+    switch (code) {
+    case 3: return "this process was forked from one that had opened a GPU";
+    case 100: return "no GPU, or CUDA_VISIBLE_DEVICES names none";
+    case 802: return "the GPUs are not ready: is nvidia-fabricmanager running?";
+    case 803: return "libcuda.so.1 and the kernel module are of different versions: restart, or remove the one that is too many";
+    case 804: return "libcuda.so.1 is a compatibility library that does not work with this GPU";
+    default: return "no GPU, or the kernel module is not loaded, or no right to open /dev/nvidia*";
+    }
+}
+
+/* PB_OK when a GPU can be used, else why not, in one line. */
+static pb_status look_for_gpu(void) {
     void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (driver == NULL) return "no NVIDIA driver: libcuda.so.1 is not installed";
+    if (driver == NULL) return PB_ERROR(PB_E_ENV, "cuda: no NVIDIA driver: libcuda.so.1 is not installed");
+    /* Left open: drivers do not like to be unloaded. */
     int (*init)(unsigned) = NULL, (*count)(int *) = NULL;
     *(void **)&init = dlsym(driver, "cuInit");
     *(void **)&count = dlsym(driver, "cuDeviceGetCount");
-    const char *why = NULL;
     int n = 0;
-    if (init == NULL || count == NULL) why = "libcuda.so.1 has no cuInit or no cuDeviceGetCount";
-    else if (init(0) != 0) why = "the NVIDIA driver does not start (cuInit): no GPU, or the kernel module is not loaded";
-    else if (count(&n) != 0 || n < 1) why = "the NVIDIA driver finds no GPU; look at nvidia-smi and CUDA_VISIBLE_DEVICES";
-    /* Left open: drivers do not like to be unloaded. */
-    return why;
+    if (init == NULL || count == NULL)
+        return PB_ERROR(PB_E_ENV, "cuda: libcuda.so.1 has no cuInit or no cuDeviceGetCount");
+    int code = init(0);
+    if (code != 0)
+        return PB_ERROR(PB_E_ENV, "cuda: the NVIDIA driver does not start (cuInit: %d): %s", code, remedy_of(code));
+    if (count(&n) == 0 && n > 0) return PB_OK;
+    return PB_ERROR(PB_E_ENV, "cuda: the NVIDIA driver finds no GPU; look at nvidia-smi and CUDA_VISIBLE_DEVICES");
 }
 
 /* The object's path: PB_CUDA_PLUGIN, else beside the program. */
@@ -67,8 +81,7 @@ static pb_status cuda_resolve(bool plan, const pb_backend **real) {
     char path[PATH_MAX];
     bool named = false;
     PB_RETURN(plugin_path(path, &named));
-    const char *why = named || plan ? NULL : why_no_gpu();
-    if (why != NULL) return PB_ERROR(PB_E_ENV, "cuda: %s", why);
+    if (!named && !plan) PB_RETURN(look_for_gpu());
     return open_plugin(path, real);
 }
 

@@ -33,10 +33,21 @@ static void cuda_close(void *ctx) {
     free(c);
 }
 
+/* A driver that is older than the runtime says no more than that: both versions tell what to do. */
+static pb_status count_devices(int *n) {
+    int driver = 0, runtime = 0, code = pb_api_device_count(n);
+    if (code == 0) return *n > 0 ? PB_OK : PB_ERROR(PB_E_ENV, "cuda: no GPU is visible; look at CUDA_VISIBLE_DEVICES");
+    if (pb_api_versions(&driver, &runtime) != 0 || driver / 1000 >= runtime / 1000)
+        return pb_cuda_failed(code, "pb_api_device_count", __FILE__, __LINE__);
+    return PB_ERROR(PB_E_ENV,
+                    "cuda: %s: the driver is for CUDA %d.%d, this was built with %d.%d: a newer driver, or a build with the "
+                    "driver's toolkit",
+                    pb_api_error(code), driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+}
+
 static pb_status open_parts(context *c) {
     int n = 0;
-    PB_CUDA(pb_api_device_count(&n));
-    if (n < 1) return PB_ERROR(PB_E_ENV, "cuda: no GPU is visible");
+    PB_RETURN(count_devices(&n));
     PB_CUDA(pb_api_device_open(0, &c->cuda.info));
     PB_CUDA(pb_api_stream_new(&c->cuda.stream));
     PB_CUDA(pb_api_stream_new(&c->cuda.side));

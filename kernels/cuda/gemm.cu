@@ -23,7 +23,7 @@ typedef struct entry {
 } entry;
 
 struct pb_cuda_products {
-    void *lt, *workspace;
+    void *lt;
     entry *bucket[BUCKETS];
 };
 
@@ -46,7 +46,6 @@ void pb_cuda_products_free(pb_cuda *cuda) {
             entry_free(e);
         }
     }
-    if (p->workspace != NULL) (void)pb_api_free(p->workspace);
     if (p->lt != NULL) (void)pb_api_lt_free(p->lt);
     free(p);
     cuda->products = NULL;
@@ -56,28 +55,26 @@ pb_status pb_cuda_products_new(pb_cuda *cuda) {
     cuda->products = (pb_cuda_products *)calloc(1, sizeof *cuda->products);
     if (cuda->products == NULL) return PB_ERROR(PB_E_OOM, "no host memory for the cuda device's products");
     PB_CUDA(pb_api_lt_new(&cuda->products->lt));
-    PB_CUDA(pb_api_malloc(&cuda->products->workspace, PB_CUDA_PRODUCT_WORKSPACE));
     return PB_OK;
 }
 
 pb_status pb_cuda_product_run(pb_cuda *cuda, const pb_cuda_product *p) {
     if (p->bias != NULL) PB_CUDA(pb_api_lt_desc_bias(p->desc, p->bias));
     PB_CUDA(pb_api_lt_matmul(cuda->products->lt, p->desc, p->alpha, p->a, p->layout_a, p->b, p->layout_b, p->beta, p->d,
-                             p->layout_d, p->algo, cuda->products->workspace, PB_CUDA_PRODUCT_WORKSPACE, cuda->stream));
+                             p->layout_d, p->algo, p->ws, PB_CUDA_PRODUCT_WORKSPACE, cuda->stream));
     return PB_OK;
 }
 
 /* --- the cache ------------------------------------------------------------------------------------ */
 
-static pb_status describe(pb_cuda *cuda, entry *e) {
+static pb_status describe(pb_cuda *cuda, entry *e, char *ws) {
     const pb_api_product *p = &e->key;
     PB_CUDA(pb_api_lt_desc_new(&e->desc, p));
     PB_CUDA(pb_api_lt_layout_new(&e->layout_a, p->ab, p->trans_a ? p->k : p->m, p->trans_a ? p->m : p->k, p->lda));
     PB_CUDA(pb_api_lt_layout_new(&e->layout_b, p->ab, p->trans_b ? p->n : p->k, p->trans_b ? p->k : p->n, p->ldb));
     PB_CUDA(pb_api_lt_layout_new(&e->layout_d, p->d, p->m, p->n, p->ldd));
     /* The heuristics look at the bias too: an address aligned as the real one will be, never read. */
-    if (p->bias)
-        PB_CUDA(pb_api_lt_desc_bias(e->desc, (char *)cuda->products->workspace + p->align_bias % 16));
+    if (p->bias) PB_CUDA(pb_api_lt_desc_bias(e->desc, ws + p->align_bias % 16));
     PB_CUDA(pb_api_lt_heuristic(cuda->products->lt, e->desc, e->layout_a, e->layout_b, e->layout_d, p,
                                 PB_CUDA_PRODUCT_WORKSPACE, &e->algo, &e->found));
     e->fused = e->found && p->bias;
@@ -92,7 +89,7 @@ static uint64_t hash_of(const pb_api_product *p) {
 }
 
 /* `key` has no bytes between its fields that were not zeroed. */
-static pb_status lookup(pb_cuda *cuda, const pb_api_product *key, entry **out) {
+static pb_status lookup(pb_cuda *cuda, const pb_api_product *key, char *ws, entry **out) {
     entry **head = &cuda->products->bucket[hash_of(key) % BUCKETS];
     for (entry *e = *head; e != NULL; e = e->next) {
         if (memcmp(&e->key, key, sizeof *key) == 0) {
@@ -103,7 +100,7 @@ static pb_status lookup(pb_cuda *cuda, const pb_api_product *key, entry **out) {
     entry *e = (entry *)calloc(1, sizeof *e);
     if (e == NULL) return PB_ERROR(PB_E_OOM, "no host memory for a product's description");
     memcpy(&e->key, key, sizeof *key);
-    pb_status status = describe(cuda, e);
+    pb_status status = describe(cuda, e, ws);
     if (status != PB_OK) {
         entry_free(e);
         return status;
@@ -212,18 +209,19 @@ static void without_bias(pb_api_product *key) {
     key->align_bias = 0;
 }
 
-pb_status pb_cuda_gemm(pb_cuda *cuda, const pb_gemm_args *g) {
+pb_status pb_cuda_gemm(pb_cuda *cuda, const pb_gemm_args *g, void *ws) {
     pb_api_product key;
+    char *own = (char *)pb_align256((size_t)(uintptr_t)ws);
     entry *e = NULL;
     if (pb_numel(g->c) == 0) return PB_OK;
     key_of(g, &key);
     if (key.k == 0) return own_product(cuda, g);
     /* A bias of another type than the result is no combination that the library documents. */
     if (key.bias && key.bias_dtype != key.d) without_bias(&key);
-    PB_RETURN(lookup(cuda, &key, &e));
+    PB_RETURN(lookup(cuda, &key, own, &e));
     if (!e->found && key.bias) {
         without_bias(&key);
-        PB_RETURN(lookup(cuda, &key, &e));
+        PB_RETURN(lookup(cuda, &key, own, &e));
     }
     if (!e->found) return own_product(cuda, g);
     pb_cuda_product p = {};
@@ -238,6 +236,7 @@ pb_status pb_cuda_gemm(pb_cuda *cuda, const pb_gemm_args *g) {
     p.b = g->a.data;
     p.bias = e->fused ? g->bias.data : NULL;
     p.d = g->c.data;
+    p.ws = own;
     PB_RETURN(pb_cuda_enqueue_product(cuda, &p));
     return pb_has(g->bias) && !e->fused ? add_bias(cuda, g) : PB_OK;
 }

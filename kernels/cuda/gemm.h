@@ -4,12 +4,14 @@
 
 #include "kernels/cuda/cuda.h"
 
-/* Bytes that cuBLASLt may use, for every product the same ones: one stream, one after another. */
+/* Bytes that cuBLASLt may use, and what an op with products asks for so that they can start at a multiple of 256. They come
+ * from the op's workspace: the arena counts them. One stream: every product of an op takes the same ones. */
 #define PB_CUDA_PRODUCT_WORKSPACE ((size_t)32 << 20)
+#define PB_CUDA_PRODUCT_BYTES     (PB_CUDA_PRODUCT_WORKSPACE + 256)
 
 /* As the op (kernels/ops.h): row-major, f32 or bf16 operands, sums in f32, no TF32. Algorithms come from the library's
- * heuristics and are kept by shape, strides and alignment. Enqueues; needs no workspace of the caller. */
-pb_status pb_cuda_gemm(pb_cuda *cuda, const pb_gemm_args *g);
+ * heuristics and are kept by shape, strides and alignment. Enqueues. ws: PB_CUDA_PRODUCT_BYTES. */
+pb_status pb_cuda_gemm(pb_cuda *cuda, const pb_gemm_args *g, void *ws);
 
 pb_status pb_cuda_products_new(pb_cuda *cuda);
 void pb_cuda_products_free(pb_cuda *cuda);
@@ -20,7 +22,7 @@ typedef struct pb_cuda_product {
     const pb_api_algo *algo;
     float alpha, beta;
     const void *a, *b, *bias;
-    void *d;
+    void *d, *ws;
 } pb_cuda_product;
 /* Hands it to the library now: for queue.cu. */
 pb_status pb_cuda_product_run(pb_cuda *cuda, const pb_cuda_product *p);

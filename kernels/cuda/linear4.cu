@@ -168,19 +168,32 @@ pb_status pb_cuda_linear4_few(pb_cuda *cuda, const pb_linear_args *l, bool mma) 
 
 static bool is_few(const pb_linear_args *l) { return !l->transpose && pb_rows(l->x) <= FEW; }
 
-size_t pb_cuda_linear4_workspace(const pb_linear_args *l) {
-    return is_few(l) ? 0 : pb_cuda_slab_bytes(l->w.quant, l->x.dtype, l->transpose);
+typedef struct slab_ws {
+    void *slab, *product;
+    size_t bytes;
+} slab_ws;
+
+static slab_ws slab_layout(const pb_linear_args *l, char *base) {
+    slab_ws w = {};
+    char *at = base;
+    w.slab = pb_cuda_take(&at, pb_cuda_slab_bytes(l->w.quant, l->x.dtype, l->transpose));
+    w.product = pb_cuda_take(&at, PB_CUDA_PRODUCT_BYTES);
+    w.bytes = (size_t)(at - base);
+    return w;
 }
+
+size_t pb_cuda_linear4_workspace(const pb_linear_args *l) { return is_few(l) ? 0 : slab_layout(l, NULL).bytes; }
 
 /* Slab by slab: rows of W are columns of y; for the input gradient columns of W are columns of y. Every element of y is
  * summed in one product. */
 static pb_status linear4_slabs(pb_cuda *cuda, const pb_linear_args *l, void *ws) {
+    const slab_ws room = slab_layout(l, (char *)ws);
     const pb_quant4 *q = l->w.quant;
     int64_t slab = pb_cuda_slab(q, l->x.dtype, l->transpose), along = l->transpose ? q->in : q->out;
     for (int64_t at = 0; at < along; at += slab) {
         int64_t n = pb_min64(slab, along - at);
         pb_tensor w = {};
-        w.data = ws;
+        w.data = room.slab;
         w.dtype = l->x.dtype;
         w.ndim = 2;
         w.dim[0] = l->transpose ? q->out : n;
@@ -195,7 +208,7 @@ static pb_status linear4_slabs(pb_cuda *cuda, const pb_linear_args *l, void *ws)
         g.alpha = 1.0;
         g.beta = l->beta;
         if (pb_has(l->bias)) g.bias = pb_cols_of(l->bias, at, n);
-        PB_RETURN(pb_cuda_gemm(cuda, &g));
+        PB_RETURN(pb_cuda_gemm(cuda, &g, room.product));
     }
     return PB_OK;
 }

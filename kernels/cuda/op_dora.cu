@@ -11,6 +11,7 @@
 
 typedef struct dora_ws {
     pb_tensor wa, aa, slab; /* M [out,r], [r,r]; decoded rows of W */
+    void *product;
     size_t bytes;
 } dora_ws;
 
@@ -35,6 +36,7 @@ static dora_ws dora_layout(const pb_dora_norm_args *a, char *base) {
         void *slab = pb_cuda_take(&at, pb_cuda_slab_bytes(a->w.quant, a->a.dtype, false));
         w.slab = matrix(slab, a->a.dtype, pb_cuda_slab(a->w.quant, a->a.dtype, false), in);
     }
+    w.product = pb_cuda_take(&at, PB_CUDA_PRODUCT_BYTES);
     w.bytes = (size_t)(at - base);
     return w;
 }
@@ -45,24 +47,24 @@ static size_t dora_norm_workspace(const pb_device *dev, const void *args) {
 }
 
 /* c := x A^T */
-static pb_status times_at(pb_cuda *cuda, const pb_dora_norm_args *a, pb_tensor x, pb_tensor c) {
+static pb_status times_at(pb_cuda *cuda, const pb_dora_norm_args *a, const dora_ws *w, pb_tensor x, pb_tensor c) {
     pb_gemm_args g = {};
     g.a = x;
     g.b = a->a;
     g.c = c;
     g.trans_b = true;
     g.alpha = 1.0;
-    return pb_cuda_gemm(cuda, &g);
+    return pb_cuda_gemm(cuda, &g, w->product);
 }
 
 static pb_status weight_times_at(pb_cuda *cuda, const pb_dora_norm_args *a, const dora_ws *w) {
     const pb_quant4 *q = a->w.quant;
-    if (q == NULL) return times_at(cuda, a, a->w.dense, w->wa);
+    if (q == NULL) return times_at(cuda, a, w, a->w.dense, w->wa);
     for (int64_t from = 0; from < q->out; from += pb_rows(w->slab)) {
         int64_t rows = pb_min64(pb_rows(w->slab), q->out - from);
         pb_tensor slab = pb_rows_of(w->slab, 0, rows);
         PB_RETURN(pb_cuda_dequant4(cuda, q, from, rows, 0, q->in, slab));
-        PB_RETURN(times_at(cuda, a, slab, pb_rows_of(w->wa, from, rows)));
+        PB_RETURN(times_at(cuda, a, w, slab, pb_rows_of(w->wa, from, rows)));
     }
     return PB_OK;
 }
@@ -109,7 +111,7 @@ static pb_status dora_norm_run(pb_device *dev, const void *args, void *ws) {
     if (a->a.dtype == PB_F64) return pb_cuda_no_f64("dora_norm");
     dora_ws w = dora_layout(a, (char *)ws);
     PB_RETURN(weight_times_at(cuda, a, &w));
-    PB_RETURN(times_at(cuda, a, a->a, w.aa));
+    PB_RETURN(times_at(cuda, a, &w, a->a, w.aa));
     return a->a.dtype == PB_F32 ? dora_rows<float>(cuda, a, &w) : dora_rows<pb_bf16>(cuda, a, &w);
 }
 

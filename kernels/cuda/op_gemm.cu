@@ -3,17 +3,22 @@
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/linear4.h"
 
+static size_t gemm_workspace(const pb_device *dev, const void *args) {
+    (void)dev;
+    (void)args;
+    return PB_CUDA_PRODUCT_BYTES;
+}
+
 static pb_status gemm_run(pb_device *dev, const void *args, void *ws) {
     const pb_gemm_args *g = (const pb_gemm_args *)args;
-    (void)ws;
     if (g->a.dtype == PB_F64) return pb_cuda_no_f64("gemm");
-    return pb_cuda_gemm(pb_cuda_of(dev), g);
+    return pb_cuda_gemm(pb_cuda_of(dev), g, ws);
 }
 
 static size_t linear_workspace(const pb_device *dev, const void *args) {
     const pb_linear_args *l = (const pb_linear_args *)args;
     (void)dev;
-    return l->w.quant != NULL ? pb_cuda_linear4_workspace(l) : 0;
+    return l->w.quant != NULL ? pb_cuda_linear4_workspace(l) : PB_CUDA_PRODUCT_BYTES;
 }
 
 static pb_status linear_run(pb_device *dev, const void *args, void *ws) {
@@ -28,11 +33,11 @@ static pb_status linear_run(pb_device *dev, const void *args, void *ws) {
     g.trans_b = !l->transpose;
     g.alpha = 1.0;
     g.beta = l->beta;
-    return pb_cuda_gemm(pb_cuda_of(dev), &g);
+    return pb_cuda_gemm(pb_cuda_of(dev), &g, ws);
 }
 
 static const pb_kernel kernels[] = {
-    {PB_OP_gemm, "cublaslt", NULL, gemm_run},
+    {PB_OP_gemm, "cublaslt", gemm_workspace, gemm_run},
     {PB_OP_linear, "cublaslt", linear_workspace, linear_run},
 };
 PB_CUDA_KERNELS(gemm) = {kernels, sizeof kernels / sizeof *kernels};

@@ -171,9 +171,9 @@ static pb_status scale_rank(pb_cuda *cuda, pb_tensor from, pb_tensor e, pb_tenso
                      (pb_bf16 *)to.data, n, r, width);
 }
 
-/* c := alpha op(a) op(b) + beta c */
-static pb_status product(pb_cuda *cuda, pb_tensor a, bool ta, pb_tensor b, bool tb, pb_tensor c,
-                         double alpha, double beta) {
+/* c := alpha op(a) op(b) + beta c; ws as in gemm.h. */
+static pb_status product(pb_cuda *cuda, void *ws, pb_tensor a, bool ta, pb_tensor b, bool tb,
+                         pb_tensor c, double alpha, double beta) {
     pb_gemm_args g = {};
     g.a = a;
     g.b = b;
@@ -182,13 +182,13 @@ static pb_status product(pb_cuda *cuda, pb_tensor a, bool ta, pb_tensor b, bool 
     g.trans_b = tb;
     g.alpha = alpha;
     g.beta = beta;
-    return pb_cuda_gemm(cuda, &g);
+    return pb_cuda_gemm(cuda, &g, ws);
 }
 
 /* --- forward -------------------------------------------------------------------------------------- */
 
 typedef struct fwd_ws {
-    void *u, *he;
+    void *u, *he, *product;
     float *part; /* shares u's memory: one or the other */
     int slices;
     size_t bytes;
@@ -210,6 +210,7 @@ static fwd_ws fwd_layout(const pb_lowrank_args *a, char *base) {
     w.u = pb_cuda_take(&at, u > part ? u : part);
     w.part = (float *)w.u;
     if (pb_has(a->e)) w.he = pb_cuda_take(&at, (size_t)(n * r) * size);
+    w.product = pb_cuda_take(&at, PB_CUDA_PRODUCT_BYTES);
     w.bytes = (size_t)(at - base);
     return w;
 }
@@ -276,7 +277,8 @@ static pb_status lowrank_run(pb_device *dev, const void *args, void *ws) {
                 u = matrix(w.u, a->x.dtype, rows, in, in);
                 PB_RETURN(mask_x(cuda, a->x, row, rows, a->drop, u));
             }
-            PB_RETURN(product(cuda, u, false, a->a, true, pb_rows_of(a->h, row, rows), 1.0, 0.0));
+            PB_RETURN(product(cuda, w.product, u, false, a->a, true, pb_rows_of(a->h, row, rows),
+                              1.0, 0.0));
         }
     }
     pb_tensor he = a->h;
@@ -284,14 +286,14 @@ static pb_status lowrank_run(pb_device *dev, const void *args, void *ws) {
         he = matrix(w.he, a->x.dtype, n, r, r);
         PB_RETURN(scale_rank(cuda, a->h, a->e, he, r));
     }
-    return product(cuda, he, false, a->b, true, a->y, a->scale, 1.0);
+    return product(cuda, w.product, he, false, a->b, true, a->y, a->scale, 1.0);
 }
 
 /* --- backward ------------------------------------------------------------------------------------- */
 
 typedef struct bwd_ws {
     pb_tensor dq, dh, he; /* f32 [n,r]; T [n,r] with rows of `width`; T [n,r] */
-    void *u;              /* T [n,in] */
+    void *u, *product;    /* T [n,in]; the library's */
     float *t, *da, *de;   /* f32 [n,in]; slices of da (shares u and t's memory) and of de */
     int64_t width;
     int da_slices, de_slices;
@@ -314,6 +316,7 @@ static bwd_ws bwd_layout(const pb_lowrank_bwd_args *a, char *base) {
         w.de_slices = (int)pb_max64(1, pb_min64(64, n / 128));
         w.de = (float *)pb_cuda_take(&at, (size_t)(w.de_slices * r) * sizeof(float));
     }
+    w.product = pb_cuda_take(&at, PB_CUDA_PRODUCT_BYTES);
     char *shared = at; /* the fused way and the plain one do not meet */
     if (fuse && pb_has(a->da)) {
         int64_t blocks = pb_max64(1, pb_ceil_div(in, LOWRANK_COLS)),
@@ -402,11 +405,11 @@ static pb_status plain_rows_da_dx(pb_cuda *cuda, const pb_lowrank_bwd_args *a, c
     if (pb_has(a->da)) {
         pb_tensor u = matrix(w->u, a->x.dtype, rows, in, in);
         PB_RETURN(mask_x(cuda, a->x, row, rows, a->drop, u));
-        PB_RETURN(product(cuda, dh, true, u, false, a->da, 1.0, 1.0));
+        PB_RETURN(product(cuda, w->product, dh, true, u, false, a->da, 1.0, 1.0));
     }
     if (!pb_has(a->dx)) return PB_OK;
-    PB_RETURN(
-        product(cuda, dh, false, a->a, false, matrix(w->t, PB_F32, rows, in, in), 1.0, 0.0));
+    PB_RETURN(product(cuda, w->product, dh, false, a->a, false,
+                      matrix(w->t, PB_F32, rows, in, in), 1.0, 0.0));
     pb_status status = PB_OK;
     PB_WITH_REAL(a->dx.dtype, T,
                  status = PB_LAUNCH(cuda, (lowrank_unmask_kernel<T>), grid_for(rows * in), THREADS,
@@ -423,8 +426,10 @@ static pb_status plain_da_dx(pb_cuda *cuda, const pb_lowrank_bwd_args *a, const 
             PB_RETURN(plain_rows_da_dx(cuda, a, w, row, pb_min64(step, n - row)));
         return PB_OK;
     }
-    if (pb_has(a->da)) PB_RETURN(product(cuda, w->dh, true, a->x, false, a->da, 1.0, 1.0));
-    return pb_has(a->dx) ? product(cuda, w->dh, false, a->a, false, a->dx, 1.0, a->beta_dx) : PB_OK;
+    if (pb_has(a->da))
+        PB_RETURN(product(cuda, w->product, w->dh, true, a->x, false, a->da, 1.0, 1.0));
+    if (!pb_has(a->dx)) return PB_OK;
+    return product(cuda, w->product, w->dh, false, a->a, false, a->dx, 1.0, a->beta_dx);
 }
 
 static pb_status lowrank_bwd_run(pb_device *dev, const void *args, void *ws) {
@@ -440,10 +445,10 @@ static pb_status lowrank_bwd_run(pb_device *dev, const void *args, void *ws) {
             he = w.he;
             PB_RETURN(scale_rank(cuda, a->h, a->e, he, r));
         }
-        PB_RETURN(product(cuda, a->dy, true, he, false, a->db, a->scale, 1.0));
+        PB_RETURN(product(cuda, w.product, a->dy, true, he, false, a->db, a->scale, 1.0));
     }
     if (!pb_has(a->da) && !pb_has(a->dx) && !pb_has(a->de)) return PB_OK;
-    PB_RETURN(product(cuda, a->dy, false, a->b, false, w.dq, a->scale, 0.0));
+    PB_RETURN(product(cuda, w.product, a->dy, false, a->b, false, w.dq, a->scale, 0.0));
     if (pb_has(a->de)) PB_RETURN(de_sum(cuda, a, &w));
     if (!pb_has(a->da) && !pb_has(a->dx)) return PB_OK;
     PB_RETURN(scale_rank(cuda, w.dq, a->e, w.dh, w.width));

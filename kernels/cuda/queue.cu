@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MIN_ITEMS    16 /* shorter tapes are not worth a graph */
+#define MIN_ITEMS    4  /* shorter tapes are not worth a graph */
 #define MAX_SEGMENTS 64 /* tapes remembered; the one not used for longest goes */
 #define MAX_LARGE    64
 
@@ -57,12 +57,13 @@ struct pb_cuda_queue {
 };
 
 pb_status pb_cuda_failed(int code, const char *what, const char *file, int line) {
-    static const pb_status status_of[] = {PB_E_BUG, PB_E_OOM, PB_E_ENV};
+    static const pb_status status_of[] = {PB_E_BUG, PB_E_OOM, PB_E_ENV, PB_E_BUG};
+    pb_api_class of = pb_api_class_of(code);
     const char *end = what;
     while (*end != 0 && *end != '(') end++;
     if (end == what) end = what + strlen(what);
-    return pb_error_set(status_of[pb_api_class_of(code)], file, line, "cuda: %.*s: %s", (int)(end - what), what,
-                        pb_api_error(code));
+    return pb_error_set(status_of[of], file, line, "cuda: %.*s: %s%s", (int)(end - what), what, pb_api_error(code),
+                        of == PB_API_FAULT ? "; run again with PB_CUDA_GRAPHS=0 CUDA_LAUNCH_BLOCKING=1 to see which kernel did it" : "");
 }
 
 /* --- tapes ------------------------------------------------------------------------------------------ */

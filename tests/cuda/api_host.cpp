@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include <iterator>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -23,6 +24,7 @@ enum {
     BAD_VALUE = 1,
     NO_MEMORY = 2,
     BAD_LAUNCH = 9,
+    OLD_DRIVER = 35,
     NOT_READY = 600,
     KERNEL_FAULT = 719,
     BAD_CAPTURE = 901,
@@ -61,6 +63,8 @@ struct product {
     float alpha = 0.0f, beta = 0.0f;
     const void *a = nullptr, *b = nullptr;
     void *d = nullptr;
+    char *ws = nullptr;
+    size_t ws_bytes = 0;
 };
 
 struct item {
@@ -92,9 +96,9 @@ struct host {
     int64_t live = 0;
     bool failed = false;
     int sticky = 0; /* a kernel's fault, reported by the next wait */
-    double clock_ns = 0.0;
+    std::map<void *, size_t> device; /* allocations in "device" memory */
     std::vector<const void *> large; /* kernels allowed more than 48 KiB */
-    int major = 9, minor = 0;
+    int major = 9, minor = 0, driver = 13000;
 };
 host H;
 
@@ -119,8 +123,16 @@ void write(pb_api_dtype t, void *p, int64_t i, float v) {
     else ((uint16_t *)p)[i] = pb_f32_to_bf16(v);
 }
 
+/* The library may leave anything in its workspace: what overlaps its ends turns to NaN. */
+void spoil(const product &x) {
+    size_t n = x.ws_bytes < 4096 ? x.ws_bytes : 4096;
+    memset(x.ws, 0xff, n);
+    memset(x.ws + x.ws_bytes - n, 0xff, n);
+}
+
 void multiply(const product &x) {
     const pb_api_product &p = x.p;
+    spoil(x);
     std::vector<float> a((size_t)(p.m * p.k)), column((size_t)p.m); /* op(A), column after column */
     for (int64_t l = 0; l < p.k; l++) {
         for (int64_t i = 0; i < p.m; i++)
@@ -140,6 +152,7 @@ void multiply(const product &x) {
             write(p.d, x.d, i + j * p.ldd, v);
         }
     }
+    spoil(x);
 }
 
 void run(item &it) {
@@ -219,6 +232,11 @@ void pb_host_fail_at(uint64_t n) {
 }
 bool pb_host_failed(void) { return H.failed; }
 int64_t pb_host_live(void) { return H.live; }
+uint64_t pb_host_device_bytes(void) {
+    uint64_t sum = 0;
+    for (auto &one : H.device) sum += one.second;
+    return sum;
+}
 uint64_t pb_host_launches(void) { return H.launches; }
 uint64_t pb_host_graph_launches(void) { return H.graph_launches; }
 uint64_t pb_host_instantiated(void) { return H.instantiated; }
@@ -228,6 +246,8 @@ void pb_host_architecture(int major, int minor) {
     H.major = major;
     H.minor = minor;
 }
+void pb_host_driver(int version) { H.driver = version; }
+void pb_host_fault(void) { H.sticky = KERNEL_FAULT; }
 
 /* --- the seam ------------------------------------------------------------------------------------ */
 
@@ -236,6 +256,7 @@ const char *pb_api_error(int code) {
     switch (code) {
     case BAD_VALUE: return "invalid argument (stand-in)";
     case NO_MEMORY: return "out of memory (stand-in)";
+    case OLD_DRIVER: return "driver too old (stand-in)";
     case BAD_LAUNCH: return "invalid configuration of a launch (stand-in)";
     case NOT_READY: return "not ready (stand-in)";
     case BAD_CAPTURE: return "not allowed while a graph is captured (stand-in)";
@@ -244,10 +265,18 @@ const char *pb_api_error(int code) {
     default: return "unknown error (stand-in)";
     }
 }
-pb_api_class pb_api_class_of(int code) { return code == NO_MEMORY ? PB_API_NO_MEMORY : PB_API_OTHER; }
+pb_api_class pb_api_class_of(int code) {
+    return code == NO_MEMORY ? PB_API_NO_MEMORY : code == KERNEL_FAULT ? PB_API_FAULT : code == OLD_DRIVER ? PB_API_NO_DEVICE : PB_API_OTHER;
+}
 
+int pb_api_versions(int *driver, int *runtime) {
+    *driver = H.driver;
+    *runtime = 13000;
+    return OK;
+}
 int pb_api_device_count(int *n) {
     CALL();
+    if (H.driver < 13000) return OLD_DRIVER;
     *n = 1;
     return OK;
 }
@@ -278,11 +307,15 @@ static int allocate(void **p, size_t bytes) {
 }
 int pb_api_malloc(void **p, size_t bytes) {
     if (fails()) return NO_MEMORY;
-    return allocate(p, bytes);
+    if (H.sticky != 0) return H.sticky;
+    int code = allocate(p, bytes);
+    if (code == OK) H.device[*p] = bytes;
+    return code;
 }
 int pb_api_free(void *p) {
     drain_all();
     H.live--;
+    H.device.erase(p);
     free(p);
     return freed();
 }
@@ -499,8 +532,9 @@ int pb_api_lt_layout_free(void *layout) {
 int pb_api_lt_heuristic(void *lt, void *desc, void *a, void *b, void *d, const pb_api_product *p, size_t workspace,
                         pb_api_algo *algo, bool *found) {
     CALL();
-    (void)lt, (void)a, (void)b, (void)d, (void)workspace;
+    (void)lt, (void)a, (void)b, (void)d;
     *algo = {};
+    algo->workspace = workspace;
     /* As the library: an epilogue with a bias is judged with its address, aligned as the caller says. */
     uintptr_t bias = (uintptr_t)((product *)desc)->bias;
     if (p->bias && (bias == 0 || bias % (uintptr_t)p->align_bias != 0)) return BAD_VALUE;
@@ -512,7 +546,8 @@ int pb_api_lt_heuristic(void *lt, void *desc, void *a, void *b, void *d, const p
 int pb_api_lt_matmul(void *lt, void *desc, float alpha, const void *a, void *layout_a, const void *b, void *layout_b,
                      float beta, void *d, void *layout_d, const pb_api_algo *algo, void *ws, size_t ws_bytes, void *s) {
     CALL();
-    (void)lt, (void)layout_a, (void)layout_b, (void)layout_d, (void)algo, (void)ws, (void)ws_bytes;
+    (void)lt, (void)layout_a, (void)layout_b, (void)layout_d;
+    if (ws == nullptr || (uintptr_t)ws % 256 != 0 || ws_bytes < algo->workspace) return BAD_VALUE;
     item it;
     it.what = item::PRODUCT;
     it.prod = *(product *)desc;
@@ -521,5 +556,7 @@ int pb_api_lt_matmul(void *lt, void *desc, float alpha, const void *a, void *lay
     it.prod.a = a;
     it.prod.b = b;
     it.prod.d = d;
+    it.prod.ws = (char *)ws;
+    it.prod.ws_bytes = ws_bytes;
     return enqueue(s, std::move(it));
 }

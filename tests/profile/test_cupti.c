@@ -1,5 +1,6 @@
 /* The CUPTI tracer without a GPU: canned activity buffers, CUPTI's host API for GH100, and what happens without a driver. */
 #include <cupti.h>
+#include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -216,6 +217,17 @@ START_TEST(cupti_knows_the_chips) {
 }
 END_TEST
 
+/* CUPTI asks for these by name: they must be open before it does, wherever the toolkit lies. */
+START_TEST(libraries_beside_cupti_are_open) {
+    const char *names[64], *what = "";
+    size_t n = 0;
+    ck_assert_ptr_null(dlopen("libnvperf_target.so", RTLD_NOW | RTLD_NOLOAD));
+    ck_assert_int_eq(pb_cupti_chips(names, 64, &n, &what), 0);
+    ck_assert_ptr_nonnull(dlopen("libnvperf_target.so", RTLD_NOW | RTLD_NOLOAD));
+    ck_assert_ptr_nonnull(dlopen("libnvperf_host.so", RTLD_NOW | RTLD_NOLOAD));
+}
+END_TEST
+
 /* --- without a driver --- */
 
 /* The tracer cannot start, says so with the call and the number, and leaves nothing on; counters refused are a state. */
@@ -250,6 +262,7 @@ int main(void) {
     t = pb_test_case(s, "host API");
     tcase_add_test(t, the_roofline_set_is_one_pass);
     tcase_add_test(t, cupti_knows_the_chips);
+    tcase_add_test(t, libraries_beside_cupti_are_open);
     t = pb_test_case(s, "no driver");
     tcase_add_test(t, without_a_gpu_the_reason_is_said);
     return pb_run_suite(s);

@@ -6,8 +6,12 @@
 #include <cupti_profiler_target.h>
 #include <cupti_range_profiler.h>
 #include <cupti_target.h>
+#include <dlfcn.h>
 
+#include <climits>
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
 #include <new>
 #include <vector>
 
@@ -60,6 +64,22 @@ struct pb_cupti_range {
 
 namespace {
 
+/* CUPTI opens these by their names alone, which finds them where the system looks for libraries only. In a toolkit with a
+ * folder of its own they lie beside libcupti, and what is open already is found by its name. They stay open. */
+void open_perfworks() {
+    static const char *const names[] = {"libnvperf_host.so", "libnvperf_target.so"};
+    Dl_info cupti;
+    char path[PATH_MAX + 32];
+    if (dladdr(reinterpret_cast<void *>(&cuptiProfilerHostInitialize), &cupti) == 0) return;
+    if (cupti.dli_fname == nullptr || realpath(cupti.dli_fname, path) == nullptr) return;
+    char *slash = std::strrchr(path, '/');
+    if (slash == nullptr) return;
+    for (const char *name : names) {
+        std::strcpy(slash + 1, name);
+        (void)dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    }
+}
+
 /* --- host side: which counters, how evaluated --- */
 
 void drop_host(pb_cupti_range *r) {
@@ -73,6 +93,7 @@ void drop_host(pb_cupti_range *r) {
 /* A host object that refused a name takes no other one either: it is made anew. */
 int configure_set(pb_cupti_range *r, const char *const *set, const char **what) {
     drop_host(r);
+    open_perfworks();
     for (int i = 0; i < PB_CUPTI_METRICS; i++) r->metrics[i] = set[i];
     PARAMS(CUpti_Profiler_Host_Initialize, init);
     init.profilerType = CUPTI_PROFILER_TYPE_RANGE_PROFILER;
@@ -120,6 +141,7 @@ int count_passes(pb_cupti_range *r, size_t *passes, const char **what) {
 /* --- target side: the device --- */
 
 int device_ready(pb_cupti_range *r, CUcontext context, int device, const char **what) {
+    open_perfworks();
     PARAMS(CUpti_Profiler_Initialize, init);
     CALL(cuptiProfilerInitialize, init);
     r->initialized = true;
@@ -200,6 +222,7 @@ extern "C" int pb_cupti_passes(const char *chip, size_t *passes, size_t *set, co
 extern "C" int pb_cupti_chips(const char **names, size_t cap, size_t *n, const char **what) {
     PARAMS(CUpti_Profiler_Host_GetSupportedChips, chips);
     *n = 0;
+    open_perfworks();
     CALL(cuptiProfilerHostGetSupportedChips, chips);
     for (; *n < chips.numChips && *n < cap; ++*n) names[*n] = chips.ppChipNames[*n];
     return 0;
