@@ -206,22 +206,27 @@ static pb_status run_tape(pb_cuda *cuda, const op_tape *t) {
 
 /* --- graphs ------------------------------------------------------------------------------------------- */
 
-static void drop_graph(segment *s) {
-    if (s->exec != NULL) (void)pb_api_exec_free(s->exec);
+/* A graph that may still be running is not taken away from under it. */
+static void drop_graph(pb_cuda *cuda, segment *s) {
+    if (s->exec != NULL) {
+        (void)pb_api_stream_sync(cuda->stream);
+        (void)pb_api_exec_free(s->exec);
+    }
     if (s->graph != NULL) (void)pb_api_graph_free(s->graph);
     free(s->nodes);
     s->exec = s->graph = NULL;
     s->nodes = NULL;
 }
 
-static void drop_segment(segment *s) {
-    drop_graph(s);
+static void drop_segment(pb_cuda *cuda, segment *s) {
+    drop_graph(cuda, s);
     tape_free(&s->tape);
     *s = {};
 }
 
-static void drop_segments(pb_cuda_queue *q) {
-    for (int i = 0; i < q->n_segments; i++) drop_segment(&q->segments[i]);
+static void drop_segments(pb_cuda *cuda) {
+    pb_cuda_queue *q = cuda->queue;
+    for (int i = 0; i < q->n_segments; i++) drop_segment(cuda, &q->segments[i]);
     q->n_segments = 0;
 }
 
@@ -249,7 +254,8 @@ static segment *find_segment(pb_cuda_queue *q, const op_tape *t) {
     return NULL;
 }
 
-static pb_status remember(pb_cuda_queue *q, const op_tape *t) {
+static pb_status remember(pb_cuda *cuda, const op_tape *t) {
+    pb_cuda_queue *q = cuda->queue;
     segment *s = &q->segments[0];
     if (q->n_segments < MAX_SEGMENTS) {
         s = &q->segments[q->n_segments];
@@ -257,7 +263,7 @@ static pb_status remember(pb_cuda_queue *q, const op_tape *t) {
         for (int i = 1; i < MAX_SEGMENTS; i++) {
             if (q->segments[i].used < s->used) s = &q->segments[i];
         }
-        drop_segment(s);
+        drop_segment(cuda, s);
     }
     pb_status status = tape_copy(&s->tape, t);
     if (status == PB_OK && q->n_segments < MAX_SEGMENTS) q->n_segments++;
@@ -306,10 +312,11 @@ static pb_status update_graph(segment *s, const op_tape *now) {
 }
 
 /* Graphs that cannot be made are no reason to stop: the step runs eagerly from now on, and the record says so. */
-static void give_up(pb_cuda_queue *q) {
+static void give_up(pb_cuda *cuda) {
+    pb_cuda_queue *q = cuda->queue;
     snprintf(q->why, sizeof q->why, "eager: %s", pb_error_message());
     pb_error_clear();
-    drop_segments(q);
+    drop_segments(cuda);
     q->graphs = false;
 }
 
@@ -321,14 +328,14 @@ static pb_status hand_over(pb_cuda *cuda, pb_cuda_queue *q) {
     pb_status made = PB_OK;
     if (s == NULL) {
         PB_RETURN(run_tape(cuda, t));
-        if (remember(q, t) != PB_OK) give_up(q);
+        if (remember(cuda, t) != PB_OK) give_up(cuda);
         return PB_OK;
     }
     s->used = q->turn;
     if (s->exec == NULL) made = make_graph(cuda, s);
     if (made == PB_OK) made = update_graph(s, t);
     if (made != PB_OK) {
-        give_up(q);
+        give_up(cuda);
         return run_tape(cuda, t);
     }
     PB_CUDA(pb_api_exec_launch(s->exec, cuda->stream));
@@ -346,7 +353,7 @@ pb_status pb_cuda_queue_new(pb_cuda *cuda, bool graphs) {
 
 void pb_cuda_queue_free(pb_cuda *cuda) {
     if (cuda->queue == NULL) return;
-    drop_segments(cuda->queue);
+    drop_segments(cuda);
     tape_free(&cuda->queue->tape);
     free(cuda->queue);
     cuda->queue = NULL;
@@ -422,6 +429,6 @@ pb_status pb_cuda_enqueue_record(pb_cuda *cuda, void *event) {
 pb_status pb_cuda_forget_event(pb_cuda *cuda, void *event) {
     (void)event;
     pb_status status = pb_cuda_flush(cuda);
-    drop_segments(cuda->queue);
+    drop_segments(cuda);
     return status;
 }

@@ -45,6 +45,29 @@ tar -tzf "$out/bad/results.tar.gz" >"$out/list"
 grep -q "info.log" "$out/list" || die "no log was packed"
 [ "$(find "$out/bad" -type f | wc -l)" = 2 ] || die "more than a summary and an archive was left"
 
+# A kernel's fault takes what is behind it with it: once more with a process for every test. What does not end is ended, and
+# neither loses what others left.
+mkdir -p "$out/build/tests"
+cat >"$out/build/tests/test_cuda_ops" <<'END'
+#!/bin/sh
+[ "$CK_FORK" = yes ] && echo "the kernel is named" && exit 1
+echo "cuda: a_kernel: kernel fault; run again with PB_CUDA_GRAPHS=0 CUDA_LAUNCH_BLOCKING=1 to see which kernel did it" && exit 1
+END
+printf '#!/bin/sh\nsleep 60\n' >"$out/build/tests/test_goldens"
+printf '#!/bin/sh\necho "all of it"\n' >"$out/build/tests/test_gpu_steps"
+chmod +x "$out"/build/tests/*
+rc=0
+PB_GPU_BUILD=$out/build PB_GPU_PARTS=op-cases,goldens,parity-ten-steps,bench-ops PB_GPU_SECONDS=12 "$here/run_all.sh" "$out/fault" >/dev/null || rc=$?
+[ "$rc" = 1 ] || die "exit status $rc with a fault, expected 1"
+says fault "^op-cases  *FAILED: exit 1"
+says fault "^goldens  *FAILED: not done after"
+says fault "^parity-ten-steps  *passed"
+says fault "^bench-ops  *not run: the time is used up"
+says fault "^no time was left for some; they alone: PB_GPU_PARTS=bench-ops "
+tar -xzOf "$out/fault/results.tar.gz" ./op-cases.log | grep -q "the kernel is named" || die "a fault did not bring a second run"
+tar -xzOf "$out/fault/results.tar.gz" ./parity-ten-steps.log | grep -q "all of it" || die "a log was lost"
+rm -r "$out/build/tests"
+
 # The same as an archive; two parts of it.
 tar -cJf "$out/build.tar.xz" -C "$out/build" .
 run some "$out/build.tar.xz" "op-*, trace"

@@ -2,8 +2,10 @@
 # Everything that needs a GPU, in one command:   tests/gpu/run_all.sh [FOLDER]
 #
 # Is it right: the op cases, goldens and ten steps of every method on the device, compute-sanitizer. How fast is it: steps, HF
-# PEFT beside them, what fits. Where the time goes: traced and counted runs. Needs no network and no data; what is missing (nvcc,
-# Python packages, compute-sanitizer) is said and the rest goes on. The most telling parts come first.
+# PEFT beside them, what fits, kernels against their roofs. Where the time goes: traced and counted runs. Needs no network and no
+# data; what is missing (nvcc, Python packages, compute-sanitizer) is said and the rest goes on. The most telling parts come
+# first. Parts that take no times run side by side, those that do alone. What the time did not suffice for is named at the end,
+# with the call that makes up for it.
 #
 # The build: PB_GPU_BUILD names a finished build folder or an archive that tests/gpu/pack.sh made; else build-gpu.tar.xz in the
 # root of the sources is such an archive; else it is built here, for this machine's GPU.
@@ -24,7 +26,7 @@ mkdir "$work" "$scratch/lib" "$scratch/tmp"
 summary=$out/summary.txt
 : >"$summary"
 began=$SECONDS
-failed="" ran=0
+failed="" late="" ran=0
 IFS=', ' read -ra wanted <<<"${PB_GPU_PARTS:-}"
 
 say() { printf '%s\n' "$*" | tee -a "$summary"; }
@@ -46,26 +48,50 @@ is_wanted() { # GROUP NAME
     return 1
 }
 
-# part GROUP NAME SECONDS COMMAND...: runs it, a program or a function of this script, within its own budget and what is left of
-# the whole; never ends the script.
-part() {
-    local group=$1 name=$2 budget=$3 rc from=$SECONDS rest
+# begin GROUP NAME SECONDS COMMAND...: starts it, a program or a function of this script, within its own budget and what is left
+# of the whole. finish: waits for all that were begun and tells how they ended. Neither ever ends the script: a process that the
+# system cannot kill, as may be where a GPU hangs, is left behind.
+declare -A pid_of=() from_of=() budget_of=()
+begun=""
+begin() {
+    local group=$1 name=$2 budget=$3 rest
     shift 3
     is_wanted "$group" "$name" || return 0
     rest=$(left)
     if [ -n "$why" ]; then row "$name" "not run: $why" && return; fi
-    if [ "$rest" -lt 5 ]; then row "$name" "not run: the time is used up" && return; fi
+    if [ "$rest" -lt 5 ]; then late="$late,$name" && row "$name" "not run: the time is used up" && return; fi
     [ "$budget" -gt "$rest" ] && budget=$rest
-    timeout --kill-after=5 "$budget" bash -c '"$@"' bash "$@" >"$work/$name.log" 2>&1
-    rc=$?
-    case $rc in
-    0) ran=$((ran + 1)) && row "$name" "passed   $(printf '%4d' $((SECONDS - from))) s" ;;
-    77) row "$name" "not run: $(tail -n 1 "$work/$name.log")" ;;
-    124 | 137) failed="$failed $name" && row "$name" "FAILED: not done after $budget s" ;;
-    *) failed="$failed $name" && row "$name" "FAILED: exit $rc: $(tail -n 1 "$work/$name.log" | cut -c1-160)" ;;
-    esac
-    pack_results
+    # shellcheck disable=SC2016
+    timeout --kill-after=5 "$budget" bash -c '"$@"; rc=$?; echo "$SECONDS" >"$0"; exit $rc' "$scratch/$name.took" "$@" \
+        >"$work/$name.log" 2>&1 &
+    pid_of[$name]=$! from_of[$name]=$SECONDS budget_of[$name]=$budget
+    begun="$begun $name"
 }
+ended() { # NAME: waits; its exit status
+    local until=$((${from_of[$1]} + ${budget_of[$1]} + 10))
+    while kill -0 "${pid_of[$1]}" 2>/dev/null; do
+        [ "$SECONDS" -gt "$until" ] && return 125
+        sleep 0.1
+    done
+    wait "${pid_of[$1]}"
+}
+finish() {
+    local name rc
+    for name in $begun; do
+        ended "$name"
+        rc=$?
+        case $rc in
+        0) ran=$((ran + 1)) && row "$name" "passed   $(printf '%4d' "$(cat "$scratch/$name.took")") s" ;;
+        77) row "$name" "not run: $(tail -n 1 "$work/$name.log")" ;;
+        124 | 137) failed="$failed $name" && row "$name" "FAILED: not done after ${budget_of[$name]} s" ;;
+        125) failed="$failed $name" && row "$name" "FAILED: does not end, left behind" ;;
+        *) failed="$failed $name" && row "$name" "FAILED: exit $rc: $(tail -n 1 "$work/$name.log" | cut -c1-160)" ;;
+        esac
+    done
+    [ -z "$begun" ] || pack_results
+    begun=""
+}
+part() { begin "$@" && finish; } # one alone
 
 # --- what is here ---
 
@@ -172,11 +198,26 @@ ours() { # PROGRAM ARGS...
     LD_LIBRARY_PATH=$scratch/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} PB_HOME=$root PB_TEST_ROOT=$root PB_TEST_TMP=$scratch/tmp "$@"
 }
 on_device() { # PROGRAM ARGS...: a test program against the real backend; no fork behind a CUDA context
-    PB_CUDA_PLUGIN=$build/libpeftbench_cuda.so PB_TEST_DEVICE=cuda PB_TEST_GPU=1 CK_FORK=no ours "$@"
+    PB_CUDA_PLUGIN=$build/libpeftbench_cuda.so PB_TEST_DEVICE=cuda PB_TEST_GPU=1 CK_FORK=${CK_FORK:-no} ours "$@"
+}
+# A test program in one process, which is quick. A kernel that faults takes the process's context with it, so that everything
+# behind it fails too: then again with a process for every test, launches waited for, so that the kernel is named.
+tests_on_device() { # PROGRAM
+    local rc log
+    log=$(mktemp -p "$scratch")
+    on_device "$1" >"$log" 2>&1
+    rc=$?
+    cat "$log"
+    [ $rc -eq 0 ] && return 0
+    if [ $rc -gt 128 ] || grep -q 'CUDA_LAUNCH_BLOCKING=1' "$log"; then
+        echo "=== a fault: again, a process for every test"
+        CK_FORK=yes CUDA_LAUNCH_BLOCKING=1 PB_CUDA_GRAPHS=0 on_device "$1"
+    fi
+    return $rc
 }
 check() { # TOOL: a compute-sanitizer tool over the op cases
     [ -n "$sanitizer" ] || { echo "no compute-sanitizer" && return 77; }
-    CK_RUN_CASE=table on_device "$sanitizer" --tool "$1" --error-exitcode 9 --print-limit 20 "$build/tests/test_cuda_ops"
+    CK_RUN_CASE=table PB_TEST_ONCE=1 on_device "$sanitizer" --tool "$1" --error-exitcode 9 --print-limit 20 "$build/tests/test_cuda_ops"
 }
 memory_tests() { CK_RUN_CASE=memory on_device "$build/tests/test_cuda_device"; } # its other cases are about the stand-in
 # A process for every method: one that fails, or whose steps were traced, touches no other's times.
@@ -206,6 +247,13 @@ minilm_run() {
     [ -d "$root/.cache/models/all-MiniLM-L6-v2" ] || { echo "no model under .cache/models" && return 77; }
     suite_run minilm gpu-quick --seeds 1 --steps 60 --profile
 }
+# Kernels bound by memory at the rows of a training batch, from cold caches, checked against the reference: it computes them too,
+# so that products and attention have fewer rows.
+kernels() {
+    "$bench" kernels run --device cuda --model shape:llama-3.2-1b --dtype bf16 --rows 4096 --budget 20s --save "$work/kernels.json" \
+        --filter '/norm_fwd/|/norm_bwd/|/act_fwd/|/act_bwd/|/swiglu_fwd/|/swiglu_bwd/|/dropout/|/axpby/|/rope/|/dequantize4/|/adamw' &&
+        "$bench" kernels run --device cuda --model shape:llama-3.2-1b --dtype bf16 --rows 64 --budget 10s --save "$work/kernels-64.json"
+}
 fits_48() {
     "$bench" bench step --device cuda --shape llama-65b --methods qlora --params '{"rank": 64}' --checkpoint --optimizer adamw8 \
         --batch 1 --max-len 512 --steps 2 --warmup 1 --memory-budget 48Gi --format json >"$work/step-llama-65b-qlora.json"
@@ -214,36 +262,40 @@ refuses_48() { # a refusal with numbers is what must come
     "$bench" bench step --device cuda --shape llama-7b --methods full --batch 1 --max-len 512 --steps 1 --memory-budget 48Gi 2>&1 | tee /dev/stderr |
         grep -q 'would need .* bytes'
 }
-export -f toolkits find_library link_libraries unpack make_build ours on_device check memory_tests step eager_step peer made_suite \
-    suite_run traced_run counted_run minilm_run fits_48 refuses_48
+export -f toolkits find_library link_libraries unpack make_build ours on_device tests_on_device check memory_tests step eager_step \
+    peer made_suite suite_run traced_run counted_run minilm_run kernels fits_48 refuses_48
 export root work scratch given build bench nvcc sanitizer python arch
 
 tests=$build/tests
 every=lora,adalora,dylora,dora,qlora,adapter
-part right build 240 make_build
+# Behind each line the seconds that it is thought to need on an H100 with 16 cores: guesses, no GPU has run this yet. Their sum is
+# above what there is.
+part right build 240 make_build # 10 (a pack)
 if [ -z "$why" ] && [ ! -x "$bench" ]; then why="there is no build"; fi
-part right info 20 "$bench" info
-part right device-tests 30 memory_tests
-part right op-cases 60 on_device "$tests/test_cuda_ops"
-part right plain-kernels 60 on_device "$tests/test_cuda_plain"
-part right parity-ten-steps 60 on_device "$tests/test_gpu_steps"
-part right goldens 40 on_device "$tests/test_goldens"
-part fast step-llama-3.2-1b 50 step llama-3.2-1b $every --batch 4 --max-len 512 --steps 10
-part right memcheck 60 check memcheck
-part fast peer-eager 80 peer --shape llama-3.2-1b --methods lora,dora,qlora,adalora --modes eager --seconds 50
-part trace traced-run 45 traced_run
-part trace counted-run 45 counted_run
-part fast bench-ops 30 "$bench" bench ops --device cuda --model shape:llama-3.2-1b --rows 4096
-part fast step-eager 20 eager_step llama-3.2-1b lora --batch 4 --max-len 512 --steps 10
-part fast refuses-7b-full 20 refuses_48
-part fast qlora-65b 90 fits_48
-part fast step-full-1b 30 step llama-3.2-1b full --batch 4 --max-len 512 --steps 5
-part fast step-llama-3.1-8b 40 step llama-3.1-8b lora,qlora --batch 4 --max-len 512 --steps 5
-for shape in llama-3.2-3b gpt2-124m minilm; do part fast "step-$shape" 40 step "$shape" $every --batch 4 --max-len 512 --steps 10; done
-part trace minilm-run 60 minilm_run
-part fast calibration 60 "$bench" advise --calibrate "$work/calibration.json" --device cuda
-for tool in synccheck initcheck racecheck; do part right "$tool" 60 check "$tool"; done
-part fast peer-compile 120 peer --shape llama-3.2-1b --methods lora,dora --modes compile --seconds 60
+part right info 20 "$bench" info # 3
+begin right device-tests 60 memory_tests
+begin right op-cases 120 tests_on_device "$tests/test_cuda_ops"
+begin right plain-kernels 120 tests_on_device "$tests/test_cuda_plain"
+begin right parity-ten-steps 120 tests_on_device "$tests/test_gpu_steps"
+begin right goldens 120 tests_on_device "$tests/test_goldens"
+finish # 40
+part fast step-llama-3.2-1b 60 step llama-3.2-1b $every --batch 4 --max-len 512 --steps 10 # 30
+part fast peer-eager 70 peer --shape llama-3.2-1b --methods lora,dora,qlora,adalora --modes eager --seconds 50 # 60
+for tool in memcheck racecheck initcheck synccheck; do begin right "$tool" 80 check "$tool"; done
+finish # 80
+part trace traced-run 45 traced_run # 20
+part trace counted-run 45 counted_run # 25
+part fast kernels 60 kernels # 45
+part fast bench-ops 30 "$bench" bench ops --device cuda --model shape:llama-3.2-1b --rows 4096 # 15
+part fast refuses-7b-full 20 refuses_48 # 3
+part fast qlora-65b 90 fits_48 # 60
+part fast step-eager 20 eager_step llama-3.2-1b lora --batch 4 --max-len 512 --steps 10 # 6
+part fast step-full-1b 30 step llama-3.2-1b full --batch 4 --max-len 512 --steps 5 # 8
+part fast step-llama-3.1-8b 40 step llama-3.1-8b lora,qlora --batch 4 --max-len 512 --steps 5 # 20
+for shape in llama-3.2-3b gpt2-124m minilm; do part fast "step-$shape" 40 step "$shape" $every --batch 4 --max-len 512 --steps 10; done # 80
+part trace minilm-run 60 minilm_run # 20
+part fast calibration 60 "$bench" advise --calibrate "$work/calibration.json" --device cuda # 40
+part fast peer-compile 120 peer --shape llama-3.2-1b --methods lora,dora --modes compile --seconds 60 # 100
 
 # --- in short ---
 
@@ -266,6 +318,7 @@ for name in $failed; do # the first failures of a test program, else the last li
 done
 count=$(wc -w <<<"$failed")
 say "$ran passed, $count failed, $((SECONDS - began)) s${failed:+:$failed}"
+[ -z "$late" ] || say "no time was left for some; they alone: PB_GPU_PARTS=${late#,} tests/gpu/run_all.sh"
 pack_results
 [ "$count" -gt 0 ] && exit 1
 [ "$ran" -gt 0 ] || exit 3
