@@ -1099,6 +1099,20 @@ START_TEST(the_command_returns_what_it_says) {
     ck_assert_int_eq(call("list", "--claims", "art-z", NULL, NULL, NULL), 2);
     ck_assert_int_eq(call("run", NULL, NULL, NULL, NULL, NULL), 2);
     ck_assert_int_eq(call("check", dir, NULL, NULL, NULL, NULL), 2); /* empty */
+    char *other = pb_test_dir(), *path = pb_path_join(dir, "claims.json");
+    pb_assert_ok(pb_synthetic_suite(dir, "s", 1));
+    ck_assert_int_eq(call("check", dir, other, "--claims", "lora-11", NULL), 2); /* one of two empty */
+    pb_assert_ok(pb_synthetic_suite(other, "t", 1));
+    ck_assert_int_eq(call("check", other, "--claims", "lora-11", "--out", dir), 0);
+    pb_json *one = NULL, *both = NULL;
+    pb_assert_ok(pb_json_load(path, 1 << 24, &one));
+    ck_assert_int_eq(call("check", dir, other, "--claims", "lora-11", NULL), 0);
+    pb_assert_ok(pb_json_load(path, 1 << 24, &both)); /* it lies in the first */
+    ck_assert(pb_json_get(both, "records")->valuedouble == 2 * pb_json_get(one, "records")->valuedouble);
+    pb_json_free(one);
+    pb_json_free(both);
+    free(path);
+    free(other);
     ck_assert_int_eq(call("run", "lora-11", "--out", dir, NULL, NULL), 0);
     ck_assert_int_eq(call("run", "art-b", "--out", dir, "--format", "markdown"), 0);
     ck_assert_int_eq(call("run", "art-b", "--out", dir, "--fail-on", "contradicted"), 1);

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Renews the committed runs from fresh ones, then verifies what lies here:
-#     results/reference/refresh.sh OUT/quick OUT/claims-small
-# OUT/quick is what `peftbench run quick --out OUT` left, OUT/claims-small what `peftbench run claims-small --out OUT` and
-# `peftbench claims check OUT/claims-small` left. One of them alone renews that one; `readme` as the only argument renews no
-# run, but the table of claims in README.md, as any call does. PEFTBENCH: the program, build/peftbench without it.
+#     results/reference/refresh.sh OUT/quick OUT/claims-small OUT/claims-decoder-NAME
+# OUT/quick is what `peftbench run quick --out OUT` left, OUT/claims-decoder-NAME what `peftbench run claims-decoder --model
+# DIR --out OUT` left, OUT/claims-small what `peftbench run claims-small --out OUT` and `peftbench claims check OUT/claims-small
+# [OUT/claims-decoder-NAME]` left. One of them alone renews that one; `readme` as the only argument renews no run, but the
+# table of claims in README.md, as any call does. PEFTBENCH: the program, build/peftbench without it.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 program=${PEFTBENCH:-$here/../../build/peftbench}
@@ -28,6 +29,14 @@ claims_small() {
         xz -9 >"$here/claims-small/records.tar.xz"
 }
 
+# As `quick`, trials of the tuning included.
+claims_decoder() {
+    rm -rf "$here/claims-decoder"
+    cp -R "$1" "$here/claims-decoder"
+    find "$here/claims-decoder" -name adapter.safetensors -exec rm {} +
+    rm -rf "$here/claims-decoder/.claims"
+}
+
 # What `peftbench advise` takes its verdicts from: the final comparison of claims-main, open, without the trials.
 claims_main() {
     rm -rf "$here/claims-main"
@@ -50,7 +59,7 @@ readme() {
     mv "$here/readme.tmp" "$here/../../README.md"
 }
 
-[ $# -gt 0 ] || { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 if [ "$*" = readme ]; then
     readme
     exit
@@ -63,9 +72,11 @@ for from in "$@"; do
         claims_small "$from"
         claims_main "$from"
         ;;
-    *) echo "$from: expected a folder named quick or claims-small" >&2; exit 2 ;;
+    claims-decoder-*) claims_decoder "$from" ;;
+    *) echo "$from: expected a folder named quick, claims-small or claims-decoder-NAME" >&2; exit 2 ;;
     esac
 done
 readme
 "$program" verify "$here/quick"
 "$program" verify "$here/claims-main"
+[ ! -d "$here/claims-decoder" ] || "$program" verify "$here/claims-decoder"
