@@ -119,10 +119,15 @@ static pb_status no_f64(const char *op) {
     return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op);
 }
 
+/* Arithmetic and memory work at the same time as long as a core has not asked for more lines than it
+ * can wait for (16 here): blocks are 8 lines of each operand. */
+#define STEP_BYTES 512
+
 static void act_fwd_piece(const pb_act_fwd_args *a, fwd_fn fn, pb_cpu_piece p, bool past) {
     float xb[PB_CPU_BLOCK], yb[PB_CPU_BLOCK];
-    for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
-        int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), at = p.row * a->y.stride + p.col + j;
+    const int64_t step = STEP_BYTES / (int64_t)pb_dtype_size(a->x.dtype);
+    for (int64_t j = 0; j < p.n; j += step) {
+        int64_t n = pb_min64(step, p.n - j), at = p.row * a->y.stride + p.col + j;
         float *y = pb_cpu_out_past(a->y, at, yb, past);
         fn(y, pb_cpu_in(a->x, p.row * a->x.stride + p.col + j, n, xb), n);
         pb_cpu_done_past(a->y, at, n, y, past);
@@ -149,8 +154,9 @@ static pb_status act_fwd_run(pb_device *dev, const void *args, void *ws) {
 
 static void act_bwd_piece(const pb_act_bwd_args *a, bwd_fn fn, pb_cpu_piece p, bool past) {
     float xb[PB_CPU_BLOCK], gb[PB_CPU_BLOCK], ob[PB_CPU_BLOCK];
-    for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
-        int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j,
+    const int64_t step = STEP_BYTES / (int64_t)pb_dtype_size(a->x.dtype);
+    for (int64_t j = 0; j < p.n; j += step) {
+        int64_t n = pb_min64(step, p.n - j), col = p.col + j,
                 at = p.row * a->dx.stride + col;
         const float *x = pb_cpu_in(a->x, p.row * a->x.stride + col, n, xb);
         const float *dy = pb_cpu_in(a->dy, p.row * a->dy.stride + col, n, gb);
@@ -181,8 +187,9 @@ static pb_status act_bwd_run(pb_device *dev, const void *args, void *ws) {
 
 static void swiglu_fwd_piece(const pb_swiglu_fwd_args *a, pb_cpu_piece p, bool past) {
     float gb[PB_CPU_BLOCK], ub[PB_CPU_BLOCK], yb[PB_CPU_BLOCK];
-    for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
-        int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j,
+    const int64_t step = STEP_BYTES / (int64_t)pb_dtype_size(a->up.dtype);
+    for (int64_t j = 0; j < p.n; j += step) {
+        int64_t n = pb_min64(step, p.n - j), col = p.col + j,
                 at = p.row * a->y.stride + col;
         const float *gate = pb_cpu_in(a->gate, p.row * a->gate.stride + col, n, gb);
         const float *up = pb_cpu_in(a->up, p.row * a->up.stride + col, n, ub);
@@ -212,8 +219,9 @@ static pb_status swiglu_fwd_run(pb_device *dev, const void *args, void *ws) {
 
 static void swiglu_bwd_piece(const pb_swiglu_bwd_args *a, pb_cpu_piece p, bool past) {
     float gb[PB_CPU_BLOCK], ub[PB_CPU_BLOCK], db[PB_CPU_BLOCK], og[PB_CPU_BLOCK], ou[PB_CPU_BLOCK];
-    for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
-        int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j;
+    const int64_t step = STEP_BYTES / (int64_t)pb_dtype_size(a->up.dtype);
+    for (int64_t j = 0; j < p.n; j += step) {
+        int64_t n = pb_min64(step, p.n - j), col = p.col + j;
         int64_t gate_at = p.row * a->dgate.stride + col, up_at = p.row * a->dup.stride + col;
         const float *gate = pb_cpu_in(a->gate, p.row * a->gate.stride + col, n, gb);
         const float *up = pb_cpu_in(a->up, p.row * a->up.stride + col, n, ub);
