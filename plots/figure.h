@@ -31,6 +31,7 @@ pb_status pb_build_lr_curves(const pb_chapter *c, int which, figure *f);
 pb_status pb_build_quality_examples(const pb_chapter *c, int which, figure *f);
 /* which 0: against LoRA merged, 1: against LoRA unmerged. */
 pb_status pb_build_latency_shapes(const pb_chapter *c, int which, figure *f);
+/* Rows evaluated at several ranks, LoRA cut to fewer components, and one training for each rank. */
 pb_status pb_build_dylora_rank(const pb_chapter *c, int which, figure *f);
 pb_status pb_build_time_by_part(const pb_chapter *c, int which, figure *f);
 /* which = the n-th row with a profile beside the first LoRA row. */
@@ -54,6 +55,10 @@ int pb_text_width(const char *s);
 void pb_figure_rows(figure *f, const pb_chapter *c, const int *rows, int n, bool front);
 /* Position of a row for point types and colours: rows with results first. */
 int pb_row_number(const pb_chapter *chapter, int row);
+/* gnuplot's point type of a row. */
+int pb_row_point(const pb_chapter *c, int row);
+/* What bars of one standard deviation stand for, or that there are none. */
+const char *pb_spread_words(const pb_chapter *c);
 /* Adds the legend below the figure (n = 0: none) and makes room for it. points: gnuplot's point
  * types. */
 void pb_figure_legend(figure *f, const char *const *names, const unsigned *colours,

@@ -19,8 +19,12 @@ static double share_of(const pb_chapter *c) {
 #define MAX_KEYS 64
 #define FRONT_COLOUR 0xC8CCD0
 
-void pb_figure_rows(figure *f, const pb_chapter *c, const int *rows, int n, bool front) {
+int pb_row_point(const pb_chapter *c, int row) {
     static const int types[] = {7, 5, 9, 11, 13, 15, 6, 4, 8, 10, 12, 14};
+    return types[pb_row_number(c, row) % 12];
+}
+
+void pb_figure_rows(figure *f, const pb_chapter *c, const int *rows, int n, bool front) {
     char labels[MAX_KEYS][128];
     const char *names[MAX_KEYS];
     unsigned colours[MAX_KEYS];
@@ -30,7 +34,7 @@ void pb_figure_rows(figure *f, const pb_chapter *c, const int *rows, int n, bool
     pb_gp_array(&f->vars, "POINT", n);
     for (int i = 0; i < n; i++) {
         unsigned colour = pb_row_colour(c, rows[i]);
-        int type = types[pb_row_number(c, rows[i]) % 12];
+        int type = pb_row_point(c, rows[i]);
         pb_text_add(&f->vars, "COLOUR[%d] = %u\nPOINT[%d] = %d\n", i + 1, colour, i + 1, type);
         if (n_keys == MAX_KEYS - 1) continue;
         pb_short_label(labels[n_keys], c->rows[rows[i]].label, 26);
@@ -191,13 +195,15 @@ done:
     return status;
 }
 
-static const char *const spread_words[] = {"one seed, so no spread is known",
-                                           "bars: \xc2\xb1 one standard deviation over the seeds"};
-
 static bool has_spread(const pb_chapter *c) {
     for (int i = 0; i < c->n_rows; i++)
         if (c->rows[i].n_ok > 1) return true;
     return false;
+}
+
+const char *pb_spread_words(const pb_chapter *c) {
+    return has_spread(c) ? "bars: \xc2\xb1 one standard deviation over the seeds"
+                         : "one seed, so no spread is known";
 }
 
 static void cost_caption(const pb_chapter *c, figure *f, const char *name, const char *title) {
@@ -206,7 +212,7 @@ static void cost_caption(const pb_chapter *c, figure *f, const char *name, const
         "Upper left is better. Grey steps join the rows that no other row beats in both (Pareto "
         "front)%s; %s%s.",
         f->marks ? ", of rows that can be compared with each other" : "",
-        f->marks && has_spread(c) ? "bars: 95 % intervals" : spread_words[has_spread(c)],
+        f->marks && has_spread(c) ? "bars: 95 % intervals" : pb_spread_words(c),
         f->marks && has_spread(c)
             ? "; per cents: probability to be on the front; none: under three seeds or not comparable"
             : "");
@@ -339,78 +345,6 @@ pb_status pb_build_loss_curves(const pb_chapter *c, int which, figure *f) {
         "Lines: training loss, averaged over the seeds and smoothed over %lld steps.%s",
         (long long)(2 * half + 1), valid ? " Points: loss on the validation data." : "");
     f->template = "loss_curves";
-done:
-    free(rows);
-    return status;
-}
-
-/* ---- quality by rank ---- */
-
-static bool variant_of(const pb_metric *m, const char *base, double *value) {
-    size_t n = strlen(base);
-    return strncmp(m->tag, base, n) == 0 && pb_parse_f64(m->tag + n, value);
-}
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* The ranks for which the row's example run has the metric, rising. */
-static int ranks_of(const pb_row *row, const char *base, double ranks[64]) {
-    const pb_record *r = pb_row_example(row);
-    int n = 0;
-    for (int i = 0; i < r->n_metrics && n < 64; i++)
-        if (variant_of(&r->metrics[i], base, &ranks[n])) n++;
-    qsort(ranks, (size_t)n, sizeof *ranks, by_value);
-    return n;
-}
-
-pb_status pb_build_dylora_rank(const pb_chapter *c, int which, figure *f) {
-    pb_status status = PB_OK;
-    int n = 0;
-    double ranks[64], low = INFINITY, high = -INFINITY, first = INFINITY, last = 0;
-    const char *base = "quality/test/accuracy@rank=";
-    double scale = 100;
-    (void)which;
-    int *rows = calloc((size_t)c->n_rows + 1, sizeof *rows);
-    if (!rows) PB_FAIL(PB_E_OOM, "no memory for a figure");
-    for (int pass = 0; pass < 2 && n == 0; pass++) {
-        if (pass) {
-            base = "quality/test/nll@rank=";
-            scale = 1;
-        }
-        for (int i = 0; i < c->n_rows; i++)
-            if (ranks_of(&c->rows[i], base, ranks) >= 2) rows[n++] = i;
-    }
-    f->made = n > 0;
-    for (int i = 0; i < n; i++) {
-        int count = ranks_of(&c->rows[rows[i]], base, ranks);
-        for (int k = 0; k < count; k++) {
-            char tag[96], number[PB_F64_CHARS];
-            pb_format_f64(number, ranks[k]);
-            snprintf(tag, sizeof tag, "%s%s", base, number);
-            pb_stat s = pb_row_stat(&c->rows[rows[i]], tag);
-            if (!s.n) continue;
-            double y = s.mean * scale, dy = or_zero(s.sd) * scale;
-            pb_text_add(&f->data, "%.9g\t%.9g\t%.9g\n", ranks[k], y, dy);
-            low = fmin(low, y - dy);
-            high = fmax(high, y + dy);
-            first = fmin(first, ranks[k]);
-            last = fmax(last, ranks[k]);
-        }
-        pb_text_add(&f->data, "\n\n");
-    }
-    if (!f->made) goto done;
-    double room = fmax((high - low) * 0.12, 1e-3);
-    pb_figure_rows(f, c, rows, n, false);
-    pb_text_add(&f->vars, "YLABEL = '%s'\nYLOW = %.9g\nYHIGH = %.9g\nXLOW = %.9g\nXHIGH = %.9g\n",
-                scale > 1 ? "Test accuracy (%)" : "Test NLL (nats)", low - room, high + room,
-                first - 0.3, last + 0.3);
-    pb_figure_caption(f, "dylora_rank", "Quality of one training at every rank",
-                      "The same trained adapter, cut to fewer ranks without further training; %s.",
-                      spread_words[has_spread(c)]);
-    f->template = "dylora_rank";
 done:
     free(rows);
     return status;

@@ -307,6 +307,45 @@ START_TEST(latency_is_relative_to_lora) {
 }
 END_TEST
 
+/* ---- quality by rank ---- */
+
+static made_row *add_ranked(const char *method, const char *label, int rank, int alpha, double whole,
+                            const char *more) {
+    char changes[160];
+    snprintf(changes, sizeof changes, "{\"params\":{\"rank\":%d,\"alpha\":%d%s}}", rank, alpha, more);
+    made_row *r = add_row(method, label, 2, changes);
+    for (int s = 0; s < 2; s++) set_metric(r, s, "quality/test/nll", "nats", whole);
+    return r;
+}
+
+/* DyLoRA at its ranks, the LoRA that is cut with its whole at the end, and those that differ from it in the rank alone. */
+START_TEST(cuts_and_trainings_stand_beside_dylora) {
+    made_row *dy = add_ranked("dylora", "DyLoRA", 3, 6, 9, ""), *cut = add_ranked("lora", "LoRA r3", 3, 6, 1, "");
+    add_ranked("lora", "LoRA r1", 1, 2, 3, "");
+    add_ranked("lora", "LoRA top r2", 2, 4, 7, ",\"targets\":[\"top\"]"); /* other targets: not of this curve */
+    add_ranked("lora", "LoRA wide r2", 2, 64, 7, "");
+    add_ranked("dora", "DoRA r2", 2, 4, 7, "");
+    for (int s = 0; s < 2; s++) {
+        set_metric(dy, s, "quality/test/nll@rank=2", "nats", 4);
+        set_metric(dy, s, "quality/test/nll@rank=1", "nats", 6 - 2 * s); /* mean 5, sd sqrt 2 */
+        set_metric(cut, s, "quality/test/nll@cut=2", "nats", 6);
+        set_metric(cut, s, "quality/test/nll@cut=1", "nats", 8);
+    }
+    pb_chapter *c = chapter();
+    figure f = {.width = 600};
+    pb_assert_ok(pb_build_dylora_rank(c, 0, &f));
+    ck_assert(f.made);
+    ck_assert_str_eq(f.data.data, "1\t8\t0\n2\t6\t0\n3\t1\t0\n\n\n"
+                                  "1\t3\t0\n3\t1\t0\n\n\n"
+                                  "1\t5\t1.41421356\n2\t4\t0\n\n\n");
+    ck_assert(contains(f.vars.data, "'LoRA r3, cut'") && contains(f.vars.data, "'LoRA, trained at each rank'") &&
+              contains(f.vars.data, "'DyLoRA'"));
+    pb_text_free(&f.data);
+    pb_text_free(&f.vars);
+    pb_chapters_free(c, 1);
+}
+END_TEST
+
 /* ---- gnuplot takes them ---- */
 
 START_TEST(gnuplot_draws_every_sweep) {
@@ -359,6 +398,7 @@ int main(void) {
     tcase_add_test(t, overfitting_is_drawn_over_the_examples);
     tcase_add_test(t, bars_of_latency_hold_the_median);
     tcase_add_test(t, latency_is_relative_to_lora);
+    tcase_add_test(t, cuts_and_trainings_stand_beside_dylora);
     tcase_add_test(t, latency_has_an_interval_over_processes);
     t = pb_test_case(s, "gnuplot");
     tcase_add_checked_fixture(t, NULL, teardown);
