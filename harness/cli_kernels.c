@@ -159,12 +159,59 @@ static pb_status write_baseline(pb_cli *cli, pb_kernels_request q, const pb_comm
     return pb_kernels_count(cli, &q);
 }
 
+/* Which commands an option is for. An option of another one is refused: a file that nobody wrote, or a
+ * machine that was not asked, would be found out late. */
+static pb_status check_options(const pb_option *options, const bool *given, int n, const char *what) {
+    static const struct {
+        const char *option, *commands;
+    } of[] = {{"model", " list run compare count baseline "},
+              {"all", " list run compare "},
+              {"rows", " list run compare count baseline "},
+              {"dtype", " list run compare count baseline "},
+              {"device", " list run compare "},
+              {"cache", " list run compare "},
+              {"filter", " list run compare count "},
+              {"threads", " list run compare "},
+              {"budget", " run compare "},
+              {"processes", " run "},
+              {"unchecked", " run "},
+              {"anchors", " run "},
+              {"save", " run compare count "},
+              {"instructions", " compare "},
+              {"history", " run "},
+              {"plots", " run trend "},
+              {"below", " run show "},
+              {"stored", " compare "},
+              {"aa", " compare "},
+              {"revisions", " compare "},
+              {"gauge", " compare count baseline "},
+              {"baseline", " count "},
+              {"allow-unclear", " compare "},
+              {"junit", " compare "},
+              {"markdown", " compare "},
+              {"format", " list run compare count baseline trend "}};
+    char word[32];
+    int length = snprintf(word, sizeof word, " %s ", what);
+    if (length >= (int)sizeof word) return PB_OK; /* no command: said below */
+    for (int i = 0; i < n; i++) {
+        const char *commands = NULL;
+        for (size_t k = 0; k < sizeof of / sizeof of[0]; k++)
+            if (strcmp(of[k].option, options[i].name) == 0) commands = of[k].commands;
+        if (!commands) return PB_ERROR(PB_E_BUG, "--%s belongs to no command", options[i].name);
+        bool known = strstr(" list run show plot trend compare count baseline ", word) != NULL;
+        if (given[i] && known && !strstr(commands, word))
+            return PB_ERROR(PB_E_INPUT, "kernels %s takes no --%s: it is for%.*s", what,
+                            options[i].name, (int)strlen(commands) - 1, commands);
+    }
+    return PB_OK;
+}
+
 static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
     static const char *const dtypes[] = {"f32", "bf16", NULL};
     static const char *const gauges[] = {"auto", "perf", "callgrind", NULL};
     static const char *const caches[] = {"cold", "hot", NULL};
     pb_kernels_request q = {.processes = 1, .dtype = -1, .device = "cpu"};
-    const pb_option options[] = {
+    pb_option options[] = {
         PB_OPTION_TEXT("model", &q.model, "NAME",
                        "shape or folder whose layer gives the sizes (default: shape:minilm, "
                        "shape:gpt2-124m and\nshape:llama-3.2-1b; with --all shape:llama-3.1-8b too)"),
@@ -177,7 +224,7 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
         PB_OPTION_CHOICE("dtype", &q.dtype, "f32|bf16", dtypes,
                          "of the tensors (default: f32, and bf16 where the device multiplies it; count: "
                          "both)"),
-        PB_OPTION_TEXT("device", &q.device, "NAME", "cpu or cuda (default cpu; count: cpu)"),
+        PB_OPTION_TEXT("device", &q.device, "NAME", "run, compare: cpu or cuda (default cpu)"),
         PB_OPTION_CHOICE("cache", &q.cache, "cold|hot", caches,
                          "run, compare: before each sample all caches are flushed, or none (default "
                          "cold)"),
@@ -235,9 +282,12 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
     pb_command_line line;
     cli->error_code = 1; /* of all of them: 2 is REGRESSED or MORE_WORK */
     enum { N = sizeof options / sizeof options[0] };
+    bool given[N] = {false};
+    for (int i = 0; i < N; i++) options[i].given = &given[i];
     PB_RETURN(pb_cli_parse(cli, options, N, argc, argv, &line));
     if (line.help) return PB_OK;
     const char *what = line.args[0];
+    PB_RETURN(check_options(options, given, N, what));
     if (q.budget && !pb_parse_seconds(q.budget, &q.budget_s))
         return PB_ERROR(PB_E_INPUT, "--budget: '%s', expected a time above 0 as 5min or 30s",
                         q.budget);

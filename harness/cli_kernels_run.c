@@ -220,6 +220,23 @@ static void print_short_ones(const pb_saved_run *run) {
                n, run->n, PB_KERNEL_SAMPLES, (long long)least);
 }
 
+#define ABOVE 1.25 /* of a roof: more than traffic that a cache saves, or another shape of product */
+
+/* Nothing is faster than its roof: then the roof is not one. */
+static void print_above(const pb_saved_run *run) {
+    double most = 0;
+    int n = 0;
+    for (int i = 0; i < run->n; i++) {
+        if (run->kernels[i].wrong || !(run->kernels[i].share > ABOVE)) continue;
+        most = fmax(most, run->kernels[i].share);
+        n++;
+    }
+    if (n > 0)
+        printf("%d of %d kernels are above their roof, up to %.0f %%: others had the cores or the "
+               "memory while it was measured; --processes 10 measures it ten times\n",
+               n, run->n, 100 * most);
+}
+
 static void print_roofs(const pb_saved_run *run) {
     static const char *const dtypes[] = {"f32", "bf16"};
     if (!(run->bytes_per_s > 0)) return;
@@ -258,6 +275,7 @@ pb_status pb_kernels_print(const pb_kernels_request *q, const pb_saved_run *run)
     print_short_ones(run);
     if (q->below > 0) printf("%d of %d kernels below %g %% of their roof\n", n, run->n, q->below);
     print_roofs(run);
+    print_above(run);
     return PB_OK;
 }
 

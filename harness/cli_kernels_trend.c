@@ -17,7 +17,12 @@
 pb_status pb_kernels_draw(const pb_saved_run *run, const char *dir) {
     pb_status status = PB_OK;
     pb_figure figures[2 * PB_KERNEL_CHARTS];
-    double flops_per_s = fmax(run->flops_per_s[0], run->flops_per_s[1]);
+    const pb_kernel_roofs roofs = {.bytes_per_s = run->bytes_per_s,
+                                   .flops_per_s = {run->flops_per_s[0], run->flops_per_s[1]},
+                                   .ops_per_s = run->ops_per_s};
+    static const pb_kernel_bound bounds[] = {[PB_ROOF_COPY] = PB_BOUND_COPY,
+                                             [PB_ROOF_PRODUCT] = PB_BOUND_PRODUCT,
+                                             [PB_ROOF_VECTOR] = PB_BOUND_VECTOR};
     int n = 0;
     pb_kernel_point *points = calloc((size_t)run->n + 1, sizeof *points);
     if (!points) PB_FAIL(PB_E_OOM, "no memory for figures");
@@ -28,11 +33,12 @@ pb_status pb_kernels_draw(const pb_saved_run *run, const char *dir) {
                                       .bytes = k->bytes,
                                       .seconds = k->time.median,
                                       .share = k->wrong ? NAN : k->share,
-                                      .products = k->roof == PB_ROOF_PRODUCT};
+                                      .bound = bounds[k->roof],
+                                      .bf16 = strcmp(k->dtype, "bf16") == 0};
     }
     if (!(run->bytes_per_s > 0))
         PB_FAIL(PB_E_INPUT, "the run has no roofs to draw: measure it without --unchecked");
-    PB_TRY(pb_plots_draw_kernels(points, run->n, run->bytes_per_s, flops_per_s, dir, figures, &n));
+    PB_TRY(pb_plots_draw_kernels(points, run->n, &roofs, dir, figures, &n));
     for (int i = 0; i < n; i++) fprintf(stderr, "%s/%s\n", dir, figures[i].svg);
 done:
     free(points);

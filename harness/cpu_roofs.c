@@ -1,6 +1,7 @@
 /* Roofs of the CPU: harness/cpu_roofs.h. */
 #include "harness/cpu_roofs.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,6 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "kernels/core/roof.h"
-#include "results/record.h"
 
 #define MIB (INT64_C(1) << 20)
 #define PAGE 4096
@@ -65,6 +65,12 @@ int64_t pb_last_cache_bytes(const char *folder) {
     return sum > 0 ? sum : 32 * MIB;
 }
 
+double pb_roof_least(const double *samples) {
+    double least = samples[0];
+    for (int i = 1; i < PB_ROOF_SAMPLES; i++) least = fmin(least, samples[i]);
+    return least;
+}
+
 /* ---- copy ---- */
 
 static void copy_past_caches(char *to, const char *from, size_t bytes) {
@@ -108,7 +114,7 @@ static void copy_slices(char *to, char *from, int64_t bytes, int threads, way ho
 
 static pb_status measure_copy(int threads, pb_cpu_roofs *out) {
     pb_status status = PB_OK;
-    double samples[2][PB_ROOF_SAMPLES], median[2];
+    double samples[2][PB_ROOF_SAMPLES], least[2];
     int64_t bytes = pb_last_cache_bytes(NULL);
     bytes = bytes < 64 * MIB ? 64 * MIB : bytes > 1024 * MIB ? 1024 * MIB : bytes / PAGE * PAGE;
     char *from = aligned_alloc(PAGE, (size_t)bytes), *to = aligned_alloc(PAGE, (size_t)bytes);
@@ -124,13 +130,13 @@ static pb_status measure_copy(int threads, pb_cpu_roofs *out) {
         }
         if (to[0] != 1 || to[bytes - 1] != 1) PB_FAIL(PB_E_BUG, "the copy did not copy");
         to[0] = to[bytes - 1] = 0;
-        PB_TRY(pb_derive("median", samples[w], PB_ROOF_SAMPLES, &median[w]));
+        least[w] = pb_roof_least(samples[w]);
     }
-    out->streams = median[1] < median[0];
+    out->streams = least[1] < least[0];
     memcpy(out->samples_s[0], samples[out->streams], sizeof samples[0]);
     out->measured[0] = true;
     out->copy_bytes = bytes;
-    out->bytes_per_s = 2 * (double)bytes / median[out->streams];
+    out->bytes_per_s = 2 * (double)bytes / least[out->streams];
 done:
     free(from);
     free(to);
@@ -141,7 +147,7 @@ done:
 
 static pb_status measure_product(int threads, int d, pb_cpu_roofs *out) {
     static const pb_dtype dtypes[] = {PB_F32, PB_BF16};
-    double median, side = (double)out->side;
+    double side = (double)out->side;
     pb_status status = pb_library_product_times(threads, dtypes[d], out->side, PB_ROOF_SAMPLES,
                                                 out->samples_s[1 + d]);
     if (status == PB_E_UNSUPPORTED) {
@@ -149,17 +155,15 @@ static pb_status measure_product(int threads, int d, pb_cpu_roofs *out) {
         return PB_OK;
     }
     PB_RETURN(status);
-    PB_RETURN(pb_derive("median", out->samples_s[1 + d], PB_ROOF_SAMPLES, &median));
     out->measured[1 + d] = true;
-    out->flops_per_s[d] = 2 * side * side * side / median;
+    out->flops_per_s[d] = 2 * side * side * side / pb_roof_least(out->samples_s[1 + d]);
     return PB_OK;
 }
 
 static pb_status measure_vectors(int threads, pb_cpu_roofs *out) {
-    double samples[PB_ROOF_SAMPLES], median, operations = 0;
+    double samples[PB_ROOF_SAMPLES], operations = 0;
     PB_RETURN(pb_vector_times(threads, PB_ROOF_SAMPLES, samples, &operations));
-    PB_RETURN(pb_derive("median", samples, PB_ROOF_SAMPLES, &median));
-    out->ops_per_s = operations / median;
+    out->ops_per_s = operations / pb_roof_least(samples);
     return PB_OK;
 }
 

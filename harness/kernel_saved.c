@@ -65,7 +65,8 @@ static pb_status read_times(const pb_json *o, const char *where, pb_saved_times 
         if (t->n == 0 || all.n - before < t->fewest) t->fewest = all.n - before;
         t->n++;
     }
-    *p10 = *p90 = NAN;
+    *p10 = *p90 = t->least = NAN;
+    for (int64_t i = 0; i < all.n; i++) t->least = fmin(t->least, all.v[i]); /* leaves NaN out */
     if (all.n > 0) {
         PB_TRY(pb_derive("p10", all.v, all.n, p10));
         PB_TRY(pb_derive("p90", all.v, all.n, p90));
@@ -128,7 +129,7 @@ static pb_status read_kernel(const pb_json *o, const char *where, pb_saved_run *
     return PB_OK;
 }
 
-/* The roofs are the anchors' medians over all processes; of a file that does not say what the anchors
+/* The roofs are the anchors' fastest samples of all processes; of a file that does not say what the anchors
  * moved and multiplied, those that its first process noted. */
 static pb_status read_roofs(const pb_json *roofs, const char *where, pb_saved_run *out) {
     const pb_json *flops = pb_json_get(roofs, "flops_per_s");
@@ -140,11 +141,10 @@ static pb_status read_roofs(const pb_json *roofs, const char *where, pb_saved_ru
     PB_RETURN(pb_json_read_f64(roofs, where, "vector_ops_per_s", 0, 1e18, &out->ops_per_s));
     PB_RETURN(pb_json_read_f64(roofs, where, "copy_bytes", 0, 1e18, &copy));
     PB_RETURN(pb_json_read_f64(roofs, where, "product_side", 0, 1e9, &side));
-    if (copy > 0 && out->anchors[0].median > 0)
-        out->bytes_per_s = 2 * copy / out->anchors[0].median;
+    if (copy > 0 && out->anchors[0].least > 0) out->bytes_per_s = 2 * copy / out->anchors[0].least;
     for (int d = 0; d < 2; d++)
-        if (side > 0 && out->anchors[1 + d].median > 0)
-            out->flops_per_s[d] = 2 * side * side * side / out->anchors[1 + d].median;
+        if (side > 0 && out->anchors[1 + d].least > 0)
+            out->flops_per_s[d] = 2 * side * side * side / out->anchors[1 + d].least;
     return PB_OK;
 }
 

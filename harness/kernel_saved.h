@@ -18,6 +18,7 @@ typedef struct pb_saved_times {
     int n;
     int64_t fewest; /* samples of a process; 0 without any */
     double median;  /* of the medians; NaN without any */
+    double least;   /* of all samples; NaN without any */
 } pb_saved_times;
 
 typedef struct pb_saved_kernel {

@@ -8,9 +8,18 @@
 #include "plots/figure.h"
 
 #define BAR_PIXELS 24
-#define NAMED 10 /* points with a number and a line in the legend */
-#define COPY_COLOUR 0x009E73
-#define PRODUCT_COLOUR 0x0072B2
+#define NAME 60 /* characters of a kernel's name: shape and dtype at its end tell them apart */
+
+unsigned pb_bound_colour(pb_kernel_bound bound) {
+    static const unsigned colours[PB_BOUNDS] = {0x009E73, 0x0072B2, 0xD55E00};
+    return colours[bound];
+}
+
+const char *pb_bound_name(pb_kernel_bound bound) {
+    static const char *const names[PB_BOUNDS] = {"the copy binds", "the product binds",
+                                                 "the vector units bind"};
+    return names[bound];
+}
 
 static bool belongs(const pb_kernel_point *p, const char *chart) {
     size_t n = strlen(chart);
@@ -18,14 +27,7 @@ static bool belongs(const pb_kernel_point *p, const char *chart) {
            p->share > 0 && p->seconds > 0 && p->bytes > 0;
 }
 
-/* The chart's points, slowest first or nearest to the roof last; malloc'ed pointers. */
-static int slower(const void *a, const void *b) {
-    const pb_kernel_point *x = *(const pb_kernel_point *const *)a;
-    const pb_kernel_point *y = *(const pb_kernel_point *const *)b;
-    if (x->seconds != y->seconds) return x->seconds < y->seconds ? 1 : -1;
-    return strcmp(x->name, y->name);
-}
-
+/* Farthest below the roof first. */
 static int lower(const void *a, const void *b) {
     const pb_kernel_point *x = *(const pb_kernel_point *const *)a;
     const pb_kernel_point *y = *(const pb_kernel_point *const *)b;
@@ -33,9 +35,9 @@ static int lower(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
-static pb_status chosen(const pb_kernel_point *points, int n, const char *chart,
-                        int (*order)(const void *, const void *), const pb_kernel_point ***out,
-                        int *n_out) {
+pb_status pb_kernel_points_of(const pb_kernel_point *points, int n, const char *chart,
+                              int (*order)(const void *, const void *), const pb_kernel_point ***out,
+                              int *n_out) {
     const pb_kernel_point **list = calloc((size_t)n + 1, sizeof *list);
     *n_out = 0;
     if (!list) return PB_ERROR(PB_E_OOM, "no memory for a figure");
@@ -46,83 +48,32 @@ static pb_status chosen(const pb_kernel_point *points, int n, const char *chart,
     return PB_OK;
 }
 
-/* ---- roofline ---- */
-
-pb_status pb_build_kernel_roofline(const pb_kernel_point *points, int n, const char *chart,
-                                   double bytes_per_s, double flops_per_s, figure *f) {
-    const pb_kernel_point **list = NULL;
-    char labels[NAMED][96], name[48];
-    const char *names[NAMED];
-    unsigned colours[NAMED];
-    int marks[NAMED], shown = 0, named = 0;
-    double knee = flops_per_s / bytes_per_s, left = knee, right = knee, low = INFINITY;
-    double high = flops_per_s / 1e9;
-    PB_RETURN(chosen(points, n, chart, slower, &list, &n));
-    for (int i = 0; i < n; i++) {
-        double x = list[i]->work / list[i]->bytes, y = list[i]->work / list[i]->seconds / 1e9;
-        if (!(x > 0)) continue; /* moves bytes and computes nothing */
-        if (named < NAMED) {
-            char text[128];
-            pb_short_label(text, list[i]->name + strlen(chart) + 1, 40);
-            snprintf(labels[named], sizeof labels[named], "%d %.50s", named + 1, text);
-            names[named] = labels[named];
-            colours[named] = list[i]->products ? PRODUCT_COLOUR : COPY_COLOUR;
-            marks[named++] = 7;
-        }
-        pb_text_add(&f->data, "%.6g\t%.6g\t1.2\t%d\t%u\n", x, y, shown < NAMED ? named : 0,
-                    list[i]->products ? PRODUCT_COLOUR : COPY_COLOUR);
-        shown++;
-        left = fmin(left, x);
-        right = fmax(right, x);
-        low = fmin(low, y);
-        high = fmax(high, y);
-    }
-    free(list);
-    f->made = shown > 0;
-    if (!f->made) return PB_OK;
-    pb_text_add(&f->vars,
-                "XLOW = %.6g\nXHIGH = %.6g\nYLOW = %.6g\nYHIGH = %.6g\nBYTES = %.6g\nFLOPS = %.6g\n",
-                left / 3, right * 4, low / 3, high * 3, bytes_per_s / 1e9, flops_per_s / 1e9);
-    f->height = 480;
-    pb_figure_legend(f, names, colours, marks, named);
-    snprintf(name, sizeof name, "roofline_%.30s", chart);
-    pb_figure_caption(f, name, "",
-                      "Work of each kernel per second against its work per byte of least traffic, "
-                      "from cold caches. Lines: a copy (%.3g GB/s) and the library's product "
-                      "(%.3g GFLOP/s). Green: the copy binds; blue: the product. Numbers: the "
-                      "slowest.",
-                      bytes_per_s / 1e9, flops_per_s / 1e9);
-    snprintf(f->out.title, sizeof f->out.title, "Kernels of %.40s under the roofs", chart);
-    f->template = "kernel_roofline";
-    return PB_OK;
-}
-
 /* ---- share of the roof ---- */
 
 pb_status pb_build_roof_share(const pb_kernel_point *points, int n, const char *chart, figure *f) {
-    static const char *const names[] = {"the copy binds", "the product binds"};
-    static const unsigned colours[] = {COPY_COLOUR, PRODUCT_COLOUR};
-    static const int marks[] = {5, 5};
+    static const int marks[PB_BOUNDS] = {5, 5, 5};
+    const char *names[PB_BOUNDS];
+    unsigned colours[PB_BOUNDS];
     const pb_kernel_point **list = NULL;
-    pb_text blocks[2] = {{0}}, numbers = {0};
+    pb_text blocks[PB_BOUNDS] = {{0}}, numbers = {0};
     char label[128], name[48];
     double widest = 100;
     int longest = 6;
-    PB_RETURN(chosen(points, n, chart, lower, &list, &n));
+    PB_RETURN(pb_kernel_points_of(points, n, chart, lower, &list, &n));
     f->made = n > 0;
     pb_text_add(&f->vars, "N = %d\n", n);
     pb_gp_array(&f->vars, "LABEL", n);
     for (int i = 0; i < n; i++) {
         double share = 100 * list[i]->share;
-        pb_short_label(label, list[i]->name + strlen(chart) + 1, 44);
+        pb_short_label(label, list[i]->name + strlen(chart) + 1, NAME);
         if (pb_text_width(label) > longest) longest = pb_text_width(label);
         pb_gp_item(&f->vars, "LABEL", i, label);
-        pb_text_add(&blocks[list[i]->products], "%.6g\t%d\t0\t%.6g\t%.2f\t%.2f\n", share / 2, i + 1,
+        pb_text_add(&blocks[list[i]->bound], "%.6g\t%d\t0\t%.6g\t%.2f\t%.2f\n", share / 2, i + 1,
                     share, i + 0.66, i + 1.34);
-        pb_text_add(&numbers, "%.6g\t%d\t%.0f %%\n", share, i + 1, share);
+        pb_text_add(&numbers, "%d\t%.0f %%\n", i + 1, share);
         widest = fmax(widest, share);
     }
-    for (int b = 0; b < 2; b++) {
+    for (int b = 0; b < PB_BOUNDS; b++) {
         pb_text_add(&f->data, "%s\n\n", blocks[b].data ? blocks[b].data : "0\t1\t0\t0\t1\t1\n");
         f->data.failed = f->data.failed || blocks[b].failed;
         pb_text_free(&blocks[b]);
@@ -134,7 +85,11 @@ pb_status pb_build_roof_share(const pb_kernel_point *points, int n, const char *
     pb_text_add(&f->vars, "WIDEST = %d\nXHIGH = %.6g\n", longest, widest * 1.2);
     f->width = 760;
     f->height = 140 + BAR_PIXELS * n;
-    pb_figure_legend(f, names, colours, marks, 2);
+    for (int b = 0; b < PB_BOUNDS; b++) {
+        names[b] = pb_bound_name((pb_kernel_bound)b);
+        colours[b] = pb_bound_colour((pb_kernel_bound)b);
+    }
+    pb_figure_legend(f, names, colours, marks, PB_BOUNDS);
     snprintf(name, sizeof name, "roof_share_%.30s", chart);
     pb_figure_caption(f, name, "",
                       "The least time that the roof which binds allows, over the median time from "

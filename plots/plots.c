@@ -334,9 +334,8 @@ static bool next_chart(const pb_kernel_point *points, int n, int *at, char chart
     return false;
 }
 
-pb_status pb_plots_draw_kernels(const pb_kernel_point *points, int n, double bytes_per_s,
-                                double flops_per_s, const char *out_dir, pb_figure *figures,
-                                int *n_figures) {
+pb_status pb_plots_draw_kernels(const pb_kernel_point *points, int n, const pb_kernel_roofs *roofs,
+                                const char *out_dir, pb_figure *figures, int *n_figures) {
     pb_status status = PB_OK;
     workshop w = {0};
     char chart[48];
@@ -344,8 +343,8 @@ pb_status pb_plots_draw_kernels(const pb_kernel_point *points, int n, double byt
     *n_figures = 0;
     PB_TRY(open_workshop(&w, out_dir));
     for (int i = 0; i < PB_KERNEL_CHARTS && next_chart(points, n, &at, chart); i++) {
-        figure roofline = {.width = 610}, share = {0};
-        PB_TRY(pb_build_kernel_roofline(points, n, chart, bytes_per_s, flops_per_s, &roofline));
+        figure roofline = {.width = 760}, share = {0};
+        PB_TRY(pb_build_kernel_roofline(points, n, chart, roofs, &roofline));
         PB_TRY(finish(&w, &roofline, figures, n_figures));
         PB_TRY(pb_build_roof_share(points, n, chart, &share));
         PB_TRY(finish(&w, &share, figures, n_figures));

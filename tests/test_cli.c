@@ -299,6 +299,10 @@ START_TEST(kernels_are_listed_checked_and_saved) {
     pb_json_free(json);
     expect(RUN("kernels", "run", "--budget", "soon"), 1, NULL, "expected a time above 0");
     expect(RUN("kernels", "ran"), 1, NULL, "expected list, run, show");
+    /* What a command would not do is refused, not forgotten. */
+    expect(RUN("kernels", "run", "--markdown", "x.md"), 1, NULL, "takes no --markdown: it is for compare");
+    expect(RUN("kernels", "count", "--device", "cuda"), 1, NULL, "it is for list run compare");
+    expect(RUN("kernels", "trend", "x.jsonl", "--below", "80"), 1, NULL, "takes no --below");
     expect(RUN("kernels", "count", "--baseline", "/nowhere.json"), 1, NULL, "/nowhere.json");
     expect(RUN("kernels", "count", "--rows", "128", "--baseline",
                "results/reference/kernel-instructions.json"),

@@ -128,14 +128,16 @@ static void assert_image(const char *dir, const char *name) {
 START_TEST(figures_of_kernels_are_drawn) {
     char *dir = pb_test_dir();
     const pb_kernel_point points[] = {
-        {"one/gemm/64 x 64 x 64/f32", 5e5, 5e4, 1e-5, 0.5, true},
-        {"one/axpby/64 x 64/f32", 1e4, 5e4, 2e-5, 0.25, false},
-        {"one/gather/it's/f32", 0, 5e4, 2e-5, 0.25, false}, /* no work: bars only */
-        {"two/axpby/64 x 64/f32", 1e4, 5e4, 2e-5, 0.25, false},
-        {"three/axpby/64 x 64/f32", 1e4, 5e4, 2e-5, NAN, false}};
+        {"one/gemm/64 x 64 x 64/f32", 5e5, 5e4, 1e-5, 0.5, PB_BOUND_PRODUCT, false},
+        {"one/axpby/64 x 64/f32", 1e4, 5e4, 2e-5, 0.25, PB_BOUND_COPY, false},
+        {"one/dropout/64 x 64/bf16", 1e5, 2e4, 2e-5, 0.25, PB_BOUND_VECTOR, true},
+        {"one/gather/it's/f32", 0, 5e4, 2e-5, 0.25, PB_BOUND_COPY, false}, /* no work: bars only */
+        {"two/axpby/64 x 64/f32", 1e4, 5e4, 2e-5, 0.25, PB_BOUND_COPY, false},
+        {"three/axpby/64 x 64/f32", 1e4, 5e4, 2e-5, NAN, PB_BOUND_COPY, false}};
+    const pb_kernel_roofs roofs = {1e10, {1e11, 3e11}, 5e10};
     pb_figure figures[2 * PB_KERNEL_CHARTS];
     int n = 0;
-    pb_assert_ok(pb_plots_draw_kernels(points, 5, 1e10, 1e11, dir, figures, &n));
+    pb_assert_ok(pb_plots_draw_kernels(points, 6, &roofs, dir, figures, &n));
     ck_assert_int_eq(n, 4); /* two of each; nothing is known of the third */
     ck_assert_str_eq(figures[0].name, "roofline_one");
     ck_assert_str_eq(figures[1].name, "roof_share_one");
