@@ -3,6 +3,7 @@
 #define PB_HARNESS_CLI_KERNELS_H
 
 #include "harness/cli.h"
+#include "harness/gpu_state.h"
 #include "harness/kernel_measure.h"
 #include "harness/kernel_saved.h"
 #include "harness/machine_state.h"
@@ -39,6 +40,11 @@ pb_status pb_kernels_measure_processes(const pb_kernels_request *q, const char *
 
 /* How the process was placed, and a line for everything that makes times differ. */
 pb_status pb_kernels_print_machine(const pb_machine_report *machine);
+
+/* The clock while kernels ran, as it was read (pb_saved_run.cycles_by), with advice where it moved; what the
+ * GPU said. Nothing where nothing is known. */
+pb_status pb_kernels_print_clock(const char *by, double mhz_least, double mhz_most,
+                                 const pb_gpu_report *gpu);
 
 /* The table of a run; with q->below only what falls short of that share of its roof, worst first, with
  * what is known of the reason. */

@@ -58,11 +58,17 @@ static pb_status print_json(const pb_comparison_of_builds *c, const told *t, int
               pb_json_add_i64(root, "samples_wanted", PB_KERNEL_SAMPLES) &&
               pb_json_add_str(root, "gauge", *c->gauge ? c->gauge : NULL) &&
               pb_json_add_str(root, "differences", differences ? differences : "") &&
+              pb_json_add_str(root, "a_cycles_by", c->cycles_by[0]) &&
+              pb_json_add_str(root, "b_cycles_by", c->cycles_by[1]) &&
+              pb_json_add_f64(root, "clock_mhz_least", c->mhz_least) &&
+              pb_json_add_f64(root, "clock_mhz_most", c->mhz_most) &&
               add_environment(root, "a_environment", c->environment[0]) &&
               add_environment(root, "b_environment", c->environment[1]) &&
               pb_json_add_i64(root, "exit", code) && (!t->stored || add_stored(root, t->stored));
     if (ok && t->machine)
         ok = pb_machine_json(t->machine, pb_json_add_object(root, "machine_state")) == PB_OK;
+    if (ok && c->gpu.looks > 0)
+        ok = pb_gpu_report_json(&c->gpu, pb_json_add_object(root, "gpu")) == PB_OK;
     pb_json *list = pb_json_add_array(root, "kernels");
     for (int i = 0; i < c->n; i++)
         ok = ok && pb_compared_json(&c->kernels[i], pb_json_add_object(list, NULL));
@@ -98,6 +104,7 @@ static void print_kernel(const pb_compared *k) {
     printf("%-13s %s: %s", pb_gate_name(r->verdict), k->name, r->why);
     if (!isnan(r->stage[0].p)) printf(" [U %g, p %.2g", r->stage[0].u, r->stage[0].p);
     if (!isnan(r->stage[1].p)) printf("; again U %g, p %.2g", r->stage[1].u, r->stage[1].p);
+    if (!isnan(r->cycles)) printf("; cycles %+.1f %%", 100 * (r->cycles - 1));
     if (!isnan(r->spread) && !isnan(r->detectable))
         printf("; A's spread %.1f %%, finds %.1f %%", 100 * r->spread, 100 * (r->detectable - 1));
     if (!isnan(r->stage[0].p)) printf("]");
@@ -115,6 +122,7 @@ static pb_status print_text(const pb_comparison_of_builds *c, const told *t) {
     if (t->stored) print_stored(t->stored);
     for (int i = 0; i < c->n; i++) print_kernel(&c->kernels[i]);
     PB_RETURN(print_power(c));
+    PB_RETURN(pb_kernels_print_clock(c->cycles_by[0], c->mhz_least, c->mhz_most, &c->gpu));
     return t->machine ? pb_kernels_print_machine(t->machine) : PB_OK;
 }
 

@@ -7,7 +7,6 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "harness/cli_kernels.h"
-#include "harness/cli_table.h"
 #include "harness/environment.h"
 #include "harness/kernel_history.h"
 #include "harness/kernel_process.h"
@@ -18,12 +17,17 @@
 
 /* ---- one process ---- */
 
-static bool add_samples(pb_json *o, const double *samples, int64_t n) {
-    pb_json *lists = pb_json_add_array(o, "samples_s");
+/* A list a process: of this one. */
+static bool add_list(pb_json *o, const char *key, const double *values, int64_t n) {
+    pb_json *lists = pb_json_add_array(o, key);
     pb_json *list = n > 0 ? pb_json_add_array(lists, NULL) : NULL;
     bool ok = lists && (list || n == 0);
-    for (int64_t i = 0; i < n; i++) ok = ok && pb_json_add_f64(list, NULL, samples[i]);
+    for (int64_t i = 0; i < n; i++) ok = ok && pb_json_add_f64(list, NULL, values[i]);
     return ok;
+}
+
+static bool add_samples(pb_json *o, const double *samples, int64_t n) {
+    return add_list(o, "samples_s", samples, n);
 }
 
 static bool add_anchors(pb_json *root, const pb_cpu_roofs *r) {
@@ -72,12 +76,51 @@ static pb_status start_json(const pb_kernels_request *q, const pb_device *dev,
     return add_roofs(root, q, roofs);
 }
 
+/* What is read beside the time. */
+typedef struct gauges {
+    pb_kernel_clock *clock;
+    pb_gpu_watch *gpu; /* NULL on a CPU, or when the driver does not tell */
+} gauges;
+
+static pb_status open_gauges(const pb_kernels_request *q, const pb_device *dev, gauges *g) {
+    char described[512], bus[32] = "";
+    if (on_cpu(q)) return pb_kernel_clock_open_host(pb_device_threads(dev), &g->clock);
+    pb_device_describe(dev, described, sizeof described);
+    const char *at = strstr(described, PB_DEVICE_BUS);
+    if (at) at += strlen(PB_DEVICE_BUS);
+    if (at && *at != '?') snprintf(bus, sizeof bus, "%.*s", (int)strcspn(at, ",; "), at);
+    if (pb_gpu_watch_open(NULL, bus, &g->gpu) == PB_OK)
+        return pb_kernel_clock_open_gpu(g->gpu, &g->clock);
+    fprintf(stderr, "%s\n", pb_error_message());
+    pb_error_clear();
+    return PB_OK;
+}
+
+static void close_gauges(gauges *g) {
+    pb_kernel_clock_close(g->clock);
+    pb_gpu_watch_close(g->gpu);
+}
+
+/* Cycles and their median, and what the GPU did meanwhile: lists of this process. */
+static pb_status add_gauges(pb_json *o, const pb_kernel_result *r, gauges *g) {
+    double median = NAN;
+    if (r->cycles) {
+        PB_RETURN(pb_derive("median", r->cycles, r->n, &median));
+        for (int64_t i = 0; i < r->n; i++) r->cycles[i] = round(r->cycles[i] * 10) / 10;
+        PB_RETURN(pb_cli_built(add_list(o, "cycles", r->cycles, r->n)));
+    }
+    PB_RETURN(pb_cli_built(pb_json_add_f64(o, "median_cycles", median)));
+    if (!g->gpu) return PB_OK;
+    pb_gpu_report seen = pb_gpu_watch_report(g->gpu);
+    return pb_gpu_report_json(&seen, pb_json_add_object(pb_json_add_array(o, "gpu"), NULL));
+}
+
 static pb_status add_kernel(pb_json *list, const pb_kernels_request *q, const pb_kernel_case *c,
-                            const pb_kernel_result *r) {
+                            const pb_kernel_result *r, gauges *g) {
     pb_json *o = pb_json_add_object(list, NULL);
     double median = NAN;
     if (!r->wrong) PB_RETURN(pb_derive("median", r->samples, r->n, &median));
-    return pb_cli_built(
+    PB_RETURN(pb_cli_built(
         pb_json_add_str(o, "name", c->name) && pb_json_add_str(o, "op", pb_op_name(c->op)) &&
         pb_json_add_str(o, "shape", c->shape) &&
         pb_json_add_str(o, "dtype", pb_dtype_name(c->layer.dtype)) &&
@@ -89,7 +132,8 @@ static pb_status add_kernel(pb_json *list, const pb_kernels_request *q, const pb
         pb_json_add_f64(o, "error_of_allowed", q->unchecked ? NAN : r->worst) &&
         pb_json_add_str(o, "output_sha256", r->sha256) && pb_json_add_f64(o, "median_s", median) &&
         pb_json_add_i64(o, "batch", r->batch) &&
-        add_samples(o, r->samples, r->wrong ? 0 : r->n));
+        add_samples(o, r->samples, r->wrong ? 0 : r->n)));
+    return add_gauges(o, r, g);
 }
 
 static pb_status measure_roofs(const pb_kernels_request *q, pb_device *dev, pb_cpu_roofs *out) {
@@ -103,25 +147,33 @@ static pb_status measure_here(const pb_kernels_request *q, pb_json *root) {
     pb_cpu_roofs roofs = {.side = 0};
     pb_device *ref = NULL, *dev = NULL;
     pb_device_options options = {.threads = (int)q->threads};
+    gauges beside = {.clock = NULL};
     double left_s = q->budget_s; /* what one case does not need the later ones may have */
     PB_TRY(pb_kernels_cases(q, &cases));
     PB_TRY(pb_device_open(q->device, &options, &dev));
     if (!q->unchecked || q->anchors) PB_TRY(measure_roofs(q, dev, &roofs));
     PB_TRY(start_json(q, dev, &roofs, root));
+    PB_TRY(open_gauges(q, dev, &beside));
+    PB_TRY(pb_cli_built(pb_json_add_str(root, "cycles_by", pb_kernel_clock_name(beside.clock))));
     pb_json *list = pb_json_add_array(root, "kernels");
     PB_TRY(pb_device_open("ref", NULL, &ref));
     for (int i = 0; i < cases.n; i++) {
         pb_kernel_result r;
         double limit_s = q->budget_s > 0 ? fmax(left_s, 1e-3) / (cases.n - i) : 0;
         fprintf(stderr, "%d of %d: %s\n", i + 1, cases.n, cases.items[i].name);
-        pb_kernel_way way = {.unchecked = q->unchecked, .hot = q->cache == 1, .limit_s = limit_s};
+        pb_kernel_way way = {.unchecked = q->unchecked,
+                             .hot = q->cache == 1,
+                             .limit_s = limit_s,
+                             .clock = beside.clock};
         PB_TRY(pb_kernel_measure(&cases.items[i], ref, dev, way, &r));
+        if (beside.gpu) pb_gpu_watch_look(beside.gpu);
         left_s -= r.spent_s;
-        status = add_kernel(list, q, &cases.items[i], &r);
+        status = add_kernel(list, q, &cases.items[i], &r, &beside);
         pb_kernel_result_free(&r);
         if (status != PB_OK) goto done;
     }
 done:
+    close_gauges(&beside);
     pb_device_close(ref);
     pb_device_close(dev);
     pb_kernel_cases_free(&cases);
@@ -162,127 +214,12 @@ done:
     return status;
 }
 
-/* ---- the table ---- */
-
-static void add_row(pb_table *table, const pb_saved_kernel *k) {
-    const double us[] = {k->time.median * 1e6, k->p10 * 1e6, k->p90 * 1e6};
-    pb_table_row(table);
-    pb_table_cell(table, 0, "%s", k->name);
-    pb_table_cell(table, 1, "%s", k->variant);
-    if (k->wrong) {
-        pb_table_cell(table, 2, "WRONG");
-        fprintf(stderr, "WRONG: %s: %s\n", k->name, k->why);
-        return;
-    }
-    for (int i = 0; i < 3; i++) pb_table_cell(table, 2 + i, "%.1f", us[i]);
-    pb_table_cell(table, 5, k->flops > 0 ? "%.1f" : "-", k->flops / k->time.median / 1e9);
-    pb_table_cell(table, 6, "%.1f", k->bytes / k->time.median / 1e9);
-    if (isnan(k->share)) return;
-    pb_table_cell(table, 7, "%.0f %%", 100 * k->share);
-    pb_table_cell(table, 8, "%s", pb_roof_name(k));
-}
-
-#define SHORT_S 20e-6 /* a time at the roof that starting threads and the first misses can double */
-
-/* What is known of why a kernel is below its roof. */
-static void add_reason(pb_table *table, const pb_saved_run *run, const pb_saved_kernel *k) {
-    char text[PB_TABLE_CELL] = "";
-    int n = 0;
-    if (k->least < SHORT_S)
-        n = snprintf(text, sizeof text, "%.1f us at the roof: starting counts", k->least * 1e6);
-    else if (k->roof != PB_ROOF_VECTOR && k->flops_else > k->bytes)
-        n = snprintf(text, sizeof text, "%.2g operations a byte beside products",
-                     k->flops_else / k->bytes);
-    if (run->cache_bytes > 0 && k->bytes < run->cache_bytes)
-        snprintf(text + n, sizeof text - (size_t)n, "%s%.3g MB fit the caches", n ? "; " : "",
-                 k->bytes / 1e6);
-    pb_table_cell(table, 9, "%s", text);
-}
-
-static int by_share(const void *a, const void *b) {
-    const pb_saved_kernel *x = *(const pb_saved_kernel *const *)a;
-    const pb_saved_kernel *y = *(const pb_saved_kernel *const *)b;
-    return (x->share > y->share) - (x->share < y->share);
-}
-
-/* Medians of fewer samples than are due say less than they seem to. */
-static void print_short_ones(const pb_saved_run *run) {
-    int64_t least = PB_KERNEL_SAMPLES;
-    int n = 0;
-    for (int i = 0; i < run->n; i++) {
-        if (run->kernels[i].wrong || run->kernels[i].time.fewest >= PB_KERNEL_SAMPLES) continue;
-        if (run->kernels[i].time.fewest < least) least = run->kernels[i].time.fewest;
-        n++;
-    }
-    if (n > 0)
-        printf("%d of %d kernels have fewer than %d samples in a process, down to %lld: give more "
-               "--budget\n",
-               n, run->n, PB_KERNEL_SAMPLES, (long long)least);
-}
-
-#define ABOVE 1.25 /* of a roof: more than traffic that a cache saves, or another shape of product */
-
-/* Nothing is faster than its roof: then the roof is not one. */
-static void print_above(const pb_saved_run *run) {
-    double most = 0;
-    int n = 0;
-    for (int i = 0; i < run->n; i++) {
-        if (run->kernels[i].wrong || !(run->kernels[i].share > ABOVE)) continue;
-        most = fmax(most, run->kernels[i].share);
-        n++;
-    }
-    if (n > 0)
-        printf("%d of %d kernels are above their roof, up to %.0f %%: others had the cores or the "
-               "memory while it was measured; --processes 10 measures it ten times\n",
-               n, run->n, 100 * most);
-}
-
-static void print_roofs(const pb_saved_run *run) {
-    static const char *const dtypes[] = {"f32", "bf16"};
-    if (!(run->bytes_per_s > 0)) return;
-    printf("roofs: copy %.1f GB/s", run->bytes_per_s / 1e9);
-    for (int d = 0; d < 2; d++)
-        if (run->flops_per_s[d] > 0)
-            printf(", product %.1f GFLOP/s in %s", run->flops_per_s[d] / 1e9, dtypes[d]);
-    for (int d = 0; d < 2; d++)
-        if (!(run->flops_per_s[d] > 0))
-            printf(", none for products in %s: the library has no kernel for it here", dtypes[d]);
-    if (run->ops_per_s > 0) printf(", vector units %.1f G operations/s", run->ops_per_s / 1e9);
-    printf("\n");
-}
-
-pb_status pb_kernels_print(const pb_kernels_request *q, const pb_saved_run *run) {
-    static const char *const head[] = {"CASE", "KERNEL",  "MEDIAN US", "P10",    "P90", "GFLOP/S",
-                                       "GB/S", "OF ROOF", "ROOF",      NULL, NULL};
-    const char *names[11];
-    pb_table table = {0};
-    int n = 0;
-    memcpy(names, head, sizeof names);
-    if (q->below > 0) names[9] = "KNOWN";
-    const pb_saved_kernel **list = calloc((size_t)run->n + 1, sizeof *list);
-    if (!list) return PB_ERROR(PB_E_OOM, "no memory for a table of %d kernels", run->n);
-    for (int i = 0; i < run->n; i++)
-        if (!(q->below > 0) || 100 * run->kernels[i].share < q->below)
-            list[n++] = &run->kernels[i];
-    if (q->below > 0) qsort(list, (size_t)n, sizeof *list, by_share);
-    pb_table_start(&table, names, 3);
-    for (int i = 0; i < n; i++) {
-        add_row(&table, list[i]);
-        if (q->below > 0) add_reason(&table, run, list[i]);
-    }
-    free(list);
-    PB_RETURN(pb_table_end(&table, stdout));
-    print_short_ones(run);
-    if (q->below > 0) printf("%d of %d kernels below %g %% of their roof\n", n, run->n, q->below);
-    print_roofs(run);
-    print_above(run);
-    return PB_OK;
-}
+/* ---- the command ---- */
 
 /* What follows from the samples, for readers of the file; nothing here reads it back. */
 static pb_status add_derived(pb_json *root, const pb_saved_run *run) {
-    static const char *const derived[] = {"median_s",   "p10_s", "p90_s",   "least_s",
-                                          "roof_share", "roof",  "verified", "samples_fewest"};
+    static const char *const derived[] = {"median_s", "p10_s", "p90_s",    "least_s",       "roof_share",
+                                          "roof",     "verified", "samples_fewest", "median_cycles"};
     pb_json *o = ((pb_json *)(uintptr_t)pb_json_get(root, "kernels"))->child;
     bool ok = true;
     for (int i = 0; i < run->n && ok; i++, o = o->next) {
@@ -294,7 +231,8 @@ static pb_status add_derived(pb_json *root, const pb_saved_run *run) {
              pb_json_add_f64(o, "roof_share", k->share) &&
              pb_json_add_str(o, "roof", isnan(k->share) ? NULL : pb_roof_name(k)) &&
              pb_json_add_bool(o, "verified", k->checked && !k->wrong) &&
-             pb_json_add_i64(o, "samples_fewest", k->time.fewest);
+             pb_json_add_i64(o, "samples_fewest", k->time.fewest) &&
+             pb_json_add_f64(o, "median_cycles", k->cycles.n ? k->cycles.median : (double)NAN);
     }
     return pb_cli_built(ok);
 }
@@ -347,16 +285,5 @@ pb_status pb_kernels_run(pb_cli *cli, const pb_kernels_request *q) {
 done:
     pb_saved_run_free(&run);
     pb_json_free(root);
-    return status;
-}
-
-pb_status pb_kernels_print_machine(const pb_machine_report *machine) {
-    pb_text advice = {0};
-    printf("machine: %s; load %.2f\n", machine->pinning, machine->load);
-    pb_machine_advice(machine, &advice);
-    for (const char *p = advice.data; p && *p; p += strcspn(p, "\n") + 1)
-        printf("noise: %.*s\n", (int)strcspn(p, "\n"), p);
-    pb_status status = pb_text_status(&advice);
-    pb_text_free(&advice);
     return status;
 }

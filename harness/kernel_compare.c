@@ -123,6 +123,24 @@ static void take_samples(const pb_json *o, pb_compared *k) {
     if (k->samples == 0 || n < k->samples) k->samples = n;
 }
 
+/* Cycles of a kernel in a process, and what the GPU did meanwhile. */
+static pb_status take_gauges(work *w, const pb_json *o, pb_compared *k, int side, int stage,
+                             int process) {
+    pb_comparison_of_builds *c = w->out;
+    const pb_json *seen = NULL;
+    double cycles = 0;
+    read_optional(o, "median_cycles", &cycles);
+    k->cycles[side][stage][process] = cycles;
+    cJSON_ArrayForEach(seen, pb_json_get(o, "gpu"))
+        PB_RETURN(pb_gpu_report_add(seen, w->folder.samples, &c->gpu));
+    /* A counter of a thread leaves out what the kernel of the system does: no clock. */
+    if (!(cycles > 0) || strcmp(c->cycles_by[side], "perf_event") == 0) return PB_OK;
+    double mhz = cycles / k->time[side][stage][process] * 1e-6;
+    c->mhz_least = fmin(c->mhz_least, mhz); /* leaves NaN out */
+    c->mhz_most = fmax(c->mhz_most, mhz);
+    return PB_OK;
+}
+
 /* One kernel of one process. */
 static pb_status take(work *w, const pb_json *o, int side, int stage, int process) {
     const char *name = NULL, *sha = NULL, *why = NULL;
@@ -157,7 +175,7 @@ static pb_status take(work *w, const pb_json *o, int side, int stage, int proces
     take_samples(o, k);
     k->time[side][stage][process] = median;
     s->in++;
-    return PB_OK;
+    return wrong ? PB_OK : take_gauges(w, o, k, side, stage, process);
 }
 
 /* It must be the same program in every process, and the file that was there at the beginning. */
@@ -239,6 +257,7 @@ static pb_status run_process(work *w, int side, int stage, int process) {
     }
     pb_machine_glance(w->q->watch);
     PB_TRY(check_program(w, root, side));
+    copy_optional(root, "cycles_by", w->out->cycles_by[side], sizeof w->out->cycles_by[side]);
     PB_TRY(keep(w, root, side, stage, process));
     if (stage == 0 && process == 0 && pb_json_get(root, "environment")) {
         w->out->environment[side] = cJSON_Duplicate(pb_json_get(root, "environment"), true);
@@ -260,14 +279,25 @@ static void judge_samples(const work *w, pb_compared *k) {
              k->samples, PB_KERNEL_SAMPLES);
 }
 
+/* Every process of both sides read them, in one way. */
+static bool has_cycles(const work *w, const pb_compared *k, int stages, int processes) {
+    const pb_comparison_of_builds *c = w->out;
+    bool all = *c->cycles_by[0] && strcmp(c->cycles_by[0], c->cycles_by[1]) == 0;
+    for (int side = 0; side < 2; side++)
+        for (int s = 0; s < stages; s++)
+            for (int p = 0; p < processes; p++) all = all && k->cycles[side][s][p] > 0;
+    return all;
+}
+
 static pb_status decide(const work *w, pb_compared *k, int stages, int processes) {
     double then = k->side[0].instructions, now = k->side[1].instructions;
     pb_gate_input in = {.stages = k->counted_only ? 0 : stages,
                         .instructions_a = then,
                         .instructions_b = fabs(now - then) <= PB_COUNT_SLACK ? then : now};
+    bool cycles = has_cycles(w, k, stages, processes);
     for (int s = 0; s < stages; s++) {
-        in.stage[s].a = (pb_gate_side){processes, k->time[0][s], NULL};
-        in.stage[s].b = (pb_gate_side){processes, k->time[1][s], NULL};
+        in.stage[s].a = (pb_gate_side){processes, k->time[0][s], cycles ? k->cycles[0][s] : NULL};
+        in.stage[s].b = (pb_gate_side){processes, k->time[1][s], cycles ? k->cycles[1][s] : NULL};
     }
     judge_samples(w, k);
     if (*k->few) in.few = k->few;
@@ -338,7 +368,8 @@ pb_status pb_compare_builds(const pb_compare_request *request, pb_comparison_of_
     pb_status status = PB_OK;
     work w = {.q = request, .out = out};
     const char *paths[] = {request->a, request->b};
-    *out = (pb_comparison_of_builds){.n = 0};
+    *out = (pb_comparison_of_builds){
+        .mhz_least = NAN, .mhz_most = NAN, .gpu = pb_gpu_report_none()};
     for (int side = 0; side < 2; side++) {
         PB_RETURN(find_program(paths[side], w.program[side]));
         PB_RETURN(pb_sha256_file(w.program[side], out->sha256[side]));

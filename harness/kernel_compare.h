@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "harness/gpu_state.h"
 #include "harness/kernel_counter.h"
 #include "harness/kernel_process.h"
 #include "harness/machine_state.h"
@@ -40,7 +41,8 @@ typedef struct pb_compared {
     char wrong[160];   /* "" when right */
     char failed[160];  /* why a side could not run it, "" when it could */
     char unchecked[64]; /* stored runs: which side was never checked, "" when both were */
-    double time[2][PB_GATE_STAGES][PB_GATE_PROCESSES]; /* medians; sides are A, B; 0 = none */
+    double time[2][PB_GATE_STAGES][PB_GATE_PROCESSES];   /* medians; sides are A, B; 0 = none */
+    double cycles[2][PB_GATE_STAGES][PB_GATE_PROCESSES]; /* likewise; 0 where they were not read */
     pb_compared_side side[2];
     int samples;       /* least of any process; 0 = not told */
     double seconds;    /* of all samples of both sides */
@@ -54,6 +56,10 @@ typedef struct pb_comparison_of_builds {
     int n;
     char sha256[2][65];      /* of the programs */
     char gauge[64];          /* of instructions, "" = not counted */
+    char cycles_by[2][16];   /* as in pb_saved_run; cycles count where both sides have the same */
+    double mhz_least, mhz_most; /* clock while kernels ran: least and most of all processes' medians;
+                                   NaN where it was not read */
+    pb_gpu_report gpu;       /* of all processes; no looks on a CPU */
     pb_json *environment[2]; /* of their first processes; NULL when not told */
     pb_text differences;     /* of these, a line each ("build/compiler: X, then Y") */
 } pb_comparison_of_builds;

@@ -125,6 +125,9 @@ static void add_head(pb_text *out, const pb_comparison_of_builds *c, int code) {
     if (*cpu && cJSON_IsNumber(threads)) pb_text_add(out, ", %.0f threads", threads->valuedouble);
     if (*cpu) pb_text_add(out, "\n");
     if (*c->gauge) pb_text_add(out, "- instructions: %s\n", c->gauge);
+    if (*c->cycles_by[0]) pb_text_add(out, "- cycles: %s\n", c->cycles_by[0]);
+    if (!isnan(c->mhz_least))
+        pb_text_add(out, "- clock %.0f to %.0f MHz\n", c->mhz_least, c->mhz_most);
     for (const char *p = c->differences.data; p && *p; p += strcspn(p, "\n") + 1) {
         pb_text_add(out, "- differs: ");
         pb_text_add(out, "%.*s\n", (int)strcspn(p, "\n"), p);
@@ -134,8 +137,8 @@ static void add_head(pb_text *out, const pb_comparison_of_builds *c, int code) {
 
 pb_status pb_compared_markdown(const pb_comparison_of_builds *c, int code, pb_text *out) {
     add_head(out, c, code);
-    pb_text_add(out, "| kernel | verdict | B / A | 95 %% interval | p | instructions B / A | |\n");
-    pb_text_add(out, "| --- | --- | --- | --- | --- | --- | --- |\n");
+    pb_text_add(out, "| kernel | verdict | B / A | 95 %% interval | p | cycles B / A | instructions B / A | |\n");
+    pb_text_add(out, "| --- | --- | --- | --- | --- | --- | --- | --- |\n");
     for (int i = 0; i < c->n; i++) {
         const pb_compared *k = &c->kernels[i];
         const pb_gate_result *r = &k->result;
@@ -143,10 +146,12 @@ pb_status pb_compared_markdown(const pb_comparison_of_builds *c, int code, pb_te
         add_plain(out, k->name);
         pb_text_add(out, " | %s | ", pb_gate_name(r->verdict));
         if (isnan(r->ratio))
-            pb_text_add(out, "| | | ");
+            pb_text_add(out, "| | | | ");
         else
             pb_text_add(out, "%.3f | %.3f to %.3f | %.2g | ", r->ratio, r->interval.low,
                         r->interval.high, r->stage[0].p);
+        if (!isnan(r->ratio) && !isnan(r->cycles)) pb_text_add(out, "%.3f ", r->cycles);
+        if (!isnan(r->ratio)) pb_text_add(out, "| ");
         if (!isnan(r->work)) pb_text_add(out, "%.4f ", r->work);
         pb_text_add(out, "| ");
         add_plain(out, r->why);
@@ -172,14 +177,17 @@ static bool add_side_json(const pb_compared *k, int side, pb_json *o) {
               pb_json_add_i64(o, "processes", s->in);
     if (ok && s->instructions > 0)
         ok = pb_json_add_i64(o, "instructions", (int64_t)s->instructions);
-    pb_json *stages = pb_json_add_array(o, "medians_s");
-    for (int i = 0; i < PB_GATE_STAGES; i++) {
-        const double *time = k->time[side][i];
-        pb_json *medians = time[0] > 0 ? pb_json_add_array(stages, NULL) : NULL;
-        for (int p = 0; medians && p < PB_GATE_PROCESSES && time[p] > 0; p++)
-            ok = ok && pb_json_add_f64(medians, NULL, time[p]);
+    for (int what = 0; what < 2; what++) {
+        pb_json *stages = pb_json_add_array(o, what ? "medians_cycles" : "medians_s");
+        ok = ok && stages;
+        for (int i = 0; i < PB_GATE_STAGES; i++) {
+            const double *v = what ? k->cycles[side][i] : k->time[side][i];
+            pb_json *medians = v[0] > 0 ? pb_json_add_array(stages, NULL) : NULL;
+            for (int p = 0; medians && p < PB_GATE_PROCESSES && v[p] > 0; p++)
+                ok = ok && pb_json_add_f64(medians, NULL, v[p]);
+        }
     }
-    return ok && stages;
+    return ok;
 }
 
 static bool add_stage(const pb_gate_stage *s, pb_json *list) {
@@ -187,7 +195,8 @@ static bool add_stage(const pb_gate_stage *s, pb_json *list) {
     pb_json *o = pb_json_add_object(list, NULL);
     return pb_json_add_f64(o, "u", s->u) && pb_json_add_f64(o, "p", s->p) &&
            pb_json_add_f64(o, "ratio", s->ratio) && pb_json_add_f64(o, "low", s->interval.low) &&
-           pb_json_add_f64(o, "high", s->interval.high) && pb_json_add_bool(o, "slow", s->slow);
+           pb_json_add_f64(o, "high", s->interval.high) &&
+           pb_json_add_f64(o, "cycles_ratio", s->cycles) && pb_json_add_bool(o, "slow", s->slow);
 }
 
 bool pb_compared_json(const pb_compared *k, pb_json *o) {
@@ -199,6 +208,7 @@ bool pb_compared_json(const pb_compared *k, pb_json *o) {
               pb_json_add_f64(o, "high", r->interval.high) &&
               pb_json_add_f64(o, "detectable", r->detectable) &&
               pb_json_add_f64(o, "spread", r->spread) &&
+              pb_json_add_f64(o, "cycles_ratio", r->cycles) &&
               pb_json_add_f64(o, "instructions_ratio", r->work) &&
               pb_json_add_f64(o, "samples", k->samples > 0 ? (double)k->samples : (double)NAN) &&
               pb_json_add_f64(o, "seconds", k->seconds);

@@ -182,14 +182,20 @@ static pb_status call_sets(const run *r, int n_sets) {
     return PB_OK;
 }
 
-static pb_status sample_on_host(const run *r, int n_sets, double *ns) {
+typedef struct sample {
+    double ns, cycles; /* of all calls; cycles NaN when not read */
+} sample;
+
+static pb_status sample_on_host(const run *r, int n_sets, sample *s) {
     pb_device *dev = r->sets[0].layer->dev;
     for (int i = 0; i < n_sets && !r->way.hot; i++) evict_tensors(r->sets[i].layer);
     if (wake(dev) < 1) return PB_ERROR(PB_E_BUG, "no thread woke");
+    pb_kernel_clock_begin(r->way.clock);
     int64_t from = pb_now_ns();
     PB_RETURN(call_sets(r, n_sets));
     PB_RETURN(pb_device_sync(dev));
-    *ns = (double)(pb_now_ns() - from);
+    s->ns = (double)(pb_now_ns() - from);
+    s->cycles = pb_kernel_clock_end(r->way.clock, s->ns * 1e-9);
     return PB_OK;
 }
 
@@ -204,24 +210,27 @@ static pb_status call_these(void *user) {
     return call_sets(s->run, s->n);
 }
 
-static pb_status sample_in_queue(const run *r, int n_sets, double *ns) {
+static pb_status sample_in_queue(const run *r, int n_sets, sample *s) {
     pb_device *dev = r->sets[0].layer->dev;
     sets_of these = {r, n_sets};
     if (pb_has(r->flush)) PB_RETURN(pb_device_zero(dev, r->flush));
-    return pb_queue_time(dev, &r->clock, call_these, &these, ns);
+    PB_RETURN(pb_queue_time(dev, &r->clock, call_these, &these, &s->ns));
+    s->cycles = pb_kernel_clock_end(r->way.clock, s->ns * 1e-9);
+    return PB_OK;
 }
 
-/* Seconds of one call, of one on each of the sets in turn. */
-static pb_status one_sample(const run *r, int n_sets, double *seconds) {
-    double ns = 0;
+/* Seconds and cycles of one call, of one on each of the sets in turn. */
+static pb_status one_sample(const run *r, int n_sets, double *seconds, double *cycles) {
+    sample s = {.ns = 0};
     for (int i = 0; i < n_sets; i++)
         PB_RETURN(pb_contents_put(r->sets[i].layer, &r->start, r->wrote));
     if (r->clock.begin) {
-        PB_RETURN(sample_in_queue(r, n_sets, &ns));
+        PB_RETURN(sample_in_queue(r, n_sets, &s));
     } else {
-        PB_RETURN(sample_on_host(r, n_sets, &ns));
+        PB_RETURN(sample_on_host(r, n_sets, &s));
     }
-    *seconds = fmax(ns, 1) * 1e-9 / n_sets;
+    *seconds = fmax(s.ns, 1) * 1e-9 / n_sets;
+    *cycles = s.cycles / n_sets;
     return PB_OK;
 }
 
@@ -229,15 +238,22 @@ static pb_status take_samples(run *r) {
     pb_kernel_result *out = r->out;
     int64_t begin = pb_now_ns(), n = 0;
     double inside = 0;
+    bool counted = true;
     out->samples = calloc(MOST_SAMPLES, sizeof *out->samples);
-    if (!out->samples) return PB_ERROR(PB_E_OOM, "no memory for samples");
+    out->cycles = calloc(MOST_SAMPLES, sizeof *out->cycles);
+    if (!out->samples || !out->cycles) return PB_ERROR(PB_E_OOM, "no memory for samples");
     while (n < MOST_SAMPLES) {
         double passed = (double)(pb_now_ns() - begin) * 1e-9;
         bool late = passed > PB_KERNEL_LIMIT_S || (r->way.limit_s > 0 && passed > r->way.limit_s);
         if (n >= PB_KERNEL_SAMPLES && inside >= PB_KERNEL_SECONDS) break;
         if (n >= PB_KERNEL_LEAST && late) break;
-        PB_RETURN(one_sample(r, r->n_sets, &out->samples[n]));
+        PB_RETURN(one_sample(r, r->n_sets, &out->samples[n], &out->cycles[n]));
+        counted = counted && out->cycles[n] > 0;
         inside += out->samples[n++] * r->n_sets;
+    }
+    if (!counted) { /* one that was lost to another profiler makes the median another thing */
+        free(out->cycles);
+        out->cycles = NULL;
     }
     out->n = n;
     out->batch = r->n_sets;
@@ -248,10 +264,10 @@ static pb_status take_samples(run *r) {
 /* Warm-ups on one set, then how many the batch takes: as many as make it last 100 us, and no more than
  * 256 MiB hold. */
 static pb_status choose_sets(run *r) {
-    double least = INFINITY, seconds = 0, bytes = 0;
+    double least = INFINITY, seconds = 0, cycles = 0, bytes = 0;
     const pb_layer *layer = r->sets[0].layer;
     for (int i = 0; i < PB_KERNEL_WARMUPS; i++) {
-        PB_RETURN(one_sample(r, 1, &seconds));
+        PB_RETURN(one_sample(r, 1, &seconds, &cycles));
         least = fmin(least, seconds);
     }
     for (int i = 0; i < layer->n_tensors; i++) bytes += (double)pb_bytes(layer->tensors[i]);
@@ -387,5 +403,6 @@ done:
 
 void pb_kernel_result_free(pb_kernel_result *result) {
     free(result->samples);
+    free(result->cycles);
     *result = (pb_kernel_result){.n = 0};
 }

@@ -15,6 +15,7 @@
 #define PB_HARNESS_KERNEL_MEASURE_H
 
 #include "base/hash.h"
+#include "harness/kernel_clock.h"
 #include "harness/layer_ops.h"
 
 #define PB_KERNEL_WARMUPS 5
@@ -51,6 +52,7 @@ bool pb_kernel_case_holds(const char *name, const char *filter);
 
 typedef struct pb_kernel_result {
     double *samples; /* seconds, [n]; free with pb_kernel_result_free */
+    double *cycles;  /* [n], of one call as the samples are; NULL when they were not read */
     int64_t n;
     int batch;      /* calls in a sample, which is the time of one */
     double spent_s; /* on the samples, putting back and flushing included */
@@ -66,6 +68,7 @@ typedef struct pb_kernel_way {
                        output of the same binary */
     bool hot;       /* nothing is flushed: what fits the caches is still there from the call before */
     double limit_s; /* above 0: ends the samples earlier, after PB_KERNEL_LEAST of them */
+    pb_kernel_clock *clock; /* reads cycles; or NULL */
 } pb_kernel_way;
 
 /* Checks and times one case on `dev` ("cpu", "ref" or "cuda"; PB_E_UNSUPPORTED for others); `ref` is the

@@ -47,11 +47,11 @@ static pb_status middle(pb_saved_times *t) {
     return n ? pb_derive("median", some, n, &t->median) : PB_OK;
 }
 
-/* samples_s: a list a process. */
-static pb_status read_times(const pb_json *o, const char *where, pb_saved_times *t, double *p10,
+/* samples_s, or cycles: a list a process. */
+static pb_status read_times(const pb_json *lists, const char *where, pb_saved_times *t, double *p10,
                             double *p90) {
     pb_status status = PB_OK;
-    const pb_json *lists = pb_json_get(o, "samples_s"), *list = NULL;
+    const pb_json *list = NULL;
     numbers all = {.v = malloc(MOST_SAMPLES * sizeof *all.v)};
     if (!all.v) PB_FAIL(PB_E_OOM, "%s: no memory for samples", where);
     cJSON_ArrayForEach(list, lists) {
@@ -122,10 +122,27 @@ static pb_status read_kernel(const pb_json *o, const char *where, pb_saved_run *
         PB_RETURN(pb_json_read_str(o, where, "why", &why));
         pb_copy(k->why, sizeof k->why, why ? why : "wrong");
     }
-    PB_RETURN(read_times(o, where, &k->time, &k->p10, &k->p90));
+    PB_RETURN(read_times(pb_json_get(o, "cycles"), where, &k->cycles, &k->p10, &k->p90));
+    PB_RETURN(read_times(pb_json_get(o, "samples_s"), where, &k->time, &k->p10, &k->p90));
+    if (k->cycles.n != k->time.n) k->cycles.n = 0;
     if (!k->wrong && isnan(k->time.median))
         return PB_ERROR(PB_E_INPUT, "%s: %s has no samples", where, k->name);
     place_under_roof(run, k);
+    return PB_OK;
+}
+
+/* The clock while the kernel ran, process by process, and what the GPU did. */
+static pb_status read_gauges(const pb_json *o, const char *where, const pb_saved_kernel *k,
+                             pb_saved_run *run) {
+    const pb_json *seen = NULL;
+    bool clock = *run->cycles_by && strcmp(run->cycles_by, "perf_event") != 0;
+    for (int i = 0; clock && i < k->cycles.n; i++) { /* fmin and fmax leave NaN out */
+        double mhz = k->cycles.medians[i] / k->time.medians[i] * 1e-6;
+        run->mhz_least = fmin(run->mhz_least, mhz);
+        run->mhz_most = fmax(run->mhz_most, mhz);
+    }
+    cJSON_ArrayForEach(seen, pb_json_get(o, "gpu"))
+        PB_RETURN(pb_gpu_report_add(seen, where, &run->gpu));
     return PB_OK;
 }
 
@@ -152,8 +169,8 @@ static pb_status read_anchors(const pb_json *root, const char *where, pb_saved_r
     const pb_json *anchors = pb_json_get(root, "anchors");
     double ignored;
     for (int i = 0; i < PB_SAVED_ANCHORS; i++)
-        PB_RETURN(read_times(pb_json_get(anchors, anchor_names[i]), where, &out->anchors[i],
-                             &ignored, &ignored));
+        PB_RETURN(read_times(pb_json_get(pb_json_get(anchors, anchor_names[i]), "samples_s"), where,
+                             &out->anchors[i], &ignored, &ignored));
     return read_roofs(pb_json_get(root, "roofs"), where, out);
 }
 
@@ -162,7 +179,7 @@ pb_status pb_saved_run_read(const pb_json *root, const char *where, pb_saved_run
     const pb_json *list = pb_json_get(root, "kernels"), *o = NULL;
     const char *schema = NULL, *text = NULL;
     int64_t processes = 1;
-    *out = (pb_saved_run){.n = 0};
+    *out = (pb_saved_run){.mhz_least = NAN, .mhz_most = NAN, .gpu = pb_gpu_report_none()};
     PB_TRY(pb_json_read_str(root, where, "schema", &schema));
     if (!schema || strcmp(schema, PB_KERNELS_SCHEMA) != 0)
         PB_FAIL(PB_E_INPUT, "%s: schema %s; expected %s, as `kernels run --save` writes", where,
@@ -170,6 +187,9 @@ pb_status pb_saved_run_read(const pb_json *root, const char *where, pb_saved_run
     PB_TRY(read_name(root, where, "binary_sha256", out->binary, sizeof out->binary));
     PB_TRY(pb_json_read_str(root, where, "time_utc", &text));
     pb_copy(out->time_utc, sizeof out->time_utc, text ? text : "");
+    text = NULL;
+    PB_TRY(pb_json_read_str(root, where, "cycles_by", &text));
+    pb_copy(out->cycles_by, sizeof out->cycles_by, text ? text : "");
     PB_TRY(pb_json_read_i64(root, where, "processes", 1, PB_GATE_PROCESSES, &processes));
     out->processes = (int)processes;
     out->environment = pb_json_get(root, "environment");
@@ -177,7 +197,10 @@ pb_status pb_saved_run_read(const pb_json *root, const char *where, pb_saved_run
     if (!cJSON_IsArray(list) || !list->child) PB_FAIL(PB_E_INPUT, "%s: no kernels", where);
     out->kernels = calloc((size_t)cJSON_GetArraySize(list), sizeof *out->kernels);
     if (!out->kernels) PB_FAIL(PB_E_OOM, "%s: no memory for its kernels", where);
-    cJSON_ArrayForEach(o, list) PB_TRY(read_kernel(o, where, out, &out->kernels[out->n++]));
+    cJSON_ArrayForEach(o, list) {
+        PB_TRY(read_kernel(o, where, out, &out->kernels[out->n++]));
+        PB_TRY(read_gauges(o, where, &out->kernels[out->n - 1], out));
+    }
 done:
     if (status != PB_OK) pb_saved_run_free(out);
     return status;
@@ -194,11 +217,12 @@ static pb_json *member(pb_json *o, const char *key) {
     return (pb_json *)(uintptr_t)pb_json_get(o, key);
 }
 
-static pb_status join_samples(pb_json *to, const pb_json *from, const char *where) {
+/* Appends what the process has in the list `key`. */
+static pb_status join_lists(pb_json *to, const pb_json *from, const char *key, const char *where) {
     const pb_json *list = NULL;
-    pb_json *lists = member(to, "samples_s");
-    if (!cJSON_IsArray(lists)) return PB_ERROR(PB_E_INPUT, "%s: no samples_s", where);
-    cJSON_ArrayForEach(list, pb_json_get(from, "samples_s")) {
+    pb_json *lists = member(to, key);
+    if (!cJSON_IsArray(lists)) return PB_ERROR(PB_E_INPUT, "%s: no %s", where, key);
+    cJSON_ArrayForEach(list, pb_json_get(from, key)) {
         pb_json *copy = cJSON_Duplicate(list, true);
         if (!copy || !cJSON_AddItemToArray(lists, copy)) {
             pb_json_free(copy);
@@ -230,7 +254,12 @@ static pb_status join_kernel(pb_json *to, const pb_json *from, const char *where
     if (wrong) PB_RETURN(call_wrong(to, why ? why : "wrong"));
     if (sha_a && sha_b && strcmp(sha_a, sha_b) != 0)
         PB_RETURN(call_wrong(to, "not the same output in every process"));
-    return join_samples(to, from, where);
+    /* Beside the samples where both have them. */
+    static const char *const beside[] = {"cycles", "gpu"};
+    for (int i = 0; i < 2; i++)
+        if (member(to, beside[i]) && pb_json_get(from, beside[i]))
+            PB_RETURN(join_lists(to, from, beside[i], where));
+    return join_lists(to, from, "samples_s", where);
 }
 
 pb_status pb_saved_run_join(pb_json *root, const pb_json *process, const char *where) {
@@ -246,7 +275,7 @@ pb_status pb_saved_run_join(pb_json *root, const pb_json *process, const char *w
     for (int i = 0; i < PB_SAVED_ANCHORS; i++) {
         pb_json *here = member(member(root, "anchors"), anchor_names[i]);
         const pb_json *there = pb_json_get(pb_json_get(process, "anchors"), anchor_names[i]);
-        if (here || there) PB_RETURN(join_samples(here, there, where));
+        if (here || there) PB_RETURN(join_lists(here, there, "samples_s", where));
     }
     return PB_OK;
 }

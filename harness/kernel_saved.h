@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "harness/gpu_state.h"
 #include "reports/gate.h"
 
 #define PB_KERNELS_SCHEMA "peftbench-kernels-2"
@@ -27,6 +28,7 @@ typedef struct pb_saved_kernel {
     bool wrong, checked;
     double flops, flops_else, bytes;
     pb_saved_times time;
+    pb_saved_times cycles; /* of the same samples; n = 0 where a process did not read them */
     double p10, p90; /* over the samples of all processes, seconds */
     double least;    /* seconds at the roof that binds; NaN when no roof is known */
     double share;    /* least / median */
@@ -39,8 +41,12 @@ typedef struct pb_saved_run {
     pb_saved_times anchors[PB_SAVED_ANCHORS];
     double bytes_per_s, flops_per_s[2], ops_per_s; /* roofs; 0 = not measured, or there is none */
     double cache_bytes;                 /* of the last level */
+    char cycles_by[16];                 /* "perf_event", "chain", "nvml"; "" = not read */
     char binary[PB_SHA256_HEX], time_utc[32];
     const pb_json *environment; /* within the tree that was read */
+    double mhz_least, mhz_most; /* of the clock while kernels ran: of all processes' medians; NaN where
+                                   cycles were not read or are those of one thread alone */
+    pb_gpu_report gpu;          /* of all kernels and processes; no looks on a CPU */
 } pb_saved_run;
 
 /* Reads a run's tree, which must outlive *out: medians and percentiles are derived from the samples

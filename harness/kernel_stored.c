@@ -47,17 +47,23 @@ static void take(pb_compared *k, const pb_saved_kernel *from, int side) {
     s->worst = NAN;
     s->least = from->least;
     if (!isnan(from->share)) pb_copy(s->roof, sizeof s->roof, pb_roof_name(from));
-    for (int i = 0; i < from->time.n; i++)
-        if (!isnan(from->time.medians[i])) k->time[side][0][n++] = from->time.medians[i];
+    for (int i = 0; i < from->time.n; i++) {
+        if (isnan(from->time.medians[i])) continue;
+        if (from->cycles.n == from->time.n && !isnan(from->cycles.medians[i]))
+            k->cycles[side][0][n] = from->cycles.medians[i];
+        k->time[side][0][n++] = from->time.medians[i];
+    }
     s->in = n;
 }
 
 static pb_status decide(pb_compared *k, const double *anchors, int n_anchors,
-                        const char *other_machine) {
+                        const char *other_machine, bool cycles) {
     pb_gate_input in = {.stages = 1, .stored = true, .anchors = anchors, .n_anchors = n_anchors};
     const int n[] = {k->side[0].in, k->side[1].in};
-    in.stage[0].a = (pb_gate_side){n[0], k->time[0][0], NULL};
-    in.stage[0].b = (pb_gate_side){n[1], k->time[1][0], NULL};
+    for (int side = 0; side < 2; side++)
+        for (int i = 0; i < n[side]; i++) cycles = cycles && k->cycles[side][0][i] > 0;
+    in.stage[0].a = (pb_gate_side){n[0], k->time[0][0], cycles ? k->cycles[0][0] : NULL};
+    in.stage[0].b = (pb_gate_side){n[1], k->time[1][0], cycles ? k->cycles[1][0] : NULL};
     if (*other_machine) in.incomparable = other_machine;
     if (*k->unchecked) in.incomparable = k->unchecked;
     if (!n[0] || !n[1]) in.incomparable = n[0] ? "only A has it" : "only B has it";
@@ -90,7 +96,11 @@ pb_status pb_compare_stored(const pb_saved_run *a, const pb_saved_run *b,
     pb_status status = PB_OK;
     double anchors[PB_SAVED_ANCHORS];
     char other_machine[192];
-    *out = (pb_comparison_of_builds){.n = 0};
+    *out = (pb_comparison_of_builds){
+        .mhz_least = NAN, .mhz_most = NAN, .gpu = pb_gpu_report_none()};
+    bool cycles = *a->cycles_by && strcmp(a->cycles_by, b->cycles_by) == 0;
+    pb_copy(out->cycles_by[0], sizeof out->cycles_by[0], a->cycles_by);
+    pb_copy(out->cycles_by[1], sizeof out->cycles_by[1], b->cycles_by);
     *notes = (pb_stored_notes){.anchors = {NAN, NAN, NAN}};
     const pb_json *environments[] = {a->environment, b->environment};
     for (int side = 0; side < 2; side++)
@@ -101,7 +111,8 @@ pb_status pb_compare_stored(const pb_saved_run *a, const pb_saved_run *b,
     PB_TRY(pb_environment_differences(a->environment, b->environment, &out->differences,
                                       other_machine));
     PB_TRY(collect(a, b, out));
-    for (int i = 0; i < out->n; i++) PB_TRY(decide(&out->kernels[i], anchors, n, other_machine));
+    for (int i = 0; i < out->n; i++) 
+        PB_TRY(decide(&out->kernels[i], anchors, n, other_machine, cycles));
 done:
     if (status != PB_OK) pb_comparison_of_builds_free(out);
     return status;

@@ -102,6 +102,7 @@ typedef struct pb_gate_result {
     pb_gate_stage stage[PB_GATE_STAGES];
     double ratio; /* B / A over all processes */
     pb_interval interval;
+    double cycles; /* B / A of cycles over all processes; NaN where a stage has none */
     double detectable; /* the slowdown (> 1) that these processes' spread lets both stages find with
                           probability 0.8; NaN with fewer than 2 processes a side */
     double spread;     /* A against A: standard deviation of its processes' log times, stage by stage;

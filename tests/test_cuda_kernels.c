@@ -58,6 +58,16 @@ START_TEST(calls_in_a_row_become_a_graph) {
 }
 END_TEST
 
+/* By which NVIDIA's library finds the same GPU. */
+START_TEST(a_device_names_its_place_on_the_bus) {
+    pb_device *dev = kernel_lab_device("cuda", 1);
+    char text[512];
+    pb_device_describe(dev, text, sizeof text);
+    ck_assert_msg(strstr(text, "; " PB_DEVICE_BUS "0000:18:00.0;") != NULL, "%s", text);
+    pb_device_close(dev);
+}
+END_TEST
+
 START_TEST(a_device_has_roofs) {
     pb_device *dev = kernel_lab_device("cuda", 1);
     pb_cpu_roofs r;
@@ -75,6 +85,7 @@ int main(void) {
     TCase *t = pb_test_case(s, "measure");
     tcase_add_loop_test(t, kernels_in_a_queue_are_checked_and_timed, 0, 2);
     tcase_add_test(t, calls_in_a_row_become_a_graph);
+    tcase_add_test(t, a_device_names_its_place_on_the_bus);
     tcase_add_test(t, a_device_has_roofs);
     return pb_run_suite(s);
 }

@@ -183,6 +183,9 @@ START_TEST(time_without_cycles_is_the_clock) {
     made m;
     make(&m, 1.05, 1.05, 0.005, 2);
     assert_verdict(&m, PB_GATE_REGRESSED);
+    pb_gate_result joined;
+    pb_assert_ok(pb_gate_decide(&m.in, &joined));
+    ck_assert(fabs(joined.cycles - 1.05) < 0.01); /* over both stages */
     make(&m, 1.05, 1.021, 0.005, 2);
     assert_verdict(&m, PB_GATE_REGRESSED);
     make(&m, 1.05, 1.019, 0.005, 2);

@@ -40,6 +40,12 @@ static char *build(const char *kernels) {
     return dir;
 }
 
+/* A kernel with cycles, and what says how they were read. */
+#define CLOCKED(name, median, cycles)                                                       \
+    "out=\"$out${out:+,}{\\\"name\\\":\\\"" name "\\\",\\\"median_s\\\":" median               \
+    ",\\\"median_cycles\\\":" cycles ",\\\"output_sha256\\\":\\\"s\\\",\\\"wrong\\\":false}\"\n"
+#define CYCLES_BY(way) "top=\",\\\"cycles_by\\\":\\\"" way "\\\"\"\n"
+
 /* A kernel as JSON within the shell's double quotes. */
 #define KERNEL(name, median, sha, wrong)                                              \
     "out=\"$out${out:+,}{\\\"name\\\":\\\"" name "\\\",\\\"median_s\\\":" median ","  \
@@ -126,6 +132,40 @@ START_TEST(each_verdict_has_its_cause) {
     pb_comparison_of_builds_free(&c);
     free(a);
     free(b);
+}
+END_TEST
+
+/* Slower and faster in time alone is the clock's doing; in cycles too it is the kernel's. */
+START_TEST(cycles_tell_a_kernel_from_the_clock) {
+    char *a = build(CLOCKED("clock", "1.00$j", "300$j") CLOCKED("kernel", "1.00$j", "300$j")
+                    CLOCKED("boost", "1.00$j", "300$j") CLOCKED("unread", "1.00$j", "300$j")
+                    CYCLES_BY("chain"));
+    char *b = build(CLOCKED("clock", "1.05$j", "300$j") CLOCKED("kernel", "1.05$j", "315$j")
+                    CLOCKED("boost", "0.95$j", "300$j") CLOCKED("unread", "1.05$j", "null")
+                    CYCLES_BY("chain"));
+    char *other = build(CLOCKED("clock", "1.05$j", "300$j") CYCLES_BY("perf_event"));
+    pb_comparison_of_builds c = compare(a, b);
+    assert_verdict(&c, "clock", PB_GATE_CLOCK, "% in time and ");
+    assert_verdict(&c, "kernel", PB_GATE_REGRESSED, "found twice");
+    assert_verdict(&c, "boost", PB_GATE_CLOCK, "the clock");
+    assert_verdict(&c, "unread", PB_GATE_REGRESSED, "found twice"); /* then time decides */
+    double ratio = 1.05;
+    pb_assert_close(&kernel(&c, "kernel")->result.cycles, &ratio, 1, 0, 0.01, "cycles B / A");
+    ck_assert(isnan(kernel(&c, "unread")->result.cycles));
+    ck_assert_str_eq(c.cycles_by[1], "chain");
+    ck_assert(c.mhz_least < 0.0029 && c.mhz_most > 0.0031 && c.mhz_most < 0.0033);
+    pb_text table = {0};
+    pb_assert_ok(pb_compared_markdown(&c, 2, &table));
+    ck_assert(strstr(table.data, "- cycles: chain\n") && strstr(table.data, "| clock | CLOCK | 1.050 | "));
+    pb_text_free(&table);
+    pb_comparison_of_builds_free(&c);
+    /* Two ways to read them are not compared. */
+    c = compare(a, other);
+    assert_verdict(&c, "clock", PB_GATE_REGRESSED, "found twice");
+    pb_comparison_of_builds_free(&c);
+    free(a);
+    free(b);
+    free(other);
 }
 END_TEST
 
@@ -355,6 +395,7 @@ int main(void) {
     Suite *s = suite_create("kernel_compare");
     TCase *t = pb_test_case(s, "builds");
     tcase_add_test(t, each_verdict_has_its_cause);
+    tcase_add_test(t, cycles_tell_a_kernel_from_the_clock);
     tcase_add_test(t, unclear_is_skipped_only_when_allowed);
     tcase_add_test(t, builds_that_do_not_run_are_named);
     tcase_add_test(t, a_kernel_that_ends_its_process_is_named);

@@ -232,6 +232,58 @@ START_TEST(last_level_caches_are_counted_once_each) {
 }
 END_TEST
 
+/* Adds cycles at so many MHz to the run's kernel, of as many processes. */
+static void add_cycles(pb_json *root, double mhz, int processes, const char *by) {
+    pb_json *k = ((pb_json *)(uintptr_t)pb_json_get(root, "kernels"))->child;
+    const pb_json *list = pb_json_get(k, "samples_s")->child;
+    pb_json *lists = pb_json_add_array(k, "cycles");
+    for (int i = 0; i < processes; i++, list = list->next) {
+        pb_json *mine = pb_json_add_array(lists, NULL);
+        const pb_json *x = NULL;
+        cJSON_ArrayForEach(x, list) ck_assert(pb_json_add_f64(mine, NULL, x->valuedouble * mhz * 1e6));
+    }
+    ck_assert(pb_json_add_str(root, "cycles_by", by));
+}
+
+/* The clock of B was 5 % lower: no suspicion of the kernel. Where one side, or one process, did not read it,
+ * time decides as before. */
+START_TEST(stored_times_of_a_slower_clock_are_no_suspicion) {
+    static const struct {
+        double mhz[2];
+        int processes;
+        const char *by;
+        pb_gate_verdict want;
+        const char *why;
+    } rows[] = {{{3000, 2850}, 10, "chain", PB_GATE_UNCLEAR, "the clock"},
+                {{3000, 3000}, 10, "chain", PB_GATE_SUSPECT, "run both binaries"},
+                {{3000, 2850}, 10, "perf_event", PB_GATE_SUSPECT, "run both binaries"},
+                {{3000, 2850}, 9, "chain", PB_GATE_SUSPECT, "run both binaries"}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        made slower = usual;
+        slower.time *= 1.0 / 0.95;
+        pb_json *trees[] = {tree(&usual), tree(&slower)};
+        pb_saved_run runs[2];
+        pb_comparison_of_builds c;
+        pb_stored_notes notes;
+        add_cycles(trees[0], rows[i].mhz[0], 10, "chain");
+        add_cycles(trees[1], rows[i].mhz[1], rows[i].processes, rows[i].by);
+        for (int side = 0; side < 2; side++)
+            pb_assert_ok(pb_saved_run_read(trees[side], "made", &runs[side]));
+        pb_assert_ok(pb_compare_stored(&runs[0], &runs[1], &c, &notes));
+        ck_assert_msg(c.kernels[0].result.verdict == rows[i].want &&
+                          strstr(c.kernels[0].result.why, rows[i].why),
+                      "row %zu: %s: %s", i, pb_gate_name(c.kernels[0].result.verdict),
+                      c.kernels[0].result.why);
+        ck_assert(runs[0].mhz_least > 2999 && runs[0].mhz_most < 3001);
+        pb_comparison_of_builds_free(&c);
+        for (int side = 0; side < 2; side++) {
+            pb_saved_run_free(&runs[side]);
+            pb_json_free(trees[side]);
+        }
+    }
+}
+END_TEST
+
 /* A roof is the fastest sample of all processes, whatever the first one noted. */
 START_TEST(roofs_are_of_all_processes) {
     pb_json *root = tree(&usual);
@@ -282,6 +334,7 @@ int main(void) {
     tcase_add_test(t, what_is_no_saved_run_is_named);
     tcase_add_test(t, roofs_are_measured_beyond_the_caches);
     tcase_add_test(t, last_level_caches_are_counted_once_each);
+    tcase_add_test(t, stored_times_of_a_slower_clock_are_no_suspicion);
     tcase_add_test(t, roofs_are_of_all_processes);
     tcase_add_test(t, folders_honour_tmpdir);
     t = pb_test_case(s, "stored");

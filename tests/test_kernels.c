@@ -17,6 +17,8 @@ START_TEST(every_case_agrees_with_the_reference) {
     pb_device *ref = kernel_lab_device("ref", 1), *dev = kernel_lab_device("cpu", 2),
               *one = kernel_lab_device("cpu", 1);
     const pb_dtype dtypes[] = {PB_F32, PB_BF16};
+    pb_kernel_clock *clock = NULL;
+    pb_assert_ok(pb_kernel_clock_open_host(2, &clock));
     for (int d = 0; d < 2; d++) {
         pb_kernel_cases cases = kernel_lab_cases(models[_i], 64, dtypes[d], PB_LAYER_ALL, NULL);
         for (int op = 0; op < PB_OP_COUNT; op++) {
@@ -27,13 +29,16 @@ START_TEST(every_case_agrees_with_the_reference) {
         for (int i = 0; i < cases.n; i++) {
             pb_kernel_result r, again;
             if (too_long(&cases.items[i])) continue;
-            pb_kernel_way quick = {.limit_s = 0.001};
+            pb_kernel_way quick = {.limit_s = 0.001, .clock = clock};
             pb_assert_ok(pb_kernel_measure(&cases.items[i], ref, dev, quick, &r));
             ck_assert_msg(!r.wrong, "%s: %s", cases.items[i].name, r.why);
-            ck_assert(r.n >= 3 && r.worst <= 1 && *r.variant);
-            for (int64_t k = 0; k < r.n; k++) ck_assert(r.samples[k] > 0);
+            ck_assert(r.n >= 3 && r.worst <= 1 && *r.variant && r.cycles);
+            for (int64_t k = 0; k < r.n; k++)
+                ck_assert(r.samples[k] > 0 && r.cycles[k] < 8e9 * r.samples[k] && r.cycles[k] > 0);
             quick.unchecked = true;
+            quick.clock = NULL;
             pb_assert_ok(pb_kernel_measure(&cases.items[i], ref, one, quick, &again));
+            ck_assert_ptr_null(again.cycles);
             ck_assert_str_eq(r.sha256, again.sha256); /* any number of threads, unchecked too */
             pb_kernel_result_free(&r);
             pb_kernel_result_free(&again);
@@ -44,6 +49,7 @@ START_TEST(every_case_agrees_with_the_reference) {
     }
     ck_assert_uint_eq(pb_device_mem_now(dev, PB_MEM_DATA), 0);
     ck_assert_uint_eq(pb_device_mem_now(dev, PB_MEM_BASE), 0);
+    pb_kernel_clock_close(clock);
     pb_device_close(one);
     pb_device_close(dev);
     pb_device_close(ref);

@@ -63,6 +63,8 @@ bool pb_device_computes(const pb_device *dev);    /* false on plan devices: valu
 int pb_device_threads(const pb_device *dev);
 /* The hardware and its libraries in one line, "" where the backend has nothing to add to the host's description. */
 void pb_device_describe(const pb_device *dev, char *text, size_t cap);
+/* Comes before a GPU's place on the bus in that line, by which its driver's tools know it ("0000:18:00.0", "?"). */
+#define PB_DEVICE_BUS "bus "
 /* True when PB_MEM_OPTIM is in the host's memory (options.page_optimizer on a device that can). */
 bool pb_device_pages_optimizer(const pb_device *dev);
 /* True when operations wait in a queue of the device's own, with events of its own clock: time lies between events there, where

@@ -187,10 +187,10 @@ static void cuda_describe(void *ctx, char *text, size_t cap) {
     (void)pb_api_lt_version(&lt);
     snprintf(text, cap,
              "%s, compute capability %d.%d, %d multiprocessors, %zu MiB; driver %d.%d, runtime %d.%d, cuBLASLt %d.%d.%d; "
-             "f32 products without TF32, bf16 with f32 sums, workspace %zu MiB; steps: %s",
+             "f32 products without TF32, bf16 with f32 sums, workspace %zu MiB; " PB_DEVICE_BUS "%s; steps: %s",
              i->name, i->major, i->minor, i->sms, i->memory_bytes >> 20, i->driver / 1000, i->driver % 1000 / 10,
              i->runtime / 1000, i->runtime % 1000 / 10, lt / 10000, lt / 100 % 100, lt % 100,
-             PB_CUDA_PRODUCT_WORKSPACE >> 20, pb_cuda_queue_mode(&c->cuda));
+             PB_CUDA_PRODUCT_WORKSPACE >> 20, i->bus[0] != 0 ? i->bus : "?", pb_cuda_queue_mode(&c->cuda));
 }
 
 extern "C" const pb_kernel_set *const pb_cuda_kernels_registry[];

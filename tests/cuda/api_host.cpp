@@ -285,6 +285,7 @@ int pb_api_device_open(int index, pb_api_device *out) {
     if (index != 0) return BAD_VALUE;
     *out = {};
     snprintf(out->name, sizeof out->name, "host stand-in");
+    snprintf(out->bus, sizeof out->bus, "0000:18:00.0");
     out->major = H.major;
     out->minor = H.minor;
     out->sms = 4; /* few: kernels that size themselves by the device loop */
