@@ -23,7 +23,7 @@ static pb_gpu_watch *watch(const char *lines, const char *bus) {
 
 static const char *const two_looks = "1 1 1 1 1 0 1\n"
                                      "1 1980 2619 350000 50 4 1\n"
-                                     "1 1500 2619 698000 83 24 2\n";
+                                     "1 1500 2619 698000 83 20 2\n";
 
 START_TEST(what_a_gpu_did_is_told) {
     pb_gpu_watch *w = watch(two_looks, "0000:18:00.0");
