@@ -23,7 +23,7 @@ pb_api_class pb_api_class_of(int code);
 
 typedef struct pb_api_device {
     char name[256];
-    char bus[16]; /* "0000:18:00.0"; "" where the driver does not tell */
+    char bus[24]; /* "0000:18:00.0"; "" where the driver does not tell */
     int major, minor, sms;
     int clock_khz, memory_clock_khz, memory_bus_bits; /* 0 where the driver does not tell */
     int driver, runtime;                              /* 13000 = 13.0 */

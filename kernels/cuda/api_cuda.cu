@@ -83,8 +83,7 @@ int pb_api_device_open(int index, pb_api_device *out) {
     if (cudaDeviceGetAttribute(&out->clock_khz, cudaDevAttrClockRate, index) != cudaSuccess) out->clock_khz = 0;
     if (cudaDeviceGetAttribute(&out->memory_clock_khz, cudaDevAttrMemoryClockRate, index) != cudaSuccess)
         out->memory_clock_khz = 0;
-    if (cudaDeviceGetPCIBusId(out->bus, (int)sizeof out->bus, index) != cudaSuccess) out->bus[0] = 0;
-    (void)cudaGetLastError(); /* what was not told is no failure of what comes next */
+    if (of(cudaDeviceGetPCIBusId(out->bus, (int)sizeof out->bus, index)) != 0) out->bus[0] = 0;
     return pb_api_versions(&out->driver, &out->runtime);
 }
 
