@@ -19,8 +19,8 @@
 
 #include "base/status.h"
 
-/* Every assertion that passes notes where it stands, for a crash after it. Check sends each note to its parent through a
- * file, which takes longer than most assertions: the same place as the last one is not sent again. */
+/* Every assertion that passes notes where it stands: what a crash is said to come after. Check sends each note to its parent
+ * through a file, which takes longer than most assertions: the first 32 of each place are sent. */
 #define _mark_point(file, line) pb_mark_point((file), (line))
 void pb_mark_point(const char *file, int line);
 

@@ -1010,6 +1010,18 @@ START_TEST(planted_crash) {
 }
 END_TEST
 
+/* Places that are noted again and again hide none that comes after. */
+START_TEST(planted_crash_after_loops) {
+    for (int i = 0; i < 1000; i++) {
+        pb_mark_point("a loop", 1);
+        pb_mark_point("a loop", 2);
+    }
+    pb_mark_point("after it", 3);
+    for (int i = 0; i < 1000; i++) pb_mark_point("a loop", 1);
+    abort();
+}
+END_TEST
+
 static const struct {
     const char *name;
     const TTest *const *test;
@@ -1023,6 +1035,7 @@ static const struct {
     {"message", &planted_wrong_message, "does not contain \"another text\""},
     {"success", &planted_success, "gave ok, expected input"},
     {"crash", &planted_crash, "first place:17:E:"},
+    {"crash_after_loops", &planted_crash_after_loops, "after it:3:E:"},
     {"empty", NULL, "no check ran"},
 };
 #define N_PLANTED (sizeof planted / sizeof planted[0])
