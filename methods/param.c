@@ -13,9 +13,15 @@
 struct pb_params {
     pb_device *dev;
     pb_dtype compute, master;
-    pb_param **list; /* each its own allocation: pointers stay valid when the list grows */
+    struct entry {
+        pb_param *param; /* its own allocation: pointers stay valid when the list grows */
+        uint64_t hash;   /* of its name */
+    } *list;
     int n, cap;
 };
+
+/* Numbers are compared before bytes: every name that is declared is looked up among all of them. */
+static uint64_t hash_of(const char *name) { return pb_random_stream(name, 0, 0); }
 
 pb_status pb_params_new(pb_device *dev, pb_dtype compute, pb_params **out) {
     PB_ASSERT(compute == PB_F32 || compute == PB_BF16 || compute == PB_F64);
@@ -30,7 +36,7 @@ pb_status pb_params_new(pb_device *dev, pb_dtype compute, pb_params **out) {
 
 void pb_params_free(pb_params *params) {
     if (!params) return;
-    for (int i = 0; i < params->n; i++) free(params->list[i]);
+    for (int i = 0; i < params->n; i++) free(params->list[i].param);
     free(params->list);
     free(params);
 }
@@ -56,7 +62,7 @@ static pb_status declare(pb_params *params, pb_role role, const char *name, int6
                         (long long)dim1);
     if (params->n == params->cap) {
         int cap = params->cap ? 2 * params->cap : 64;
-        pb_param **list = realloc(params->list, (size_t)cap * sizeof *list);
+        struct entry *list = realloc(params->list, (size_t)cap * sizeof *list);
         if (!list) return PB_ERROR(PB_E_OOM, "no memory for %d parameter records", cap);
         params->list = list;
         params->cap = cap;
@@ -74,7 +80,7 @@ static pb_status declare(pb_params *params, pb_role role, const char *name, int6
     p->dim[1] = dim1;
     p->decay = dim1 > 0; /* vectors (biases, norms) do not, unless their owner says so */
     p->lr_scale = 1;
-    params->list[params->n++] = p;
+    params->list[params->n++] = (struct entry){p, hash_of(name)};
     *out = p;
     return PB_OK;
 }
@@ -117,26 +123,29 @@ int pb_params_count(const pb_params *params) { return params->n; }
 
 pb_param *pb_params_at(pb_params *params, int i) {
     PB_ASSERT(i >= 0 && i < params->n);
-    return params->list[i];
+    return params->list[i].param;
 }
 
 pb_param *pb_params_find(pb_params *params, const char *name) {
-    for (int i = 0; i < params->n; i++)
-        if (strcmp(params->list[i]->name, name) == 0) return params->list[i];
+    uint64_t hash = hash_of(name);
+    for (int i = 0; i < params->n; i++) {
+        const struct entry *e = &params->list[i];
+        if (e->hash == hash && strcmp(e->param->name, name) == 0) return e->param;
+    }
     return NULL;
 }
 
 int64_t pb_params_elements(const pb_params *params, bool trainable_only) {
     int64_t n = 0;
     for (int i = 0; i < params->n; i++)
-        if (params->list[i]->trainable || !trainable_only) n += numel(params->list[i]);
+        if (params->list[i].param->trainable || !trainable_only) n += numel(params->list[i].param);
     return n;
 }
 
 pb_status pb_params_zero_grads(pb_params *params) {
     for (int i = 0; i < params->n; i++)
-        if (params->list[i]->trainable)
-            PB_RETURN(pb_device_zero(params->dev, params->list[i]->grad));
+        if (params->list[i].param->trainable)
+            PB_RETURN(pb_device_zero(params->dev, params->list[i].param->grad));
     return PB_OK;
 }
 
