@@ -7,11 +7,13 @@ cd "$(dirname "$0")"
 . setup/common.sh
 
 # shellcheck disable=SC2086
-need_packages $PB_PACKAGES g++ check clang 'libclang-rt-dev?' shellcheck valgrind
-need_model || exit 3
+need_packages $PB_PACKAGES g++ check clang 'libclang-rt-dev?' shellcheck valgrind ninja-build
+export CMAKE_GENERATOR=Ninja # for new folders: make starts a CMake for every file and target
+need_model &
+model=$!
 
-need_build build all
-need_build build cuda_backend
+need_build build 'all cuda_backend'
+wait "$model" || exit 3
 ctest --test-dir build --parallel "$(nproc)" --output-on-failure --no-tests=error "$@"
 if [ "${PB_TEST:-all}" = all ] && [ $# -eq 0 ]; then
     say "The same tests under AddressSanitizer and UndefinedBehaviorSanitizer"

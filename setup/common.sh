@@ -85,12 +85,13 @@ PY
     rm -f "$wheel"
 }
 
-# need_build FOLDER TARGET [cmake args]: configures (a compiler installed since is found), then builds what changed.
+# need_build FOLDER TARGETS [cmake args]: configures (a compiler installed since is found), then builds what changed.
 need_build() {
-    local folder=$1 target=$2
+    local folder=$1 targets
+    read -ra targets <<<"$2"
     shift 2
     cmake -S . -B "$folder" "$@" >&2 || return 3
-    cmake --build "$folder" --parallel "$(nproc)" --target "$target" >"$folder/build.log" 2>&1 || {
+    cmake --build "$folder" --parallel "$(nproc)" --target "${targets[@]}" >"$folder/build.log" 2>&1 || {
         tail -n 40 "$folder/build.log" >&2
         say "The build failed; the whole log is $folder/build.log."
         return 3
