@@ -86,10 +86,18 @@ static bool add_metric(row *t, const pb_json *term, double factor) {
     return true;
 }
 
+static bool has_rows(const pb_json *o) {
+    const pb_json *e = NULL;
+    if (pb_json_get(o, "suite")) return true;
+    cJSON_ArrayForEach (e, o)
+        if (has_rows(e)) return true;
+    return false;
+}
+
 /* A term without rows: one number for all examples. */
 static bool constant_of(cl_context *x, const pb_json *term, double *v) {
     cl_values c = {0};
-    if (cl_term(x, term, &c) != PB_OK) return false;
+    if (has_rows(term) || cl_term(x, term, &c) != PB_OK) return false;
     bool is = c.constant && c.n == 1;
     if (is) *v = c.value[0];
     cl_values_free(&c);

@@ -555,6 +555,7 @@ static void failures(const rp_chapter *m, rp_doc *doc) {
 
 pb_status rp_compose_details(const rp_chapter *m, rp_doc *doc) {
     rp_tuning_table(m, doc);
+    rp_before_table(m, doc);
     stability_table(m, doc);
     time_table(m, doc);
     PB_RETURN(rp_compose_profile(m, doc));

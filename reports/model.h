@@ -66,6 +66,8 @@ pb_status rp_compose_details(const rp_chapter *m, rp_doc *doc);
 /* What was tried and chosen; nothing when no row was tuned. Warnings: one for each choice at an edge, and
  * their number. (tuned.c) */
 void rp_tuning_table(const rp_chapter *m, rp_doc *doc);
+/* before.c: nothing where the test split was not evaluated before training */
+void rp_before_table(const rp_chapter *m, rp_doc *doc);
 int rp_tuning_warnings(const rp_chapter *m, rp_doc *doc);
 /* Nothing when no record holds a profile. */
 pb_status rp_compose_profile(const rp_chapter *m, rp_doc *doc);

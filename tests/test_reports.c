@@ -309,6 +309,7 @@ START_TEST(completion_is_told_from_classification) {
     char *html = read_text(root, "report.html");
     assert_lacks(html, "target tokens");
     assert_lacks(html, "longer than the length limit");
+    assert_lacks(html, "before training and after");
     free(html);
     free(root);
     root = pb_test_dir();
@@ -320,8 +321,20 @@ START_TEST(completion_is_told_from_classification) {
     pb_json_add_i64(cut, "train", 4070);
     pb_json_add_i64(cut, "valid", 994);
     pb_json_add_i64(cut, "test", 1989);
+    pb_assert_ok(pb_record_metric(&r, "quality/test/nll/before", 4.25, "nats", -1, 50, ""));
+    pb_assert_ok(pb_record_metric(&r, "quality/test/perplexity/before", 70.1, "1", -1, 50, ""));
+    write_record(root, &r);
+    run.seed = 2; /* the same before training: no spread is shown */
+    pb_assert_ok(pb_synthetic_record(&run, &r));
+    pb_assert_ok(pb_record_metric(&r, "quality/test/nll/before", 4.25, "nats", -1, 50, ""));
+    pb_assert_ok(pb_record_metric(&r, "quality/test/perplexity/before", 70.1, "1", -1, 50, ""));
     write_record(root, &r);
     report(root, root, &no_plots);
+    char *text = read_text(root, "report.md");
+    assert_has(text, "## Test data before training and after");
+    assert_has(text, "| LoRA r8 | 4.25 | ");
+    assert_has(text, " | 70.1 | ");
+    free(text);
     html = read_text(root, "report.html");
     assert_has(html, "accuracy is the share of target tokens");
     assert_has(html, "7053 of 7096 examples (99 %) were longer than the length limit");

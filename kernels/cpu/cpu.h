@@ -74,6 +74,12 @@ static inline const float *pb_cpu_in(pb_tensor t, int64_t at, int64_t n, float *
     pb_cpu_fetch((uintptr_t)t.data + (uintptr_t)at * size + PB_CPU_AHEAD, (size_t)n * size);
     return pb_cpu_f32(t, at, n, buf);
 }
+/* The same of a bf16 tensor as it is, for sums that widen as they add. */
+static inline const uint16_t *pb_cpu_in_bf16(pb_tensor t, int64_t at, int64_t n) {
+    const uint16_t *x = (const uint16_t *)t.data + at;
+    pb_cpu_fetch((uintptr_t)x + PB_CPU_AHEAD, (size_t)n * sizeof *x);
+    return x;
+}
 /* Where to write n values that pb_cpu_done then delivers. */
 static inline float *pb_cpu_out(pb_tensor t, int64_t at, float *buf) {
     return t.dtype == PB_F32 ? (float *)t.data + at : buf;
@@ -154,5 +160,6 @@ void pb_cpu_mul(float *y, const float *a, const float *b, int64_t n); /* y = a*b
 void pb_cpu_plus(float *y, const float *a, const float *b, int64_t n); /* y = a+b */
 void pb_cpu_scale(float *y, const float *a, float factor, int64_t n); /* y = factor*a */
 void pb_cpu_add(float *y, const float *a, int64_t n);                 /* y += a */
+void pb_cpu_add_bf16(float *y, const uint16_t *a, int64_t n);
 
 #endif

@@ -51,6 +51,11 @@ PB_CLONES void pb_cpu_add(float *y, const float *a, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] += a[i];
 }
 
+PB_CLONES void pb_cpu_add_bf16(float *y, const uint16_t *a, int64_t n) {
+    PB_IVDEP
+    for (int64_t i = 0; i < n; i++) y[i] += pb_widen(a[i]);
+}
+
 /* --- dropout --------------------------------------------------------------------------------- */
 
 PB_CLONES static void factors(float *factor, const uint32_t *r, int64_t n, uint32_t threshold,

@@ -9,8 +9,8 @@
 bool pb_lowrank_tiles_serve(const pb_cpu *cpu, pb_dtype type, int64_t in, int64_t out, int64_t r);
 
 /* Both factors in pairs of rows (cpu_tiles.h), packed into ws once for all threads. narrow
- * [k/2, padded] gives h = u A^T and dq = dy B; wide [16, n] gives y += h B^T and dx = dh A. padded: r
- * rounded up to 16; what lies beyond r is 0. */
+ * [k/2, padded] gives h = u A^T and dq = dy B; wide [16, n] gives y += h B^T and dx = dh A.
+ * padded: r rounded up to 16; what lies beyond r is 0. */
 typedef struct pb_lowrank_pack {
     int64_t k, n, r, padded;
     uint32_t *narrow, *wide;

@@ -1,6 +1,6 @@
 /* 64 token rows at a time go through all steps, so that x, dy, h and the sums that are added to
- * y and dx are in the L1 or L2 cache when they are used again; each step asks for the rows of the
- * next one. x and dy are tiles as they lie in memory; where they are a product's second operand
+ * y and dx are in the L1 or L2 cache when they are used again; steps that compute ask for what is
+ * read next. x and dy are tiles as they lie in memory; where they are a product's second operand
  * (dA, dB) two rows are shuffled together. Rounded to bf16 are h, h .* e, dh and D(x), which are
  * T; everything else is f32.
  *
@@ -164,11 +164,10 @@ size_t pb_lowrank_tiles_fwd_bytes(const pb_lowrank_args *a) {
 }
 
 /* to[n rows, columns of p] := beta to + scale h wide, with its rows' mask where keep is given
- * ([rows, columns]); asks for what comes next of `to` and for these rows of `next`. */
+ * ([rows, columns]). ask: for the columns that come next, if nobody has asked for these rows. */
 static void add_wide(pb_tensor to, int64_t row, int64_t n, const uint16_t *h,
                      const pb_lowrank_pack *p, float scale, float beta, const float *keep,
-                     float *sums, pb_tensor next, int64_t next_row) {
-    pb_tensor read = beta != 0.0f ? to : (pb_tensor){0};
+                     float *sums, bool ask) {
     for (int64_t j = 0; j < p->n; j += COLS) {
         int64_t cols = pb_min64(COLS, p->n - j), ahead = j + cols < p->n ? 0 : BLOCK;
         int64_t then = ahead > 0 ? 0 : j + cols, then_cols = pb_min64(COLS, p->n - then);
@@ -177,8 +176,7 @@ static void add_wide(pb_tensor to, int64_t row, int64_t n, const uint16_t *h,
             for (int64_t k = i; k < pb_min64(n, i + WIDE); k++) {
                 uint16_t *y = (uint16_t *)to.data + (row + k) * to.stride + j;
                 float *s = sums + (k - i) * LD;
-                fetch(read, row + k + ahead, then, then_cols);
-                fetch(next, next_row + k, j, cols);
+                if (ask) fetch(to, row + k + ahead, then, then_cols);
                 if (keep != NULL) pb_cpu_mul(s, s, keep + k * p->n + j, cols);
                 pb_cpu_blend_lines(y, s, scale, beta, cols);
             }
@@ -202,7 +200,7 @@ static void fwd_block(const pb_lowrank_args *a, const pb_lowrank_pack *p, int64_
         memcpy(pb_cpu_at(a->h, (row + i) * a->h.stride), w->h + i * PB_TILE,
                (size_t)p->r * sizeof *w->h);
     times_e(w->h, a->e, n, p->r);
-    add_wide(a->y, row, n, w->h, p, (float)a->scale, 1.0f, NULL, w->sums, a->x, row + BLOCK);
+    add_wide(a->y, row, n, w->h, p, (float)a->scale, 1.0f, NULL, w->sums, true);
 }
 
 void pb_lowrank_tiles_fwd(const pb_lowrank_args *a, const pb_lowrank_pack *p, int64_t row,
@@ -326,8 +324,7 @@ static void bwd_block(const pb_lowrank_bwd_args *a, const pb_lowrank_pack *p, in
         add_outer(w->da, in, w->dht, p->r, u, n, add, w->pairs, dx, row);
     }
     if (pb_has(a->dx))
-        add_wide(a->dx, row, n, w->dh, p, 1.0f, (float)a->beta_dx, w->keep, w->sums, a->dy,
-                 row + BLOCK);
+        add_wide(a->dx, row, n, w->dh, p, 1.0f, (float)a->beta_dx, w->keep, w->sums, false);
 }
 
 void pb_lowrank_tiles_bwd(const pb_lowrank_bwd_args *a, const pb_lowrank_pack *p, int64_t row,

@@ -1,8 +1,8 @@
 /* Decoding of 4-bit blocks: value = table[code] * absmax, rounded to the wanted dtype.
  *
  * The 16 values are scaled (and rounded) once for each block of 64 elements; then a code is a
- * lookup in a register: one vpermps for 16 f32, one vpermw for 32 bf16 (AVX-512), vpermps pairs or
- * byte shuffles (AVX2). Bytes: 1/2 read and 4 or 2 written per element. */
+ * lookup in a register: one vpermps for 16 f32, one vpermw for 32 bf16 (AVX-512, whole blocks),
+ * vpermps pairs or byte shuffles (AVX2). Bytes: 1/2 read and 4 or 2 written per element. */
 #include "kernels/cpu/cpu_quant.h"
 
 #include <stdlib.h>
@@ -28,15 +28,13 @@ static void scale_plain(const float *table, float absmax, bool half, lut *t) {
     for (int c = 0; half && c < 16; c++) t->h[c] = t->h[c + 16] = pb_narrow(t->f[c]);
 }
 
-/* n elements from an even element number on; the vector versions return how many they did (a
- * multiple of their width). */
 #ifdef HAVE_X86
-/* pb_narrow of 16 values. */
-__attribute__((target("avx512f,avx512bw,avx512vl"))) static void
-scale_avx512(const float *table, float absmax, bool half, lut *t) {
-    __m512 f = _mm512_mul_ps(_mm512_loadu_ps(table), _mm512_set1_ps(absmax));
-    _mm512_storeu_ps(t->f, f);
-    if (!half) return;
+/* --- whole blocks of a multiple of 64 elements ----------------------------------------------- */
+
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl")))
+
+/* pb_narrow of 16 values, twice: a lookup takes the lowest five bits of an index. */
+AVX512 static inline __m512i rounded_twice(__m512 f) {
     __m512i u = _mm512_castps_si512(f), high = _mm512_srli_epi32(u, 16);
     __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
     __m512i rounded = _mm512_srli_epi32(
@@ -44,36 +42,47 @@ scale_avx512(const float *table, float absmax, bool half, lut *t) {
     __mmask16 nan = _mm512_cmp_ps_mask(f, f, _CMP_UNORD_Q);
     rounded = _mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40));
     __m256i h = _mm512_cvtepi32_epi16(rounded);
-    _mm512_storeu_si512(t->h, _mm512_inserti64x4(_mm512_castsi256_si512(h), h, 1));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(h), h, 1);
 }
 
-__attribute__((target("avx512f,avx512bw,avx512vl"))) static int64_t
-f32_avx512(const lut *t, const uint8_t *codes, int64_t n, float *dst) {
-    __m512 table = _mm512_loadu_ps(t->f);
-    const __m128i low = _mm_set1_epi8(15);
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)(codes + i / 2));
-        __m128i hi = _mm_and_si128(_mm_srli_epi16(b, 4), low), lo = _mm_and_si128(b, low);
-        __m512i idx = _mm512_cvtepu8_epi32(_mm_unpacklo_epi8(hi, lo));
-        _mm512_storeu_ps(dst + i, _mm512_permutexvar_ps(idx, table));
+/* Of a byte the upper four bits are the earlier element. Bytes are put in the order in which
+ * unpacking within quarters of a register makes neighbours of what was looked up for the upper and
+ * for the lower bits. Bits above those of an index are ignored. */
+AVX512 static void blocks_bf16(const float *table, const float *absmax, int64_t blocks,
+                               int64_t block, const uint8_t *codes, uint16_t *dst) {
+    const __m512 values = _mm512_loadu_ps(table);
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    for (int64_t b = 0; b < blocks; b++) {
+        __m512i t = rounded_twice(_mm512_mul_ps(values, _mm512_set1_ps(absmax[b])));
+        for (int64_t i = 0; i < block; i += 64, codes += 32, dst += 64) {
+            __m256i bytes = _mm256_loadu_si256((const __m256i *)(const void *)codes);
+            __m512i w = _mm512_cvtepu8_epi16(_mm256_permutevar8x32_epi32(bytes, order));
+            __m512i even = _mm512_permutexvar_epi16(_mm512_srli_epi16(w, 4), t),
+                    odd = _mm512_permutexvar_epi16(w, t);
+            _mm512_storeu_si512(dst, _mm512_unpacklo_epi16(even, odd));
+            _mm512_storeu_si512(dst + 32, _mm512_unpackhi_epi16(even, odd));
+        }
     }
-    return i;
 }
 
-__attribute__((target("avx512f,avx512bw,avx512vl"))) static int64_t
-bf16_avx512(const lut *t, const uint8_t *codes, int64_t n, uint16_t *dst) {
-    __m512i table = _mm512_loadu_si512(t->h);
-    const __m128i low = _mm_set1_epi8(15);
-    int64_t i = 0;
-    for (; i + 32 <= n; i += 32) {
-        __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(codes + i / 2));
-        __m128i hi = _mm_and_si128(_mm_srli_epi16(b, 4), low), lo = _mm_and_si128(b, low);
-        __m256i both = _mm256_set_m128i(_mm_unpackhi_epi8(hi, lo), _mm_unpacklo_epi8(hi, lo));
-        _mm512_storeu_si512(dst + i, _mm512_permutexvar_epi16(_mm512_cvtepu8_epi16(both), table));
+AVX512 static void blocks_f32(const float *table, const float *absmax, int64_t blocks,
+                              int64_t block, const uint8_t *codes, float *dst) {
+    const __m512 values = _mm512_loadu_ps(table);
+    const __m128i order = _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
+    for (int64_t b = 0; b < blocks; b++) {
+        __m512 t = _mm512_mul_ps(values, _mm512_set1_ps(absmax[b]));
+        for (int64_t i = 0; i < block; i += 32, codes += 16, dst += 32) {
+            __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)codes);
+            __m512i w = _mm512_cvtepu8_epi32(_mm_shuffle_epi8(bytes, order));
+            __m512 even = _mm512_permutexvar_ps(_mm512_srli_epi32(w, 4), t),
+                   odd = _mm512_permutexvar_ps(w, t);
+            _mm512_storeu_ps(dst, _mm512_unpacklo_ps(even, odd));
+            _mm512_storeu_ps(dst + 16, _mm512_unpackhi_ps(even, odd));
+        }
     }
-    return i;
 }
+
+/* --- n elements from an even element number on: how many they did, a multiple of their width -- */
 
 __attribute__((target("avx2"))) static int64_t f32_avx2(const lut *t, const uint8_t *codes,
                                                         int64_t n, float *dst) {
@@ -124,10 +133,7 @@ static void decode_run(const lut *t, const uint8_t *codes, int64_t i, int64_t n,
     uint16_t *h = dst;
     int64_t done = 0;
 #ifdef HAVE_X86
-    if (i % 2 == 0 && pb_cpu_has_avx512()) {
-        done = dtype == PB_F32 ? f32_avx512(t, codes + i / 2, n, f)
-                               : bf16_avx512(t, codes + i / 2, n, h);
-    } else if (i % 2 == 0 && pb_cpu_has_avx2()) {
+    if (i % 2 == 0 && pb_cpu_has_avx2()) {
         done =
             dtype == PB_F32 ? f32_avx2(t, codes + i / 2, n, f) : bf16_avx2(t, codes + i / 2, n, h);
     }
@@ -139,32 +145,49 @@ static void decode_run(const lut *t, const uint8_t *codes, int64_t i, int64_t n,
     }
 }
 
-static float absmax_of(const pb_quant4 *q, int64_t block) {
+static float absmax_of(const pb_quant4 *q, int64_t block, const float *map) {
     if (!q->double_quant) return ((const float *)q->absmax.data)[block];
     uint8_t code = ((const uint8_t *)q->absmax_q.data)[block];
     float scale = ((const float *)q->absmax2.data)[block / 256];
-    return pb_dynamic_map_signed()[code] * scale + *(const float *)q->offset.data;
+    return map[code] * scale + *(const float *)q->offset.data;
+}
+
+#define BATCH 16 /* blocks decoded together */
+
+/* Decodes some of the whole blocks from element i to `end`: how many elements. 0 where another way
+ * must be gone. */
+static int64_t decode_blocks(const pb_quant4 *q, const float *table, const float *map, int64_t i,
+                             int64_t end, pb_dtype dtype, void *dst) {
+#ifdef HAVE_X86
+    int64_t block = q->block, n = pb_min64(BATCH, (end - i) / block);
+    if (i % block != 0 || block % 64 != 0 || !pb_cpu_has_avx512()) return 0;
+    float absmax[BATCH];
+    for (int64_t b = 0; b < n; b++) absmax[b] = absmax_of(q, i / block + b, map);
+    const uint8_t *codes = (const uint8_t *)q->codes.data + i / 2;
+    if (dtype == PB_F32) {
+        blocks_f32(table, absmax, n, block, codes, dst);
+    } else {
+        blocks_bf16(table, absmax, n, block, codes, dst);
+    }
+    return n * block;
+#else
+    (void)q, (void)table, (void)map, (void)i, (void)end, (void)dtype, (void)dst;
+    return 0;
+#endif
 }
 
 void pb_cpu_dequant4(const pb_quant4 *q, int64_t first, int64_t n, pb_dtype dtype, void *dst) {
-    const float *table = pb_code_table(q->code);
-    int64_t i = first, end = first + n;
-    for (int64_t block = first / q->block; i < end; block++) {
-        int64_t stop = pb_min64(end, (block + 1) * q->block);
-        float absmax = absmax_of(q, block);
+    const float *table = pb_code_table(q->code), *map = pb_dynamic_map_signed();
+    int64_t end = first + n, done = 0;
+    for (int64_t i = first; i < end; i += done) {
+        void *to = (char *)dst + (i - first) * (int64_t)pb_dtype_size(dtype);
+        done = decode_blocks(q, table, map, i, end, dtype, to);
+        if (done > 0) continue;
         lut t;
-#ifdef HAVE_X86
-        if (pb_cpu_has_avx512()) {
-            scale_avx512(table, absmax, dtype != PB_F32, &t);
-        } else {
-            scale_plain(table, absmax, dtype != PB_F32, &t);
-        }
-#else
-        scale_plain(table, absmax, dtype != PB_F32, &t);
-#endif
-        decode_run(&t, q->codes.data, i, stop - i, dtype,
-                   (char *)dst + (i - first) * (int64_t)pb_dtype_size(dtype));
-        i = stop;
+        int64_t block = i / q->block;
+        done = pb_min64(end, (block + 1) * q->block) - i;
+        scale_plain(table, absmax_of(q, block, map), dtype != PB_F32, &t);
+        decode_run(&t, q->codes.data, i, done, dtype, to);
     }
 }
 

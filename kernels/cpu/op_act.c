@@ -119,8 +119,8 @@ static pb_status no_f64(const char *op) {
     return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op);
 }
 
-/* Arithmetic and memory work at the same time as long as a core has not asked for more lines than it
- * can wait for (16 here): blocks are 8 lines of each operand. */
+/* Arithmetic and memory work at the same time as long as a core has not asked for more lines than
+ * it can wait for (16 here): blocks are 8 lines of each operand. */
 #define STEP_BYTES 512
 
 static void act_fwd_piece(const pb_act_fwd_args *a, fwd_fn fn, pb_cpu_piece p, bool past) {
@@ -255,8 +255,10 @@ static pb_status swiglu_bwd_run(pb_device *dev, const void *args, void *ws) {
 
 static void dropout_piece(const pb_dropout_args *a, pb_cpu_piece p, int64_t cols, bool past) {
     float xb[PB_CPU_BLOCK], yb[PB_CPU_BLOCK], t[PB_CPU_BLOCK], beta = (float)a->beta;
-    for (int64_t j = 0; j < p.n; j += PB_CPU_BLOCK) {
-        int64_t n = pb_min64(PB_CPU_BLOCK, p.n - j), col = p.col + j,
+    /* Whole sets of random numbers: cpu_random.c. */
+    const int64_t step = a->x.dtype == PB_F32 ? 128 : PB_CPU_BLOCK;
+    for (int64_t j = 0; j < p.n; j += step) {
+        int64_t n = pb_min64(step, p.n - j), col = p.col + j,
                 at = p.row * a->y.stride + col;
         const float *x = pb_cpu_in(a->x, p.row * a->x.stride + col, n, xb);
         float *y = pb_cpu_out_past(a->y, at, yb, past);

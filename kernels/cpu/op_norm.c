@@ -33,24 +33,42 @@ static size_t norm_fwd_workspace(const pb_device *dev, const void *args) {
     return (size_t)((2 + pb_device_threads(dev)) * row_floats(pb_cols(a->x))) * sizeof(float);
 }
 
+PB_CLONES static void plus_bf16(float *s, const uint16_t *x, const uint16_t *res, int64_t n) {
+    PB_IVDEP
+    for (int64_t i = 0; i < n; i++) s[i] = pb_widen(x[i]) + pb_widen(res[i]);
+}
+
+/* s = x + res of bf16 without dropout, widened as they are added; else false. */
+static bool sum_bf16(const pb_norm_fwd_args *a, int64_t row, int64_t col, int64_t n, float *s) {
+    if (a->x.dtype != PB_BF16 || !pb_has(a->res) || a->res.dtype != PB_BF16 || a->drop.p > 0.0f)
+        return false;
+    plus_bf16(s, pb_cpu_in_bf16(a->x, row * a->x.stride + col, n),
+              pb_cpu_in_bf16(a->res, row * a->res.stride + col, n), n);
+    return true;
+}
+
+static void sum_block(const pb_norm_fwd_args *a, int64_t row, int64_t col, int64_t n, float *s) {
+    float xb[PB_CPU_BLOCK], rb[PB_CPU_BLOCK];
+    if (sum_bf16(a, row, col, n, s)) return;
+    const float *x = pb_cpu_in(a->x, row * a->x.stride + col, n, xb);
+    const float *res = pb_has(a->res) ? pb_cpu_in(a->res, row * a->res.stride + col, n, rb) : NULL;
+    if (a->drop.p > 0.0f) {
+        pb_cpu_drop_apply(a->drop, (uint64_t)(row * pb_cols(a->x) + col), n, x, s);
+        x = s;
+    }
+    if (res != NULL) {
+        pb_cpu_plus(s, x, res, n);
+    } else if (x != s) {
+        memcpy(s, x, (size_t)n * sizeof *s);
+    }
+}
+
 /* s = D(x) + res for one row, in f32; the stored sum is rounded, the statistics are not. */
 static void sum_row(const pb_norm_fwd_args *a, int64_t row, float *s, bool past) {
-    float xb[PB_CPU_BLOCK], rb[PB_CPU_BLOCK];
     int64_t cols = pb_cols(a->x);
     for (int64_t j = 0; j < cols; j += PB_CPU_BLOCK) {
         int64_t n = pb_min64(PB_CPU_BLOCK, cols - j);
-        const float *x = pb_cpu_in(a->x, row * a->x.stride + j, n, xb);
-        const float *res =
-            pb_has(a->res) ? pb_cpu_in(a->res, row * a->res.stride + j, n, rb) : NULL;
-        if (a->drop.p > 0.0f) {
-            pb_cpu_drop_apply(a->drop, (uint64_t)(row * cols + j), n, x, s + j);
-            x = s + j;
-        }
-        if (res != NULL) {
-            pb_cpu_plus(s + j, x, res, n);
-        } else if (x != s + j) {
-            memcpy(s + j, x, (size_t)n * sizeof *s);
-        }
+        sum_block(a, row, j, n, s + j);
         if (pb_has(a->sum)) {
             int64_t at = row * a->sum.stride + j;
             if (a->sum.dtype == PB_F32 && !past)
@@ -148,6 +166,24 @@ PB_CLONES static void bwd_terms(float *xhat, float *g, const float *x, const flo
     }
 }
 
+PB_CLONES static void bwd_terms_bf16(float *xhat, float *g, const uint16_t *x, const uint16_t *dy,
+                                     const float *gamma, float mean, float rstd, int64_t n) {
+    PB_IVDEP
+    for (int64_t i = 0; i < n; i++) {
+        xhat[i] = (pb_widen(x[i]) - mean) * rstd;
+        g[i] = pb_widen(dy[i]) * gamma[i];
+    }
+}
+
+PB_CLONES static void bwd_params_bf16(float *dgamma, float *dbeta, const uint16_t *dy,
+                                      const float *xhat, int64_t n) {
+    PB_IVDEP
+    for (int64_t i = 0; i < n; i++) {
+        dgamma[i] += pb_widen(dy[i]) * xhat[i];
+        dbeta[i] += pb_widen(dy[i]);
+    }
+}
+
 PB_CLONES static void bwd_params(float *dgamma, float *dbeta, const float *dy, const float *xhat,
                                  int64_t n) {
     PB_IVDEP
@@ -169,18 +205,33 @@ PB_CLONES static void bwd_apply(float *dx, const float *g, const float *xhat, fl
     }
 }
 
+/* xhat and g of columns [col, col+n), and what they add to dgamma and dbeta (or NULL). */
+static void bwd_block(const pb_norm_bwd_args *a, int64_t row, int64_t col, int64_t n,
+                      const float *gamma, float mean, float rstd, float *xhat, float *g,
+                      float *dgamma, float *dbeta) {
+    float xb[PB_CPU_BLOCK], db[PB_CPU_BLOCK];
+    int64_t at = row * a->sum.stride + col, dy_at = row * a->dy.stride + col;
+    if (a->sum.dtype == PB_BF16 && a->dy.dtype == PB_BF16) {
+        const uint16_t *x = pb_cpu_in_bf16(a->sum, at, n), *dy = pb_cpu_in_bf16(a->dy, dy_at, n);
+        bwd_terms_bf16(xhat, g, x, dy, gamma, mean, rstd, n);
+        if (dgamma != NULL) bwd_params_bf16(dgamma, dbeta, dy, xhat, n);
+    } else {
+        const float *x = pb_cpu_in(a->sum, at, n, xb), *dy = pb_cpu_in(a->dy, dy_at, n, db);
+        bwd_terms(xhat, g, x, dy, gamma, mean, rstd, n);
+        if (dgamma != NULL) bwd_params(dgamma, dbeta, dy, xhat, n);
+    }
+}
+
 static void norm_bwd_row(const pb_norm_bwd_args *a, int64_t row, int64_t cols, const float *gamma,
                          float *g, float *xhat, float *dgamma, float *dbeta, bool past) {
-    float xb[PB_CPU_BLOCK], db[PB_CPU_BLOCK], beta = (float)a->beta_dx;
+    float xb[PB_CPU_BLOCK], beta = (float)a->beta_dx;
     bool layer = a->norm == PB_NORM_LAYER;
     float mean = layer ? ((const float *)a->mean.data)[row] : 0.0f,
           rstd = ((const float *)a->rstd.data)[row];
     for (int64_t j = 0; j < cols; j += PB_CPU_BLOCK) {
         int64_t n = pb_min64(PB_CPU_BLOCK, cols - j);
-        const float *x = pb_cpu_in(a->sum, row * a->sum.stride + j, n, xb);
-        const float *dy = pb_cpu_in(a->dy, row * a->dy.stride + j, n, db);
-        bwd_terms(xhat + j, g + j, x, dy, gamma + j, mean, rstd, n);
-        if (dgamma != NULL) bwd_params(dgamma + j, dbeta + j, dy, xhat + j, n);
+        bwd_block(a, row, j, n, gamma + j, mean, rstd, xhat + j, g + j,
+                  dgamma != NULL ? dgamma + j : NULL, dbeta != NULL ? dbeta + j : NULL);
     }
     float mean_g = layer ? pb_cpu_sum(g, cols) / (float)cols : 0.0f;
     float mean_gx = pb_cpu_dot(g, xhat, cols) / (float)cols;

@@ -200,13 +200,16 @@ static void copy_row(pb_tensor y, int64_t to, pb_tensor x, int64_t from) {
 }
 
 static void mean_row(const pb_pool_fwd_args *a, int64_t s, int64_t from, int64_t to) {
-    float xb[PB_CPU_BLOCK], sum[PB_CPU_BLOCK], yb[PB_CPU_BLOCK];
+    float sum[PB_CPU_BLOCK], yb[PB_CPU_BLOCK];
     int64_t cols = pb_cols(a->y);
     for (int64_t j = 0; j < cols; j += PB_CPU_BLOCK) {
         int64_t n = pb_min64(PB_CPU_BLOCK, cols - j), at = s * a->y.stride + j;
         memset(sum, 0, sizeof sum);
-        for (int64_t r = from; r < to; r++)
-            pb_cpu_add(sum, pb_cpu_in(a->x, r * a->x.stride + j, n, xb), n);
+        for (int64_t r = from; r < to; r++) {
+            int64_t x = r * a->x.stride + j;
+            if (a->x.dtype == PB_BF16) pb_cpu_add_bf16(sum, pb_cpu_in_bf16(a->x, x, n), n);
+            else pb_cpu_add(sum, pb_cpu_in(a->x, x, n, NULL), n);
+        }
         float *y = pb_cpu_out(a->y, at, yb);
         pb_cpu_scale(y, sum, 1.0f / (float)(to - from), n);
         pb_cpu_done(a->y, at, n, y);

@@ -29,12 +29,12 @@ claims_small() {
         xz -9 >"$here/claims-small/records.tar.xz"
 }
 
-# As `quick`, trials of the tuning included.
+# As `quick`, trials of the tuning included, in place of any decoder's before.
 claims_decoder() {
-    rm -rf "$here/claims-decoder"
-    cp -R "$1" "$here/claims-decoder"
-    find "$here/claims-decoder" -name adapter.safetensors -exec rm {} +
-    rm -rf "$here/claims-decoder/.claims"
+    rm -rf "$here"/claims-decoder-*
+    cp -R "$1" "$here/"
+    find "$here"/claims-decoder-* -name adapter.safetensors -exec rm {} +
+    rm -rf "$here"/claims-decoder-*/.claims
 }
 
 # What `peftbench advise` takes its verdicts from: the final comparison of claims-main, open, without the trials.
@@ -79,4 +79,6 @@ done
 readme
 "$program" verify "$here/quick"
 "$program" verify "$here/claims-main"
-[ ! -d "$here/claims-decoder" ] || "$program" verify "$here/claims-decoder"
+for decoder in "$here"/claims-decoder-*; do
+    [ ! -d "$decoder" ] || "$program" verify "$decoder"
+done
