@@ -208,7 +208,7 @@ static pb_status check_options(const pb_option *options, const bool *given, int 
 
 static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
     static const char *const dtypes[] = {"f32", "bf16", NULL};
-    static const char *const gauges[] = {"auto", "perf", "callgrind", NULL};
+    static const char *const gauges[] = {"auto", "perf", "callgrind", "step", NULL};
     static const char *const caches[] = {"cold", "hot", NULL};
     pb_kernels_request q = {.processes = 1, .dtype = -1, .device = "cpu"};
     pb_option options[] = {
@@ -267,10 +267,11 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
         PB_OPTION_TEXT("revisions", &q.revisions, "DIR",
                        "compare: where builds of git revisions are kept (default: revisions/ beside "
                        "this program)"),
-        PB_OPTION_CHOICE("gauge", &q.gauge, "auto|perf|callgrind", gauges,
+        PB_OPTION_CHOICE("gauge", &q.gauge, "auto|perf|callgrind|step", gauges,
                          "count, compare: who counts (default auto: as the baseline was counted; else the "
                          "processor's counter\nwhere it may be read, or callgrind; baseline: "
-                         "callgrind)"),
+                         "callgrind). step: each instruction traps, so that AVX-512 forms are counted "
+                         "anywhere, slowly"),
         PB_OPTION_TEXT("baseline", &q.baseline, "FILE",
                        "count: compares with what kernels baseline FILE wrote"),
         PB_OPTION_FLAG("allow-unclear", &q.allow_unclear,

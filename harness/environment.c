@@ -206,18 +206,24 @@ pb_status pb_environment_json(const char *device, int threads, pb_json **out) {
 
 /* "NAME, compute capability 9.0, ...; driver 13.0, runtime ..." */
 pb_status pb_environment_add_gpu(pb_json *environment, const char *described) {
-    static const char key[] = "driver ";
-    char name[256], driver[32] = "";
+    /* Words of the description, and what they are called in the file. */
+    static const struct {
+        const char *word, *name;
+    } versions[] = {{"driver ", "driver"}, {"runtime ", "runtime"}, {"cuBLASLt ", "cublaslt"}};
+    char name[256];
     if (described[0] == 0) return PB_OK;
-    const char *at = strstr(described, key);
     snprintf(name, sizeof name, "%.*s", (int)strcspn(described, ","), described);
-    if (at != NULL) {
-        at += strlen(key);
-        snprintf(driver, sizeof driver, "%.*s", (int)strcspn(at, ",; "), at);
-    }
     pb_json *machine = cJSON_GetObjectItemCaseSensitive(environment, "machine");
     pb_json *gpu = pb_json_add_object(machine, "gpu");
-    bool ok = gpu != NULL && pb_json_add_str(gpu, "name", name) && add_known(gpu, "driver", driver);
+    bool ok = gpu != NULL && pb_json_add_str(gpu, "name", name);
+    for (size_t i = 0; i < sizeof versions / sizeof versions[0]; i++) {
+        char version[32];
+        const char *at = strstr(described, versions[i].word);
+        if (at == NULL) continue;
+        at += strlen(versions[i].word);
+        snprintf(version, sizeof version, "%.*s", (int)strcspn(at, ",; "), at);
+        ok = ok && add_known(gpu, versions[i].name, version);
+    }
     if (ok) return PB_OK;
     return PB_ERROR(PB_E_OOM, "no host memory for the description of the GPU");
 }

@@ -6,10 +6,9 @@
 
 static pb_status count_side(const pb_compare_request *q, const char *program, pb_gauge gauge,
                             const pb_kernel_folder *folder, pb_counts *out) {
-    static const char *const names[PB_GAUGES] = {"auto", "perf", "callgrind"};
     pb_kernel_process p = {
         .program = program, .options = q->count_options, .filter = q->filter};
-    PB_RETURN(pb_kernel_process_count(&p, names[gauge], folder));
+    PB_RETURN(pb_kernel_process_count(&p, pb_gauge_name(gauge), folder));
     return pb_counts_read(folder->samples, out);
 }
 

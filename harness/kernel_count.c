@@ -52,7 +52,8 @@ typedef struct walk {
     const pb_kernel_case *next, *end;
     pb_counter *counter;
     pb_counts *out;
-    int index, calls;
+    int index, calls, done; /* done: cases so far, counted or left out */
+    bool own_only;          /* kernels of the library are left out */
 } walk;
 
 static bool same_walk(const pb_kernel_case *x, const pb_kernel_case *y) {
@@ -90,9 +91,12 @@ static pb_status count_case(pb_layer *layer, pb_op op, const void *args, const c
     const char *variant = pb_op_variant(layer->dev, op);
     pb_copy(count->name, sizeof count->name, c->name);
     pb_copy(count->variant, sizeof count->variant, variant ? variant : "");
-    fprintf(stderr, "%s\n", c->name);
-    PB_RETURN(count_calls(w, layer, op, args, &count->instructions));
-    w->out->n++;
+    if (!w->own_only || strcmp(count->variant, "onednn") != 0) {
+        fprintf(stderr, "%s\n", c->name);
+        PB_RETURN(count_calls(w, layer, op, args, &count->instructions));
+        w->out->n++;
+    }
+    w->done++;
     if (w->next + 1 < w->end && same_walk(c, w->next + 1)) w->next++;
     return PB_OK;
 }
@@ -107,16 +111,17 @@ static pb_status count_cases(const pb_kernel_cases *cases, pb_gauge gauge, pb_co
     PB_TRY(pb_counter_open(gauge, &w.counter));
     PB_TRY(pb_device_open("cpu", &options, &dev));
     w.calls = gauge == PB_GAUGE_PERF ? CALLS : 1;
-    while (out->n < cases->n) {
-        int before = out->n;
-        w.next = cases->items + out->n;
+    w.own_only = gauge == PB_GAUGE_STEP;
+    while (w.done < cases->n) {
+        int before = w.done;
+        w.next = cases->items + w.done;
         pb_layer layer = w.next->layer;
         layer.dev = dev;
         layer.visit = count_case;
         layer.user = &w;
         w.index = 0;
         PB_TRY(pb_layer_walk(&layer, w.next->group));
-        if (out->n == before)
+        if (w.done == before)
             PB_FAIL(PB_E_BUG, "%s is in the table and not in its layer", w.next->name);
     }
     pb_copy(out->setup.gauge, sizeof out->setup.gauge, pb_counter_name(w.counter));
@@ -142,6 +147,9 @@ pb_status pb_counts_take(const pb_count_table *table, const char *filter, pb_gau
                 filter ? filter : "");
     PB_TRY(describe(&out->setup));
     PB_TRY(count_cases(&cases, gauge, out));
+    if (out->n == 0)
+        PB_FAIL(PB_E_INPUT, "all of these cases are the library's kernels, which --gauge step leaves "
+                            "out; perf or callgrind count them");
 done:
     pb_kernel_cases_free(&cases);
     if (status != PB_OK) pb_counts_free(out);

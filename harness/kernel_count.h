@@ -9,7 +9,8 @@
  *
  * The processor counts where perf_event_open(2) lets it, in its own instruction set. Callgrind
  * counts everywhere: the program runs itself under it. Its CPU has no AVX-512, so the AVX2 forms of
- * the kernels are what is counted, on every machine that has AVX2. */
+ * the kernels are what is counted, on every machine that has AVX2. Step by step
+ * (harness/kernel_step.h) our own kernels are counted in the machine's own instruction set, slowly. */
 #ifndef PB_HARNESS_KERNEL_COUNT_H
 #define PB_HARNESS_KERNEL_COUNT_H
 
@@ -19,7 +20,7 @@
 
 /* Everything but our own code that a count depends on. */
 typedef struct pb_count_setup {
-    char gauge[64];       /* "callgrind-3.19.0", "perf_event" */
+    char gauge[64];       /* "callgrind-3.19.0", "perf_event", "step" */
     char isa[32];         /* that own kernels were counted in: "avx2" */
     char compiler[64];    /* "GNU 12.2.0" */
     char flags[192];      /* "Release -O3 -g" */
@@ -50,8 +51,8 @@ typedef struct pb_counts {
 } pb_counts;
 void pb_counts_free(pb_counts *counts);
 
-/* Counts every case of the table whose name holds `filter` (NULL = all) in this process: PERF, or
- * CALLGRIND inside it. PB_E_INPUT when there is none. */
+/* Counts every case of the table whose name holds `filter` (NULL = all) in this process: PERF, STEP
+ * (without the library's kernels), or CALLGRIND inside it. PB_E_INPUT when there is none. */
 pb_status pb_counts_take(const pb_count_table *table, const char *filter, pb_gauge gauge,
                          pb_counts *out);
 /* The same, in a process of this program under callgrind. PB_E_ENV without valgrind or when that

@@ -1,4 +1,4 @@
-/* Both gauges of instructions: harness/kernel_counter.h. */
+/* The gauges of instructions: harness/kernel_counter.h. */
 #include "harness/kernel_counter.h"
 
 #include <errno.h>
@@ -15,15 +15,22 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "harness/kernel_step.h"
 
 #define MOST_BYTES ((size_t)16 << 20) /* of one of callgrind's files */
 
 struct pb_counter {
-    int fd;           /* of the event; -1 = callgrind */
+    pb_gauge gauge;
+    int fd;           /* of the event; -1 = none */
     int n;            /* callgrind's dumps so far */
     const char *part; /* where they go */
     char name[64];
 };
+
+const char *pb_gauge_name(pb_gauge gauge) {
+    static const char *const names[PB_GAUGES] = {"auto", "perf", "callgrind", "step"};
+    return (unsigned)gauge < PB_GAUGES ? names[gauge] : "invalid gauge";
+}
 
 /* ---- perf_event ---- */
 
@@ -56,6 +63,7 @@ pb_status pb_counter_open_event(uint32_t type, uint64_t config, pb_counter **out
     *out = calloc(1, sizeof **out);
     if (!*out) return PB_ERROR(PB_E_OOM, "no memory for a counter");
     pb_copy((*out)->name, sizeof (*out)->name, "perf_event");
+    (*out)->gauge = PB_GAUGE_PERF;
     (*out)->fd = open_event(type, config);
     if ((*out)->fd >= 0) return PB_OK;
     int error = errno;
@@ -132,7 +140,7 @@ done:
     return status;
 }
 
-/* ---- both ---- */
+/* ---- all ---- */
 
 pb_status pb_counter_open(pb_gauge gauge, pb_counter **out) {
     char why[160];
@@ -141,13 +149,14 @@ pb_status pb_counter_open(pb_gauge gauge, pb_counter **out) {
         if (!pb_counter_has_perf(why)) return PB_ERROR(PB_E_ENV, "%s", why);
         return pb_counter_open_event(PERF_TYPE_HARDWARE, PERF_COUNT_HW_INSTRUCTIONS, out);
     }
-    if (gauge != PB_GAUGE_CALLGRIND || !pb_counter_in_callgrind())
+    if (gauge != PB_GAUGE_STEP && (gauge != PB_GAUGE_CALLGRIND || !pb_counter_in_callgrind()))
         return PB_ERROR(PB_E_BUG, "callgrind counts only in a process that it runs");
     *out = calloc(1, sizeof **out);
     if (!*out) return PB_ERROR(PB_E_OOM, "no memory for a counter");
+    (*out)->gauge = gauge;
     (*out)->fd = -1;
     (*out)->part = getenv(PB_CALLGRIND_PART);
-    pb_copy((*out)->name, sizeof (*out)->name, "callgrind");
+    pb_copy((*out)->name, sizeof (*out)->name, pb_gauge_name(gauge));
     return PB_OK;
 }
 
@@ -159,7 +168,8 @@ void pb_counter_close(pb_counter *c) {
 const char *pb_counter_name(const pb_counter *c) { return c->name; }
 
 pb_status pb_counter_start(pb_counter *c) {
-    if (c->fd < 0) {
+    if (c->gauge == PB_GAUGE_STEP) return pb_step_begin();
+    if (c->gauge == PB_GAUGE_CALLGRIND) {
         start_callgrind();
         return PB_OK;
     }
@@ -169,7 +179,11 @@ pb_status pb_counter_start(pb_counter *c) {
 }
 
 pb_status pb_counter_stop(pb_counter *c, double *count) {
-    if (c->fd >= 0) return read_event(c, count);
+    if (c->gauge == PB_GAUGE_PERF) return read_event(c, count);
+    if (c->gauge == PB_GAUGE_STEP) {
+        *count = pb_step_end();
+        return PB_OK;
+    }
     stop_callgrind();
     return read_dump(c, count);
 }

@@ -1,5 +1,5 @@
-/* Instructions that a piece of this thread's code executes: counted by the processor (perf_event)
- * or by callgrind, when this process runs under it. Linux on x86-64; elsewhere nothing can be
+/* Instructions that a piece of this thread's code executes: counted by the processor (perf_event),
+ * by callgrind, when this process runs under it, or one by one (harness/kernel_step.h). Linux on x86-64; elsewhere nothing can be
  * counted. Test: tests/test_kernel_count.c. */
 #ifndef PB_HARNESS_KERNEL_COUNTER_H
 #define PB_HARNESS_KERNEL_COUNTER_H
@@ -13,11 +13,15 @@ typedef enum pb_gauge {
     PB_GAUGE_AUTO,      /* perf_event where the machine has it, else callgrind */
     PB_GAUGE_PERF,
     PB_GAUGE_CALLGRIND,
+    PB_GAUGE_STEP,
     PB_GAUGES
 } pb_gauge;
 
 /* Where callgrind, started by us, puts its counts: the value of its --callgrind-out-file. */
 #define PB_CALLGRIND_PART "PB_CALLGRIND_PART"
+
+/* "auto", "perf", "callgrind", "step". */
+const char *pb_gauge_name(pb_gauge gauge);
 
 typedef struct pb_counter pb_counter;
 
@@ -37,7 +41,7 @@ void pb_counter_close(pb_counter *c);
 /* Count what this thread executes from start to stop. */
 pb_status pb_counter_start(pb_counter *c);
 pb_status pb_counter_stop(pb_counter *c, double *count);
-/* The gauge and its version, "perf_event" or "callgrind-3.19.0" (that after the first stop). */
+/* The gauge and its version, "perf_event", "step" or "callgrind-3.19.0" (that after the first stop). */
 const char *pb_counter_name(const pb_counter *c);
 
 #endif

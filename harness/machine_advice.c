@@ -19,6 +19,8 @@ pb_status pb_machine_json(const pb_machine_report *r, pb_json *o) {
               pb_json_add_f64(o, "mhz_end", r->mhz[1]) &&
               pb_json_add_f64(o, "mhz_least", r->mhz_least) &&
               pb_json_add_f64(o, "mhz_most", r->mhz_most) &&
+              pb_json_add_f64(o, "celsius_most", r->celsius_most) &&
+              pb_json_add_f64(o, "watts", r->watts) &&
               pb_json_add_str(o, "governor", *r->governor ? r->governor : NULL) &&
               pb_json_add_str(o, "pinning", r->pinning);
     if (ok && r->stopped >= 0) ok = pb_json_add_i64(o, "quota_stops", r->stopped);

@@ -10,8 +10,9 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "harness/machine_files.h"
 
-enum { SMALL_FILE = 1 << 20, MOST_CPUS = 1024 };
+enum { MOST_CPUS = 1024, MOST_ZONES = 64 };
 
 typedef struct process {
     long pid;
@@ -24,6 +25,7 @@ typedef struct look {
     double busy, steal, all; /* ticks of all CPUs together */
     double own;              /* seconds of this process and the children it has waited for */
     double mhz;
+    double celsius, joules; /* joules: of all packages since some moment */
     int64_t stopped, throttled;
     process *processes;
     int n;
@@ -36,38 +38,6 @@ struct pb_machine_watch {
 };
 
 /* ---- small files ---- */
-
-/* Content of root + path, malloc'ed; NULL when it is not there. */
-static char *content(const char *root, const char *path) {
-    char whole[768], *text = NULL;
-    int n = snprintf(whole, sizeof whole, "%s%s", root, path);
-    if (n < 0 || (size_t)n >= sizeof whole || access(whole, R_OK) != 0) return NULL;
-    if (pb_file_read(whole, SMALL_FILE, &text, NULL) == PB_OK) return text;
-    pb_error_clear();
-    return NULL;
-}
-
-/* Its first word; false when it is not there. */
-static bool word(const char *root, const char *path, char *out, size_t cap) {
-    char *text = content(root, path);
-    *out = 0;
-    if (!text) return false;
-    text[strcspn(text, " \t\n")] = 0;
-    pb_copy(out, cap, text);
-    free(text);
-    return *out != 0;
-}
-
-static bool number(const char *root, const char *path, double *out) {
-    char text[64];
-    return word(root, path, text, sizeof text) && pb_parse_f64(text, out);
-}
-
-static bool cpu_number(const char *root, int cpu, const char *name, double *out) {
-    char path[128];
-    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/%s", cpu, name);
-    return number(root, path, out);
-}
 
 /* The number after `key` at the start of a line; -1 when there is none. */
 static int64_t keyed(const char *text, const char *key) {
@@ -82,7 +52,7 @@ static int64_t keyed(const char *text, const char *key) {
 
 /* The first file `name` from this process's group upwards that is there (version 2), malloc'ed. */
 static char *of_group(const char *root, const char *name) {
-    char *groups = content(root, "/proc/self/cgroup"), path[768] = "", file[1024], *text = NULL;
+    char *groups = pb_machine_text(root, "/proc/self/cgroup"), path[768] = "", file[1024], *text = NULL;
     const char *own = groups ? strstr(groups, "0::/") : NULL;
     if (own && (own == groups || own[-1] == '\n'))
         snprintf(path, sizeof path, "%.*s", (int)strcspn(own + 3, "\n"), own + 3);
@@ -91,7 +61,7 @@ static char *of_group(const char *root, const char *name) {
         char *slash = strrchr(path, '/');
         if (slash && !slash[1]) *slash = 0;
         snprintf(file, sizeof file, "/sys/fs/cgroup%s/%s", path, name);
-        if ((text = content(root, file)) != NULL || !*path) return text;
+        if ((text = pb_machine_text(root, file)) != NULL || !*path) return text;
         *strrchr(path, '/') = 0;
     }
 }
@@ -103,15 +73,15 @@ static double cpu_quota(const char *root) {
     if (text && sscanf(text, "%lf %lf", &quota, &period) == 2 && period > 0) value = quota / period;
     free(text);
     if (!isnan(value)) return value;
-    if (number(root, "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", &quota) && quota > 0 &&
-        number(root, "/sys/fs/cgroup/cpu/cpu.cfs_period_us", &period) && period > 0)
+    if (pb_machine_number(root, "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", &quota) && quota > 0 &&
+        pb_machine_number(root, "/sys/fs/cgroup/cpu/cpu.cfs_period_us", &period) && period > 0)
         return quota / period;
     return NAN;
 }
 
 static int64_t times_stopped(const char *root) {
     char *text = of_group(root, "cpu.stat");
-    if (!text) text = content(root, "/sys/fs/cgroup/cpu/cpu.stat");
+    if (!text) text = pb_machine_text(root, "/sys/fs/cgroup/cpu/cpu.stat");
     int64_t n = text ? keyed(text, "nr_throttled") : -1;
     free(text);
     return n;
@@ -123,12 +93,12 @@ static double mean_mhz(const char *root, int cpus) {
     double sum = 0, khz;
     int n = 0;
     for (int i = 0; i < cpus; i++) {
-        if (!cpu_number(root, i, "cpufreq/scaling_cur_freq", &khz)) continue;
+        if (!pb_machine_cpu_number(root, i, "cpufreq/scaling_cur_freq", &khz)) continue;
         sum += khz / 1000;
         n++;
     }
     if (n > 0) return sum / n;
-    char *text = content(root, "/proc/cpuinfo");
+    char *text = pb_machine_text(root, "/proc/cpuinfo");
     for (const char *p = text; p && (p = strstr(p, "cpu MHz")) != NULL; p++) {
         const char *colon = strchr(p, ':');
         if (!colon) break;
@@ -146,8 +116,32 @@ static int64_t times_throttled(const char *root, int cpus) {
         for (int package = 0; package < 2; package++) {
             const char *name = package ? "thermal_throttle/package_throttle_count"
                                        : "thermal_throttle/core_throttle_count";
-            if (cpu_number(root, i, name, &n)) sum = (sum < 0 ? 0 : sum) + (int64_t)n;
+            if (pb_machine_cpu_number(root, i, name, &n)) sum = (sum < 0 ? 0 : sum) + (int64_t)n;
         }
+    return sum;
+}
+
+/* The hottest thermal zone, whichever it is; NaN without any. */
+static double hottest(const char *root) {
+    double most = NAN, value;
+    for (int i = 0; i < MOST_ZONES; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "/sys/class/thermal/thermal_zone%d/temp", i);
+        if (pb_machine_number(root, path, &value)) most = fmax(most, value / 1000); /* leaves NaN out */
+    }
+    return most;
+}
+
+/* What the packages took since some moment, in joules; NaN when it may not be read. */
+static double energy(const char *root) {
+    double sum = NAN, value;
+    for (int i = 0; i < MOST_ZONES; i++) {
+        char path[64], name[32];
+        snprintf(path, sizeof path, "/sys/class/powercap/intel-rapl:%d/name", i);
+        if (!pb_machine_word(root, path, name, sizeof name) || strncmp(name, "package", 7) != 0) continue;
+        snprintf(path, sizeof path, "/sys/class/powercap/intel-rapl:%d/energy_uj", i);
+        if (pb_machine_number(root, path, &value)) sum = (isnan(sum) ? 0 : sum) + value * 1e-6;
+    }
     return sum;
 }
 
@@ -156,15 +150,15 @@ static void find_governor(const char *root, pb_machine_report *r) {
     for (int i = 0; i < r->cpus; i++) {
         char path[128], name[32];
         snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cpufreq/scaling_governor", i);
-        if (!word(root, path, name, sizeof name)) continue;
+        if (!pb_machine_word(root, path, name, sizeof name)) continue;
         bool other = *r->governor && strcmp(r->governor, name) != 0;
         pb_copy(r->governor, sizeof r->governor, other ? "mixed" : name);
         if (other) break;
     }
-    if (number(root, "/sys/devices/system/cpu/intel_pstate/no_turbo", &value)) {
+    if (pb_machine_number(root, "/sys/devices/system/cpu/intel_pstate/no_turbo", &value)) {
         r->boost_known = true;
         r->boost = !(value > 0);
-    } else if (number(root, "/sys/devices/system/cpu/cpufreq/boost", &value)) {
+    } else if (pb_machine_number(root, "/sys/devices/system/cpu/cpufreq/boost", &value)) {
         r->boost_known = true;
         r->boost = value > 0;
     }
@@ -181,8 +175,8 @@ static int cores_of(const char *root, const cpu_set_t *allowed, cpu_set_t *first
     for (int i = 0; i < MOST_CPUS && i < CPU_SETSIZE; i++) {
         if (!CPU_ISSET((size_t)i, allowed)) continue;
         core[n] = package[n] = -1 - i;
-        cpu_number(root, i, "topology/core_id", &core[n]);
-        cpu_number(root, i, "topology/physical_package_id", &package[n]);
+        pb_machine_cpu_number(root, i, "topology/core_id", &core[n]);
+        pb_machine_cpu_number(root, i, "topology/physical_package_id", &package[n]);
         cpu[n++] = i;
     }
     for (int i = 0; i < n; i++) {
@@ -220,7 +214,7 @@ static bool read_process(const char *root, const char *pid, process *out) {
     char path[300];
     unsigned long long user = 0, system = 0, started = 0;
     snprintf(path, sizeof path, "/proc/%.32s/stat", pid);
-    char *text = content(root, path);
+    char *text = pb_machine_text(root, path);
     char *open = text ? strchr(text, '(') : NULL, *close = text ? strrchr(text, ')') : NULL;
     /* After the name: state, then fields 4 to 22; 14 and 15 are times, 22 the start. */
     bool ok = open && close && close > open &&
@@ -262,7 +256,7 @@ static double seconds_of(struct timeval t) {
 static pb_status take_look(const pb_machine_watch *w, look *l) {
     double t[8] = {0};
     *l = (look){.n = 0};
-    char *text = content(w->root, "/proc/stat");
+    char *text = pb_machine_text(w->root, "/proc/stat");
     /* user nice system idle iowait irq softirq steal, in ticks since the start */
     if (text)
         sscanf(text, "cpu %lf %lf %lf %lf %lf %lf %lf %lf", &t[0], &t[1], &t[2], &t[3], &t[4],
@@ -277,6 +271,8 @@ static pb_status take_look(const pb_machine_watch *w, look *l) {
             l->own += seconds_of(u.ru_utime) + seconds_of(u.ru_stime);
     }
     l->mhz = mean_mhz(w->root, w->report.cpus);
+    l->celsius = hottest(w->root);
+    l->joules = energy(w->root);
     l->stopped = times_stopped(w->root);
     l->throttled = times_throttled(w->root, w->report.cpus);
     return look_at_processes(w->root, l);
@@ -329,7 +325,7 @@ pb_status pb_machine_begin(const char *root, int threads, pb_machine_watch **out
         r->cores = cores_of(root, &allowed, &first);
     }
     r->quota = cpu_quota(root);
-    if (!number(root, "/proc/loadavg", &r->load)) r->load = NAN;
+    if (!pb_machine_number(root, "/proc/loadavg", &r->load)) r->load = NAN;
     find_governor(root, r);
     pb_status status = take_look(w, &w->before);
     if (status != PB_OK) {
@@ -351,6 +347,9 @@ pb_status pb_machine_end(pb_machine_watch *w, pb_machine_report *out) {
         r->mhz[0] = w->before.mhz;
         r->mhz[1] = after.mhz;
         for (int i = 0; i < 2; i++) see_clock(r, r->mhz[i]);
+        r->celsius_most = fmax(w->before.celsius, after.celsius);
+        double joules = after.joules - w->before.joules; /* below 0: a counter began anew */
+        r->watts = joules >= 0 && r->seconds > 0 ? joules / r->seconds : (double)NAN;
         r->stopped = risen(w->before.stopped, after.stopped);
         r->throttled = risen(w->before.throttled, after.throttled);
         if (all > 0) {

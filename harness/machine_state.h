@@ -19,6 +19,8 @@ typedef struct pb_machine_report {
     double quota;             /* CPUs that the control group may use; NaN without a limit */
     double mhz[2];            /* mean clock at begin and end; NaN when not told */
     double mhz_least, mhz_most; /* of these and of every glance between */
+    double celsius_most;      /* hottest thermal zone at begin or end; NaN when not told */
+    double watts;             /* mean of all processor packages (RAPL); NaN when it may not be read */
     int64_t stopped;          /* times the control group was stopped for its quota; -1 = not told */
     int64_t throttled;        /* times a core throttled for heat or power; -1 = not told */
     bool boost, boost_known;  /* may the clock rise above its base? */

@@ -41,6 +41,18 @@ for try in "200 0 SAME" "1300 2 MORE_WORK"; do
     echo "axpby work $more" >"$work/b/planted"
     expect "$code" "$verdict" SAME "$work/b/peftbench" "${against[@]}"
 done
+# The same in the processor's own instruction set, instruction by instruction: what callgrind's CPU has not is seen too.
+if [ "$(uname -m)" = x86_64 ]; then
+    rm -f "$work/b/planted"
+    "$work/a/peftbench" kernels count --gauge step "${kernels[@]}" --save "$work/step.json" >"$work/log" 2>&1 || {
+        cat "$work/log"
+        exit 1
+    }
+    stepped=(kernels count --baseline "$work/step.json" --filter '/axpby/64|/scale_cols/64')
+    expect 0 SAME SAME "$work/b/peftbench" "${stepped[@]}"
+    echo "axpby work 1300" >"$work/b/planted"
+    expect 2 MORE_WORK SAME "$work/b/peftbench" "${stepped[@]}"
+fi
 # The same within a comparison, whatever the few samples of this budget say of time.
 echo "axpby pass 1" >"$work/b/planted"
 expect 2 '\(MORE_WORK\|REGRESSED\) .*+[0-9.]* % instructions' '[A-Z]*' "$work/a/peftbench" kernels compare "$work/a" "$work/b" --instructions --gauge callgrind \

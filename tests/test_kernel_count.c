@@ -1,11 +1,13 @@
 /* Instructions of kernels: files, verdicts against a baseline, and real counts under callgrind. */
 #include <linux/perf_event.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/file.h"
 #include "base/text.h"
 #include "harness/kernel_count.h"
+#include "kernels/core/about.h"
 #include "tests/support.h"
 
 static char *path_in(const char *dir, const char *name) {
@@ -253,6 +255,60 @@ START_TEST(perf_events_count_from_start_to_stop) {
 }
 END_TEST
 
+/* What this program executes, instruction by instruction; what a shared library does for it is not. */
+START_TEST(traps_count_the_programs_own_code) {
+    pb_counter *c = NULL;
+    double n[3] = {0}, again = 0, copied = 0;
+    pb_assert_ok(pb_counter_open(PB_GAUGE_STEP, &c));
+    ck_assert_str_eq(pb_counter_name(c), "step");
+    for (int i = 0; i < 3; i++) {
+        pb_assert_ok(pb_counter_start(c));
+        spin(1000 * i);
+        pb_assert_ok(pb_counter_stop(c, &n[i]));
+    }
+    pb_assert_ok(pb_counter_start(c));
+    spin(2000);
+    pb_assert_ok(pb_counter_stop(c, &again));
+    double turn = (n[2] - n[1]) / 1000;
+    ck_assert_msg(turn >= 3 && fmod(n[2] - n[1], 1000) == 0 && n[2] == again,
+                  "%g, %g, %g, then %g instructions", n[0], n[1], n[2], again);
+    ck_assert_msg(n[0] < 200, "%g instructions around nothing", n[0]);
+    unsigned char *volatile from = calloc(1, 8192), *volatile to = malloc(8192);
+    ck_assert(from && to);
+    pb_assert_ok(pb_counter_start(c));
+    memcpy(to, from, 8192);
+    pb_assert_ok(pb_counter_stop(c, &copied));
+    ck_assert_msg(copied < n[0] + 100, "%g instructions for a copy by the C library", copied);
+    free(from);
+    free(to);
+    pb_assert_ok(pb_counter_start(c));
+    pb_assert_fails(pb_counter_start(c), PB_E_BUG, "already");
+    pb_assert_ok(pb_counter_stop(c, &again));
+    pb_counter_close(c);
+}
+END_TEST
+
+/* In the instruction set that kernels run in here, whatever callgrind's CPU has; the same each time. */
+START_TEST(traps_count_what_runs_here) {
+    pb_count_table table = {.model = "shape:minilm", .rows = 64, .f32 = true};
+    pb_counts one, two;
+    pb_assert_ok(pb_counts_take(&table, "/axpby/|/gemm/|/gather_rows/", PB_GAUGE_STEP, &one));
+    pb_assert_ok(pb_counts_take(&table, "/axpby/|/gather_rows/", PB_GAUGE_STEP, &two));
+    ck_assert_int_eq(one.n, 2); /* products are the library's */
+    ck_assert_str_eq(one.setup.isa, pb_kernels_isa());
+    ck_assert(strstr(one.items[0].name, "axpby") && one.items[0].instructions > 64 * 384 / 16);
+    pb_count_changes c = compared(&one, &two, 0);
+    for (int i = 0; i < c.n; i++)
+        ck_assert_msg(c.items[i].then == c.items[i].now, "%s: %g, then %g", c.items[i].name,
+                      c.items[i].then, c.items[i].now);
+    pb_count_changes_free(&c);
+    pb_counts_free(&one);
+    pb_counts_free(&two);
+    pb_assert_fails(pb_counts_take(&table, "/gemm/", PB_GAUGE_STEP, &one), PB_E_INPUT,
+                    "--gauge step leaves");
+}
+END_TEST
+
 START_TEST(a_gauge_that_is_not_there_is_named) {
     char why[160];
     pb_counter *c = NULL;
@@ -289,6 +345,10 @@ int main(void) {
     else
         fprintf(stderr, "perf_events_count_from_start_to_stop: not run: %s\n", pb_error_message());
     pb_counter_close(c);
+#if defined(__x86_64__)
+    tcase_add_test(t, traps_count_the_programs_own_code);
+    tcase_add_test(t, traps_count_what_runs_here);
+#endif
     tcase_add_test(t, a_gauge_that_is_not_there_is_named);
     return pb_run_suite(s);
 }

@@ -76,6 +76,7 @@ START_TEST(a_quiet_machine_needs_no_advice) {
     pb_machine_report r = watched(root, ten_quiet_seconds, 1);
     double want[] = {10, 0, 0, 0.25}, got[] = {r.seconds, r.others, r.steal, r.load};
     pb_assert_close(got, want, 4, 0.02, 0, "seconds, others, steal, load");
+    ck_assert(isnan(r.celsius_most) && isnan(r.watts));
     ck_assert(isnan(r.quota) && r.stopped == -1 && r.throttled == -1 && isnan(r.mhz[0]));
     ck_assert_str_eq(r.governor, "performance");
     ck_assert(!r.boost_known);
@@ -120,6 +121,9 @@ static void stopped_and_hot(const char *root) {
     put(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "1900000\n");
     put(root, "sys/fs/cgroup/job/cpu.stat", "usage_usec 5\nnr_periods 9\nnr_throttled 12\n");
     put(root, "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count", "8\n");
+    put(root, "sys/class/thermal/thermal_zone1/temp", "91500\n");
+    put(root, "sys/class/powercap/intel-rapl:0/energy_uj", "1500000000\n");
+    put(root, "sys/class/powercap/intel-rapl:1/energy_uj", "9000000000\n");
 }
 
 START_TEST(quotas_clocks_and_heat_are_named) {
@@ -131,7 +135,15 @@ START_TEST(quotas_clocks_and_heat_are_named) {
     put(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n");
     put(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "2100000\n");
     put(root, "sys/devices/system/cpu/intel_pstate/no_turbo", "0\n");
+    put(root, "sys/class/thermal/thermal_zone0/temp", "45000\n");
+    put(root, "sys/class/thermal/thermal_zone1/temp", "60000\n");
+    put(root, "sys/class/powercap/intel-rapl:0/name", "package-0\n");
+    put(root, "sys/class/powercap/intel-rapl:0/energy_uj", "500000000\n");
+    put(root, "sys/class/powercap/intel-rapl:1/name", "psys\n"); /* holds the package too */
+    put(root, "sys/class/powercap/intel-rapl:1/energy_uj", "1\n");
     pb_machine_report r = watched(root, stopped_and_hot, 1);
+    ck_assert_double_eq_tol(r.celsius_most, 91.5, 1e-9);
+    ck_assert_double_eq_tol(r.watts, 100, 2); /* 1000 J in 10 s */
     ck_assert(r.quota == 0.5 && r.stopped == 7 && r.throttled == 5 && r.mhz[1] == 1900);
     ck_assert(r.mhz_least == 1900 && r.mhz_most == 2100);
     assert_advice(&r, "the clock moved between 1900 and 2100 MHz");
