@@ -187,8 +187,9 @@ static pb_status check_options(const pb_option *options, const bool *given, int 
               {"gauge", " compare count baseline "},
               {"baseline", " count "},
               {"allow-unclear", " compare "},
-              {"junit", " compare "},
+              {"junit", " compare count "},
               {"markdown", " compare "},
+              {"json", " list run compare count baseline trend "},
               {"format", " list run compare count baseline trend "}};
     char word[32];
     int length = snprintf(word, sizeof word, " %s ", what);
@@ -211,6 +212,7 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
     static const char *const gauges[] = {"auto", "perf", "callgrind", "step", NULL};
     static const char *const caches[] = {"cold", "hot", NULL};
     pb_kernels_request q = {.processes = 1, .dtype = -1, .device = "cpu"};
+    bool json = false;
     pb_option options[] = {
         PB_OPTION_TEXT("model", &q.model, "NAME",
                        "shape or folder whose layer gives the sizes (default: shape:minilm, "
@@ -276,8 +278,9 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
                        "count: compares with what kernels baseline FILE wrote"),
         PB_OPTION_FLAG("allow-unclear", &q.allow_unclear,
                        "compare: what could not be decided does not fail"),
-        PB_OPTION_TEXT("junit", &q.junit, "FILE", "compare: verdicts as JUnit XML"),
+        PB_OPTION_TEXT("junit", &q.junit, "FILE", "compare, count --baseline: verdicts as JUnit XML"),
         PB_OPTION_TEXT("markdown", &q.markdown, "FILE", "compare: a table for a pull request"),
+        PB_OPTION_FLAG("json", &json, "as --format json"),
         PB_OPTION_FORMAT(&q.format),
     };
     pb_command_line line;
@@ -289,6 +292,7 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
     if (line.help) return PB_OK;
     const char *what = line.args[0];
     PB_RETURN(check_options(options, given, N, what));
+    if (json) q.format = 1;
     if (q.budget && !pb_parse_seconds(q.budget, &q.budget_s))
         return PB_ERROR(PB_E_INPUT, "--budget: '%s', expected a time above 0 as 5min or 30s",
                         q.budget);

@@ -2,10 +2,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "harness/cli_kernels.h"
 #include "harness/cli_table.h"
+#include "harness/kernel_compare.h"
 #include "harness/kernel_count.h"
 #include "kernels/core/about.h"
 
@@ -130,6 +132,30 @@ static void print_changes(const pb_count_changes *c, const char *baseline) {
                 less, c->added, c->missing, baseline);
 }
 
+/* Verdicts for a CI job. What does not decide is skipped there. */
+static pb_status write_junit(const char *path, const pb_count_changes *changes) {
+    pb_status status = PB_OK;
+    pb_comparison_of_builds c = {.n = changes->n};
+    pb_text text = {0};
+    c.kernels = calloc((size_t)changes->n + 1, sizeof *c.kernels);
+    if (!c.kernels) PB_FAIL(PB_E_OOM, "no memory for %d verdicts", changes->n);
+    for (int i = 0; i < changes->n; i++) {
+        const pb_count_change *from = &changes->items[i];
+        pb_compared *k = &c.kernels[i];
+        pb_copy(k->name, sizeof k->name, from->name);
+        k->result = from->result;
+        /* A case of one side alone decides by being there: it makes the exit status 1. */
+        bool idle = !from->decides && from->then > 0 && from->now > 0;
+        if (idle) k->result.verdict = PB_GATE_UNCLEAR;
+    }
+    PB_TRY(pb_compared_junit(&c, true, &text));
+    PB_TRY(pb_file_write_atomic(path, text.data, text.len));
+done:
+    pb_text_free(&text);
+    free(c.kernels);
+    return status;
+}
+
 /* Callgrind's CPU is narrower than most: what it leaves out is said. */
 static void tell_narrower(const pb_count_setup *counted) {
     const char *here = pb_kernels_isa();
@@ -144,12 +170,15 @@ pb_status pb_kernels_count(pb_cli *cli, const pb_kernels_request *q) {
     pb_status status = PB_OK;
     pb_counts now = {.n = 0}, then = {.n = 0};
     pb_count_changes changes = {.n = 0};
+    if (q->junit && !q->baseline)
+        PB_FAIL(PB_E_INPUT, "count --junit tells verdicts: against which --baseline?");
     if (q->baseline) PB_TRY(pb_counts_read(q->baseline, &then));
     PB_TRY(count(q, q->baseline ? &then : NULL, &now));
     if (q->save) PB_TRY(pb_counts_write(q->save, &now));
     if (q->baseline) {
         PB_TRY(pb_counts_compare(&then, &now, q->filter, &changes));
         cli->exit_code = pb_count_changes_exit(&changes);
+        if (q->junit) PB_TRY(write_junit(q->junit, &changes));
     }
     if (q->format != 0) {
         PB_TRY(print_json(&now, q->baseline ? &changes : NULL, cli->exit_code));

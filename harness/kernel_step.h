@@ -2,7 +2,7 @@
  * the processor traps after each instruction, and the trap's handler counts those of this program's
  * file. What callgrind's CPU has not (AVX-512, AMX) is counted as it runs, where no counter may be
  * read. Code of shared libraries, and what they generate, is executed and not counted: no
- * allocator, no memcpy, no oneDNN. Some 200,000 instructions a second. Test:
+ * allocator, no memcpy, no oneDNN. A string instruction counts once a turn. Some 200,000 instructions a second. Test:
  * tests/test_kernel_count.c.
  *
  * The handler of SIGTRAP and its count are the process's, so that one count runs at a time, of the

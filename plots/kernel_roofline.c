@@ -50,17 +50,25 @@ static double value(double pixel_at, double low, double high, double pixels) {
     return low * pow(high / low, pixel_at / pixels);
 }
 
+/* Of arithmetic; 0 where no such roof is known. */
 static double highest(const pb_kernel_roofs *r) {
     return fmax(fmax(r->flops_per_s[0], r->flops_per_s[1]), r->ops_per_s);
 }
 
+/* Where the copy's roof ends, in GFLOP/s. */
+static double top_of(const roofline *r) {
+    double top = highest(r->roofs);
+    return (top > 0 ? top : r->roofs->bytes_per_s * r->right) / 1e9;
+}
+
 /* Points that compute something, and the ranges that hold them and the roofs. */
 static void take_points(roofline *r) {
-    double knee = highest(r->roofs) / r->roofs->bytes_per_s;
+    double top = highest(r->roofs), knee = top / r->roofs->bytes_per_s;
     int n = 0;
-    r->left = r->right = knee;
+    r->left = top > 0 ? knee : INFINITY; /* without a roof of arithmetic the points alone */
+    r->right = knee;
     r->low = INFINITY;
-    r->high = highest(r->roofs) / 1e9;
+    r->high = top / 1e9;
     for (int i = 0; i < r->n; i++) {
         const pb_kernel_point *p = r->list[i];
         double x = p->work / p->bytes, y = p->work / p->seconds / 1e9;
@@ -93,7 +101,7 @@ static void add_points(const roofline *r, bool bf16, figure *f) {
 
 /* What the copy allows at each intensity, as boxes along it. */
 static void cover_slope(roofline *r) {
-    double bytes = r->roofs->bytes_per_s / 1e9, top = highest(r->roofs) / 1e9;
+    double bytes = r->roofs->bytes_per_s / 1e9, top = top_of(r);
     for (int i = 0; i < PIECES; i++) {
         double x0 = r->width * i / PIECES, x1 = r->width * (i + 1) / PIECES;
         double from = bytes * value(x0, r->left, r->right, r->width);
@@ -208,8 +216,7 @@ pb_status pb_build_kernel_roofline(const pb_kernel_point *points, int n, const c
     pb_text_add(&f->vars,
                 "XLOW = %.6g\nXHIGH = %.6g\nYLOW = %.6g\nYHIGH = %.6g\nBYTES = %.6g\nFLOPS = %.6g\n"
                 "LEFT = %g\nRIGHT = %g\n",
-                r.left, r.right, r.low, r.high, roofs->bytes_per_s / 1e9, highest(roofs) / 1e9, LEFT,
-                RIGHT);
+                r.left, r.right, r.low, r.high, roofs->bytes_per_s / 1e9, top_of(&r), LEFT, RIGHT);
     for (int bf16 = 0; bf16 < 2; bf16++) add_points(&r, bf16, f);
     cover_slope(&r);
     add_roofs(&r, f);

@@ -51,7 +51,13 @@ if [ "$(uname -m)" = x86_64 ]; then
     stepped=(kernels count --baseline "$work/step.json" --filter '/axpby/64|/scale_cols/64')
     expect 0 SAME SAME "$work/b/peftbench" "${stepped[@]}"
     echo "axpby work 1300" >"$work/b/planted"
-    expect 2 MORE_WORK SAME "$work/b/peftbench" "${stepped[@]}"
+    expect 2 MORE_WORK SAME "$work/b/peftbench" "${stepped[@]}" --junit "$work/verdicts.xml"
+    grep -q 'tests="2" failures="1" skipped="0"' "$work/verdicts.xml" &&
+        grep -q 'axpby/.*<failure message="MORE_WORK' "$work/verdicts.xml" || {
+        cat "$work/verdicts.xml"
+        echo "JUnit: expected a failure of axpby alone"
+        exit 1
+    }
 fi
 # The same within a comparison, whatever the few samples of this budget say of time.
 echo "axpby pass 1" >"$work/b/planted"

@@ -262,8 +262,7 @@ END_TEST
 START_TEST(kernels_are_listed_checked_and_saved) {
     char path[512];
     pb_json *saved = NULL, *json = parsed(RUN("kernels", "list", "--model", "shape:minilm",
-                                              "--dtype", "f32", "--filter", "/axpby/", "--format",
-                                              "json"));
+                                              "--dtype", "f32", "--filter", "/axpby/", "--json"));
     ck_assert_int_eq(cJSON_GetArraySize(json), 1);
     ck_assert_str_eq(pb_json_get(json->child, "name")->valuestring, "minilm/axpby/2048 x 384/f32");
     pb_json_free(json);
@@ -273,6 +272,8 @@ START_TEST(kernels_are_listed_checked_and_saved) {
                       "--save", path));
     const pb_json *one = pb_json_get(json, "kernels")->child;
     ck_assert(pb_json_get(one, "median_s")->valuedouble > 0);
+    ck_assert(pb_json_get(one, "median_cycles")->valuedouble > 0); /* this machine's, one way or another */
+    ck_assert(*pb_json_get(json, "cycles_by")->valuestring);
     ck_assert(pb_json_get(one, "roof_share")->valuedouble > 0);
     ck_assert(cJSON_IsTrue(pb_json_get(one, "verified")));
     ck_assert_uint_eq(strlen(pb_json_get(json, "binary_sha256")->valuestring), 64);
@@ -302,6 +303,7 @@ START_TEST(kernels_are_listed_checked_and_saved) {
     /* What a command would not do is refused, not forgotten. */
     expect(RUN("kernels", "run", "--markdown", "x.md"), 1, NULL, "takes no --markdown: it is for compare");
     expect(RUN("kernels", "count", "--device", "cuda"), 1, NULL, "it is for list run compare");
+    expect(RUN("kernels", "count", "--junit", "x.xml"), 1, NULL, "against which --baseline");
     expect(RUN("kernels", "trend", "x.jsonl", "--below", "80"), 1, NULL, "takes no --below");
     expect(RUN("kernels", "count", "--baseline", "/nowhere.json"), 1, NULL, "/nowhere.json");
     expect(RUN("kernels", "count", "--rows", "128", "--baseline",

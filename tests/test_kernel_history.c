@@ -146,6 +146,9 @@ START_TEST(figures_of_kernels_are_drawn) {
         assert_image(dir, figures[i].svg);
         assert_image(dir, figures[i].png);
     }
+    const pb_kernel_roofs copy = {.bytes_per_s = 1e10}; /* no roof of arithmetic */
+    pb_assert_ok(pb_plots_draw_kernels(points, 2, &copy, dir, figures, &n));
+    ck_assert_int_eq(n, 2);
     const double us[] = {10, 10.1, 12, 12.2};
     const char *const labels[] = {"a", "b", "c", "d"};
     const pb_trend_level levels[] = {{0, 2, 10.05}, {2, 4, 12.1}};
