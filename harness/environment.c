@@ -206,14 +206,19 @@ pb_status pb_environment_json(const char *device, int threads, pb_json **out) {
 
 /* "NAME, compute capability 9.0, ...; driver 13.0, runtime ..." */
 pb_status pb_environment_add_gpu(pb_json *environment, const char *described) {
-    /* Words of the description, and what they are called in the file. */
+    /* Words of the description, in which group of the environment they go, under which name; the
+     * libraries' are there beside those of the host. */
     static const struct {
         const char *word, *name;
-    } versions[] = {{"driver ", "driver"}, {"runtime ", "runtime"}, {"cuBLASLt ", "cublaslt"}};
+        bool library;
+    } versions[] = {{"driver ", "driver", false},
+                    {"runtime ", "cuda_runtime", true},
+                    {"cuBLASLt ", "cublaslt", true}};
     char name[256];
     if (described[0] == 0) return PB_OK;
     snprintf(name, sizeof name, "%.*s", (int)strcspn(described, ","), described);
     pb_json *machine = cJSON_GetObjectItemCaseSensitive(environment, "machine");
+    pb_json *libraries = cJSON_GetObjectItemCaseSensitive(environment, "libraries");
     pb_json *gpu = pb_json_add_object(machine, "gpu");
     bool ok = gpu != NULL && pb_json_add_str(gpu, "name", name);
     for (size_t i = 0; i < sizeof versions / sizeof versions[0]; i++) {
@@ -222,7 +227,7 @@ pb_status pb_environment_add_gpu(pb_json *environment, const char *described) {
         if (at == NULL) continue;
         at += strlen(versions[i].word);
         snprintf(version, sizeof version, "%.*s", (int)strcspn(at, ",; "), at);
-        ok = ok && add_known(gpu, versions[i].name, version);
+        ok = ok && add_known(versions[i].library ? libraries : gpu, versions[i].name, version);
     }
     if (ok) return PB_OK;
     return PB_ERROR(PB_E_OOM, "no host memory for the description of the GPU");

@@ -13,8 +13,8 @@ void pb_environment_set_argv(int argc, char *const *argv);
  * would use. */
 pb_status pb_environment_json(const char *device, int threads, pb_json **out);
 
-/* Adds machine.gpu {name, driver, runtime, cublaslt}, taken out of what pb_device_describe says; nothing where that
- * is empty, as on every device but a GPU. Once for an environment. PB_E_OOM. */
+/* Adds machine.gpu {name, driver} and libraries {cuda_runtime, cublaslt}, taken out of what
+ * pb_device_describe says; nothing where that is empty, as on every device but a GPU. Once for an environment. PB_E_OOM. */
 pb_status pb_environment_add_gpu(pb_json *environment, const char *described);
 /* What the machine is called: its GPU's name where one was added, else its processor's, else
  * "unknown". Points into the tree. */

@@ -349,8 +349,7 @@ pb_status pb_environment_differences(const pb_json *a, const pb_json *b, pb_text
     } keys[] = {{"build/compiler", false},       {"build/flags", false}, {"threads", true},
                 {"device", true},                {"cache", true},        {"machine/cores_online", true},
                 {"machine/cpu", true},           {"machine/gpu/name", true},
-                {"machine/gpu/driver", false},   {"machine/gpu/runtime", false},
-                {"machine/gpu/cublaslt", false}};
+                {"machine/gpu/driver", false}};
     *other_machine = 0;
     for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++)
         PB_RETURN(compare_group(groups[i], pb_json_get(a, groups[i]), pb_json_get(b, groups[i]),

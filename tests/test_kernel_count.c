@@ -284,7 +284,10 @@ START_TEST(traps_count_the_programs_own_code) {
                   "%g, %g, %g, then %g instructions", n[0], n[1], n[2], n[3]);
     ck_assert_msg(n[0] < 300, "%g instructions around nothing", n[0]); /* sanitized; else some 40 */
     double copied = stepped(c, 0, to, from, BYTES);
+#ifndef __SANITIZE_ADDRESS__ /* whose own copy is the program's */
     ck_assert_msg(copied < n[0] + 100, "%g instructions for a copy by the C library", copied);
+#endif
+    ck_assert_double_gt(copied, 0);
     pb_assert_ok(pb_counter_start(c));
     pb_status again = pb_counter_start(c);
     pb_assert_ok(pb_counter_stop(c, &before));
@@ -295,6 +298,7 @@ START_TEST(traps_count_the_programs_own_code) {
 END_TEST
 
 /* In the instruction set that kernels run in here, whatever callgrind's CPU has; the same each time. */
+#ifndef __SANITIZE_ADDRESS__
 START_TEST(traps_count_what_runs_here) {
     pb_count_table table = {.model = "shape:minilm", .rows = 64, .f32 = true};
     pb_counts one, two;
@@ -314,6 +318,7 @@ START_TEST(traps_count_what_runs_here) {
                     "--gauge step leaves");
 }
 END_TEST
+#endif
 
 START_TEST(a_gauge_that_is_not_there_is_named) {
     char why[160];
@@ -353,7 +358,9 @@ int main(void) {
     pb_counter_close(c);
 #if defined(__x86_64__)
     tcase_add_test(t, traps_count_the_programs_own_code);
+#ifndef __SANITIZE_ADDRESS__ /* what sanitizers add does not repeat */
     tcase_add_test(t, traps_count_what_runs_here);
+#endif
 #endif
     tcase_add_test(t, a_gauge_that_is_not_there_is_named);
     return pb_run_suite(s);
