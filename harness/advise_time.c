@@ -40,7 +40,7 @@ static pb_status read_one(const char *path, const pb_gpu *gpu, tally *here, tall
     PB_TRY(pb_json_load(path, 1 << 20, &root));
     PB_TRY(pb_json_read_str(root, path, "machine", &machine));
     PB_TRY(pb_json_read_str(root, path, "device", &device));
-    tally *t = gpu && strstr(machine, gpu->driver) ? here : elsewhere;
+    tally *t = gpu && pb_gpu_is(gpu, machine) ? here : elsewhere;
     cJSON_ArrayForEach (run, pb_json_get(root, "runs")) {
         double e = 0;
         const char *method = "";

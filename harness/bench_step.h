@@ -37,13 +37,13 @@ typedef struct pb_bench_step_result {
     int64_t tokens;                                                    /* per step */
     double flops;                                                      /* of products, per step */
     double flops_per_s;                                                /* at the median */
-    double product_share; /* of a step's time, from a separate traced pass */
+    double product_share; /* of a step's time: traced products, and the traced step; with CUPTI the timed one */
     double gemm_limit;  /* FLOP/s of this model's largest layer alone, measured here, same dtype and
                            rows */
     double limit_share; /* flops_per_s / gemm_limit */
     double op_s[PB_OP_COUNT]; /* traced seconds per step by op */
     double mfu;               /* -1: the device's peak is not known */
-    double idle_share;        /* of the traced steps: the device waited */
+    double idle_share;        /* of the same time: nothing ran on the device */
     char tracer[16], no_cupti[256]; /* what traced, and on a GPU why it was not CUPTI */
     uint64_t peak[PB_MEM_COUNT], peak_total;
     int64_t params_total, params_trainable;

@@ -17,6 +17,15 @@ const pb_gpu *pb_gpu_table(int *n) {
     return gpus;
 }
 
+bool pb_gpu_is(const pb_gpu *gpu, const char *text) {
+    static const char also[] = " Generation"; /* "NVIDIA RTX 6000 Ada Generation" */
+    const char *at = strstr(text, gpu->driver);
+    if (at == NULL || (at > text && at[-1] != ' ')) return false;
+    at += strlen(gpu->driver);
+    if (strncmp(at, also, sizeof also - 1) == 0) at += sizeof also - 1;
+    return *at == 0 || *at == ',';
+}
+
 pb_status pb_gpu_find(const char *name, const pb_gpu **out) {
     const char *names[N_GPUS];
     pb_text all = {0};

@@ -2,6 +2,8 @@
 #ifndef PB_HARNESS_GPUS_H
 #define PB_HARNESS_GPUS_H
 
+#include <stdbool.h>
+
 #include "base/status.h"
 
 typedef struct pb_gpu {
@@ -21,5 +23,9 @@ typedef struct pb_gpu {
 const pb_gpu *pb_gpu_table(int *n);
 /* PB_E_INPUT names the nearest known one and all of them. */
 pb_status pb_gpu_find(const char *name, const pb_gpu **out);
+
+/* Is it this card that a text names which is or begins with the driver's name for it (pb_device_describe)? The whole card: no
+ * slice of one (MIG); and no namesake ("A10G", "RTX 3060 Ti", "GH200"), whose rates are others. */
+bool pb_gpu_is(const pb_gpu *gpu, const char *text);
 
 #endif

@@ -542,7 +542,12 @@ END_TEST
 START_TEST(only_known_gpus_have_a_peak) {
     ck_assert(pb_gpu_peak_flops("NVIDIA H200, driver 13.0", PB_BF16) > 9.8e14);
     ck_assert(pb_gpu_peak_flops("NVIDIA H200", PB_F32) < 1e14);
-    ck_assert(pb_gpu_peak_flops("NVIDIA A10G", PB_BF16) == 0.0); /* no A10 */
+    ck_assert(pb_gpu_peak_flops("NVIDIA RTX 6000 Ada Generation, compute capability 8.9", PB_BF16) > 3.6e14);
+    /* Namesakes, and a slice of a card: their rates are others. */
+    static const char *const others[] = {"NVIDIA A10G", "NVIDIA GH200 480GB", "NVIDIA GeForce RTX 3060 Ti",
+                                         "NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA H100 80GB HBM3 MIG 1g.10gb, 9.0"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        ck_assert_msg(pb_gpu_peak_flops(others[i], PB_BF16) == 0.0, "%s", others[i]);
     ck_assert(pb_gpu_peak_flops("AMD EPYC", PB_BF16) == 0.0 && pb_gpu_peak_flops("", PB_BF16) == 0.0);
     ck_assert(pb_gpu_peak_flops("NVIDIA H200", PB_U8) == 0.0);
 }

@@ -1,7 +1,5 @@
 /* Model FLOP utilisation: 4 N FLOP per token where the base is frozen (forward and the gradient of the inputs), 6 N where it
  * is trained, N = weights inside matrix products; attention is not counted. Peaks: gpus.def. */
-#include <string.h>
-
 #include "harness/gpus.h"
 #include "harness/profile/mfu.h"
 #include "harness/trainer_impl.h"
@@ -10,10 +8,7 @@ double pb_gpu_peak_flops(const char *device, pb_dtype dtype) {
     int n = 0;
     const pb_gpu *table = pb_gpu_table(&n);
     for (int i = 0; i < n; i++) {
-        const char *at = strstr(device, table[i].driver);
-        char next = at != NULL ? at[strlen(table[i].driver)] : 0;
-        bool longer = (next >= '0' && next <= '9') || (next >= 'A' && next <= 'Z'); /* another model: "A10G" */
-        if (at == NULL || longer) continue;
+        if (!pb_gpu_is(&table[i], device)) continue;
         return 1e12 * (dtype == PB_BF16 ? table[i].bf16_tflops : dtype == PB_F32 ? table[i].f32_tflops : 0.0);
     }
     return 0.0;
