@@ -36,14 +36,12 @@ static int64_t or_default(int64_t value, int64_t otherwise) {
     return value > 0 ? value : otherwise;
 }
 
-/* A budget that is too small is refused from the plan of a step, before anything is built. */
-static pb_status check_budget(bench *b, pb_session_spec spec) {
+/* A budget that is too small is refused from the plan of a step, before anything is built; bytes: what the arenas will hold. */
+static pb_status check_budget(bench *b, pb_session_spec spec, uint64_t bytes[PB_MEM_COUNT]) {
     pb_status status = PB_OK;
     pb_session plan = {0};
     pb_step_result result;
-    uint64_t bytes[PB_MEM_COUNT];
     char device[64];
-    if (b->o->memory_budget == 0) return PB_OK;
     snprintf(device, sizeof device, "plan:%.50s", spec.device);
     spec.device = device;
     spec.device_options.memory_budget = 0;
@@ -99,8 +97,14 @@ static pb_status open_session(bench *b, const char *device, uint64_t budget) {
                   .max_len = hb->max_len,
                   .targets = hb->targets},
     };
-    if (budget > 0) PB_RETURN(check_budget(b, spec));
-    return pb_session_open(&b->session, &spec);
+    uint64_t bytes[PB_MEM_COUNT];
+    if (budget > 0) {
+        PB_RETURN(check_budget(b, spec, bytes));
+        spec.reserve = bytes; /* one block each: what lies idle between blocks is within no budget */
+    }
+    pb_status status = pb_session_open(&b->session, &spec);
+    b->session.spec.reserve = NULL;
+    return status;
 }
 
 static pb_status timed_steps(bench *b, pb_bench_step_result *out) {
