@@ -158,11 +158,12 @@ say "source   $(git -C "$root" rev-parse --short HEAD 2>/dev/null || echo unknow
 # What our programs lack here lies in the build or in a toolkit. Linked into a folder of its own: a whole toolkit in
 # LD_LIBRARY_PATH would give other programs other libraries.
 link_libraries() {
-    local name file
-    for _ in 1 2 3; do # what is linked may lack more
+    local name file pass
+    for pass in 1 2 3 last; do # what is linked may lack more
         find "$build" -maxdepth 3 -type f \( -name peftbench -o -name 'lib*.so*' -o -name 'test_*' -o -name 'pb_gpu_suite' \) ! -name '*.o' \
             -print0 | LD_LIBRARY_PATH=$scratch/lib xargs -0 -r ldd 2>/dev/null | awk '/not found/ { print $1 }' | sort -u >"$scratch/missing"
         [ -s "$scratch/missing" ] || return 0
+        [ $pass = last ] && break
         while read -r name; do
             file=$(find_library "$name")
             if [ -n "$file" ]; then ln -sf "$file" "$scratch/lib/$name"; fi
@@ -315,6 +316,7 @@ for file in "$work"/step-*.json; do
 done
 find "$work" -name record.json -path '*/counted/*' -exec grep -h -A 2 '"counters": {' {} + | grep -oE '"(available|reason|passes)".*' |
     sort | uniq -c | sed 's/^/counters /' | tee -a "$summary"
+if [ -f "$work/kernels.log" ]; then grep -E '/bf16 .* [0-9]+ %' "$work/kernels.log" | cut -c1-150 | tee -a "$summary"; fi
 for name in peer-eager peer-compile; do
     if [ -f "$work/$name.log" ]; then grep -E 'ratio|not run' "$work/$name.log" | tee -a "$summary"; fi
 done
