@@ -347,6 +347,17 @@ START_TEST(an_old_driver_is_named_with_its_version) {
 }
 END_TEST
 
+START_TEST(f32_is_not_made_tf32_behind_our_back) {
+    pb_device *dev = NULL;
+    setenv("NVIDIA_TF32_OVERRIDE", "1", 1);
+    pb_assert_fails(pb_device_open("cuda", NULL, &dev), PB_E_ENV, "NVIDIA_TF32_OVERRIDE");
+    setenv("NVIDIA_TF32_OVERRIDE", "0", 1);
+    dev = open_device("cuda");
+    close_device(dev);
+    unsetenv("NVIDIA_TF32_OVERRIDE");
+}
+END_TEST
+
 /* --- what is not there -------------------------------------------------------------------------------- */
 
 START_TEST(a_missing_or_foreign_object_is_an_environment_that_lacks_something) {
@@ -438,6 +449,7 @@ int main(void) {
     tcase_add_test(failures, a_failed_step_leaves_the_device_usable);
     tcase_add_test(failures, a_fault_is_told_as_a_fault);
     tcase_add_test(failures, an_old_driver_is_named_with_its_version);
+    tcase_add_test(failures, f32_is_not_made_tf32_behind_our_back);
     TCase *missing = pb_test_case(s, "missing");
     tcase_add_test(missing, a_missing_or_foreign_object_is_an_environment_that_lacks_something);
     tcase_add_test(missing, without_a_gpu_one_line_says_why);

@@ -45,8 +45,16 @@ static pb_status count_devices(int *n) {
                     pb_api_error(code), driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
 }
 
+/* The driver's libraries obey this variable whatever the call asks for: records would say f32 and mean less. */
+static pb_status check_environment(void) {
+    const char *tf32 = getenv("NVIDIA_TF32_OVERRIDE");
+    if (tf32 == NULL || strcmp(tf32, "1") != 0) return PB_OK;
+    return PB_ERROR(PB_E_ENV, "cuda: NVIDIA_TF32_OVERRIDE=1 turns products in f32 into TF32: unset it, or set it to 0");
+}
+
 static pb_status open_parts(context *c) {
     int n = 0;
+    PB_RETURN(check_environment());
     PB_RETURN(count_devices(&n));
     PB_CUDA(pb_api_device_open(0, &c->cuda.info));
     PB_CUDA(pb_api_stream_new(&c->cuda.stream));
