@@ -292,7 +292,7 @@ for tool in memcheck racecheck initcheck synccheck; do begin right "$tool" 80 ch
 finish # 80
 part trace traced-run 45 traced_run # 20
 part trace counted-run 45 counted_run # 25
-part fast kernels 60 kernels # 45
+part fast kernels 90 kernels # 60
 part fast bench-ops 30 "$bench" bench ops --device cuda --model shape:llama-3.2-1b --rows 4096 # 15
 part fast refuses-7b-full 20 refuses_48 # 3
 part fast qlora-65b 90 fits_48 # 60
