@@ -846,6 +846,12 @@ START_TEST(a_step_can_be_timed_without_data) {
                   r.limit_share > 0.0);
         ck_assert_uint_eq(r.growths, 0);
         ck_assert(r.params_trainable > 0 && r.peak_total > 0);
+        uint64_t peak = r.peak_total;
+        pb_bench_step_free(&r);
+        o.memory_budget = UINT64_C(1) << 30; /* taken as the plan says, and held to it */
+        pb_assert_ok(pb_bench_step(&o, &r));
+        ck_assert_uint_eq(r.peak_total, peak);
+        ck_assert_uint_eq(r.growths, 0);
         pb_bench_step_free(&r);
         o.memory_budget = 50000; /* refused from the plan: nothing was allocated */
         pb_assert_fails(pb_bench_step(&o, &r), PB_E_OOM, "would need");
