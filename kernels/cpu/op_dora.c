@@ -2,47 +2,50 @@
  * ablation.
  *
  * ||W_j + s b_j A||^2 = w2_j + 2 s b_j . (W A^T)_j + s^2 b_j (A A^T) b_j^T: two products of FLOPs 2
- * r out in and 2 r^2 in, then r^2 per row, in double because the terms may nearly cancel. W is read
- * once, 32 rows at a time, decoded or widened in the L1 or L2 cache; bf16 is multiplied in tile
- * registers where the CPU has them, everything else in f32. */
+ * r out in and 2 r^2 in, then r^2 per row, in double because the terms may nearly cancel. */
 #include <math.h>
 
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/cpu_gemm.h"
 #include "kernels/cpu/cpu_quant.h"
-#include "kernels/cpu/cpu_tiles.h"
 
-#define BLOCK PB_TILE /* rows of W of a task */
-#define FEW 8         /* rows that a product in f32 holds in registers */
+#define SLAB_BYTES ((int64_t)2 << 20)
 
 static pb_status no_f64(const char *op) {
     return PB_ERROR(PB_E_UNSUPPORTED, "cpu: %s has no f64 kernel", op);
 }
 
 typedef struct dora_ws {
-    int64_t ld;         /* r rounded up to whole vectors or tiles */
-    float *af, *at;     /* A in f32 [r, in]; transposed [in, ld] */
-    uint32_t *pairs;    /* A^T in pairs of rows [in/2, ld], for tiles; or NULL */
-    float *wa, *aa, *b; /* W A^T [out rounded up, ld], A A^T [r, ld]; B in f32 [out, r] */
-    double *aa_double;
-    char *slabs;        /* [BLOCK, in] of each thread */
-    size_t slab_bytes, bytes;
+    float *wa, *aa, *b; /* [out,r], [r,r], [out,r]: B in f32 */
+    double *wide;       /* A A^T [r, r rounded up to 16] */
+    void *slab;     /* decoded rows of W */
+    void *scratch;
+    int64_t slab_rows;
+    size_t bytes;
 } dora_ws;
 
+static int64_t padded(int64_t r) { return pb_ceil_div(r, PB_LANES) * PB_LANES; }
+
 static dora_ws dora_layout(const pb_device *dev, const pb_dora_norm_args *a, char *base) {
+    dora_ws w = {0};
     int64_t out = pb_weight_out(a->w), in = pb_weight_in(a->w), r = pb_rows(a->a);
-    bool tiles = pb_cpu_of(dev)->tiles && a->a.dtype == PB_BF16 && in % PB_TILE == 0;
-    char *take = base;
-    dora_ws w = {.ld = r <= PB_LANES ? PB_LANES : pb_ceil_div(r, PB_TILE) * PB_TILE};
-    w.af = pb_cpu_take(&take, (size_t)(r * in) * sizeof(float));
-    w.at = pb_cpu_take(&take, (size_t)(in * w.ld) * sizeof(float));
-    if (tiles) w.pairs = pb_cpu_take(&take, (size_t)(in / 2 * w.ld) * sizeof(uint32_t));
-    w.wa = pb_cpu_take(&take, (size_t)((out + BLOCK) * w.ld) * sizeof(float));
-    w.aa = pb_cpu_take(&take, (size_t)(r * w.ld) * sizeof(float));
-    w.aa_double = pb_cpu_take(&take, (size_t)(r * w.ld) * sizeof(double));
-    w.b = pb_cpu_take(&take, (size_t)(out * r) * sizeof(float));
-    w.slab_bytes = pb_align64((size_t)(BLOCK * in) * sizeof(float));
-    w.slabs = pb_cpu_take(&take, (size_t)pb_device_threads(dev) * w.slab_bytes);
-    w.bytes = (size_t)(take - base);
+    int64_t size = (int64_t)pb_dtype_size(a->a.dtype);
+    if (a->w.quant != NULL) {
+        w.slab_rows = pb_min64(out, pb_max64(16, SLAB_BYTES / pb_max64(1, in * size) / 16 * 16));
+    }
+    size_t wa = pb_align64((size_t)(out * r) * sizeof(float)),
+           aa = pb_align64((size_t)(r * r) * sizeof(float));
+    size_t slab = pb_align64((size_t)(w.slab_rows * in * size));
+    size_t wide = pb_align64((size_t)(r * padded(r)) * sizeof(double));
+    w.bytes = wide + wa + aa + wa + slab + pb_cpu_gemm_workspace(dev);
+    if (base != NULL) {
+        w.wide = (double *)(void *)base;
+        base += wide;
+        w.wa = (float *)(void *)base;
+        w.aa = (float *)(void *)(base + wa);
+        w.b = (float *)(void *)(base + wa + aa);
+        w.slab = base + wa + aa + wa;
+        w.scratch = base + wa + aa + wa + slab;
+    }
     return w;
 }
 
@@ -50,65 +53,38 @@ static size_t dora_norm_workspace(const pb_device *dev, const void *args) {
     return dora_layout(dev, args, NULL).bytes;
 }
 
-/* A in the forms that the products want. */
-static void pack_a(const pb_dora_norm_args *a, const dora_ws *w) {
-    int64_t r = pb_rows(a->a), in = pb_cols(a->a);
-    for (int64_t k = 0; k < r; k++) {
-        float *row = w->af + k * in;
-        const float *from = pb_cpu_in(a->a, k * a->a.stride, in, row);
-        if (from != row) memcpy(row, from, (size_t)in * sizeof *row);
-    }
-    memset(w->at, 0, (size_t)(in * w->ld) * sizeof *w->at);
-    pb_cpu_transpose(w->at, w->ld, w->af, in, r, in);
-    if (w->pairs == NULL) return;
-    memset(w->pairs, 0, (size_t)(in / 2 * w->ld) * sizeof *w->pairs);
-    for (int64_t k = 0; k < r; k++) {
-        const uint16_t *row = (const uint16_t *)a->a.data + k * a->a.stride;
-        for (int64_t i = 0; i < in; i += 2)
-            w->pairs[i / 2 * w->ld + k] = row[i] | (uint32_t)row[i + 1] << 16;
-    }
+static pb_cpu_product times_at(const pb_dora_norm_args *a, int64_t rows, int64_t lda) {
+    pb_cpu_product p = {
+        .m = rows, .n = pb_rows(a->a), .k = pb_cols(a->a), .lda = lda, .ldb = a->a.stride};
+    p.ldc = p.n;
+    p.tb = true;
+    p.alpha = 1.0f;
+    p.ab = a->a.dtype;
+    p.c = PB_F32;
+    p.bias_dtype = PB_F32;
+    return p;
 }
 
-/* Rows [j, j+n) of W A^T in f32, a few at a time, so that reading and multiplying take turns often. */
-static void block_f32(const pb_dora_norm_args *a, const dora_ws *w, int64_t j, int64_t n,
-                      float *slab) {
-    int64_t in = pb_weight_in(a->w);
-    for (int64_t i = 0; i < n; i += FEW) {
-        int64_t m = pb_min64(FEW, n - i), ld = in;
-        const float *rows = slab;
-        for (int64_t k = 0; k < m; k++) {
-            const float *row = pb_cpu_weight_row(a->w, j + i + k, slab + k * in);
-            if (k == 0 && row != slab) { /* all are where they are stored */
-                rows = row;
-                ld = a->w.dense.stride;
-            }
+/* wa := W A^T, row blocks of W decoded as they are needed. */
+static pb_status weight_times_at(pb_cpu *cpu, const pb_dora_norm_args *a, const dora_ws *w) {
+    int64_t out = pb_weight_out(a->w), in = pb_weight_in(a->w);
+    if (a->w.quant == NULL) {
+        pb_cpu_product p = times_at(a, out, a->w.dense.stride);
+        return pb_cpu_gemm(cpu, &p, a->w.dense.data, a->a.data, NULL, w->wa, w->scratch);
+    }
+    int64_t size = (int64_t)pb_dtype_size(a->a.dtype);
+    for (int64_t from = 0; from < out; from += w->slab_rows) {
+        int64_t rows = pb_min64(w->slab_rows, out - from);
+        int threads = pb_cpu_threads_for(cpu, rows * in);
+#pragma omp parallel for num_threads(threads) schedule(static)
+        for (int64_t j = 0; j < rows; j++) {
+            pb_cpu_dequant4(a->w.quant, (from + j) * in, in, a->a.dtype,
+                            (char *)w->slab + j * in * size);
         }
-        pb_cpu_small_product(m, w->ld, in, rows, ld, 1, w->at, w->ld, w->wa + (j + i) * w->ld,
-                             w->ld, false);
+        pb_cpu_product p = times_at(a, rows, in);
+        PB_RETURN(pb_cpu_gemm(cpu, &p, w->slab, a->a.data, NULL, w->wa + from * p.n, w->scratch));
     }
-}
-
-/* The same in tiles: whole blocks, what is beyond the last row is of no use. */
-static void block_tiles(const pb_dora_norm_args *a, const dora_ws *w, int64_t j, int64_t n,
-                        uint16_t *slab) {
-    int64_t in = pb_weight_in(a->w), ld = in;
-    const uint16_t *rows = slab;
-    if (a->w.quant != NULL) {
-        for (int64_t i = 0; i < n; i++)
-            pb_cpu_dequant4(a->w.quant, (j + i) * in, in, PB_BF16, slab + i * in);
-    } else if (n == BLOCK) {
-        ld = a->w.dense.stride;
-        rows = (const uint16_t *)a->w.dense.data + j * ld;
-        for (int64_t i = 0; i < n; i++)
-            pb_cpu_fetch((uintptr_t)(rows + i * ld) + PB_CPU_AHEAD, (size_t)in * sizeof *rows);
-    } else {
-        for (int64_t i = 0; i < n; i++)
-            memcpy(slab + i * in, pb_cpu_at(a->w.dense, (j + i) * a->w.dense.stride),
-                   (size_t)in * sizeof *slab);
-    }
-    if (rows == slab) memset(slab + n * in, 0, (size_t)((BLOCK - n) * in) * sizeof *slab);
-    pb_cpu_tile_product(BLOCK, w->ld, in, rows, ld, w->pairs, w->ld, w->wa + j * w->ld, w->ld,
-                        false);
+    return PB_OK;
 }
 
 /* b_j . (W A^T)_j and b_j (A A^T) b_j^T, b_j given in f32; 16 columns of A A^T at a time. */
@@ -131,7 +107,7 @@ PB_CLONES static void dora_sums(const float *b, const float *wa, const double *a
 static void dora_row(const pb_dora_norm_args *a, const dora_ws *w, int64_t j, int64_t r) {
     double s = a->scale, cross, square;
     const float *b = pb_cpu_in(a->b, j * a->b.stride, r, w->b + j * r);
-    dora_sums(b, w->wa + j * w->ld, w->aa_double, r, w->ld, &cross, &square);
+    dora_sums(b, w->wa + j * r, w->wide, r, padded(r), &cross, &square);
     double n2 = (double)((const float *)a->w2.data)[j] + 2.0 * s * cross + s * s * square;
     float n = (float)sqrt(n2 > 0.0 ? n2 : (n2 <= 0.0 ? 0.0 : n2)); /* NaN passes */
     ((float *)a->n.data)[j] = n;
@@ -140,26 +116,20 @@ static void dora_row(const pb_dora_norm_args *a, const dora_ws *w, int64_t j, in
 
 static pb_status dora_norm_run(pb_device *dev, const void *args, void *ws) {
     const pb_dora_norm_args *a = args;
+    pb_cpu *cpu = pb_cpu_of(dev);
     if (a->a.dtype == PB_F64) return no_f64("dora_norm");
     dora_ws w = dora_layout(dev, a, ws);
-    int64_t out = pb_weight_out(a->w), in = pb_weight_in(a->w), r = pb_rows(a->a);
-    pack_a(a, &w);
-    pb_cpu_small_product(r, w.ld, in, w.af, in, 1, w.at, w.ld, w.aa, w.ld, false);
-    for (int64_t i = 0; i < r * w.ld; i++) w.aa_double[i] = (double)w.aa[i];
-    int threads = pb_cpu_threads_for(pb_cpu_of(dev), out * in);
-#pragma omp parallel num_threads(threads)
-    {
-        void *slab = w.slabs + (size_t)pb_cpu_thread() * w.slab_bytes;
-        if (w.pairs != NULL) pb_cpu_tiles_begin();
-#pragma omp for schedule(static)
-        for (int64_t j = 0; j < out; j += BLOCK) {
-            int64_t n = pb_min64(BLOCK, out - j);
-            if (w.pairs != NULL) block_tiles(a, &w, j, n, slab);
-            else block_f32(a, &w, j, n, slab);
-            for (int64_t i = j; i < j + n; i++) dora_row(a, &w, i, r);
-        }
-        if (w.pairs != NULL) pb_cpu_tiles_end();
+    int64_t out = pb_weight_out(a->w), r = pb_rows(a->a);
+    PB_RETURN(weight_times_at(cpu, a, &w));
+    pb_cpu_product p = times_at(a, r, a->a.stride);
+    PB_RETURN(pb_cpu_gemm(cpu, &p, a->a.data, a->a.data, NULL, w.aa, w.scratch));
+    for (int64_t i = 0; i < r; i++) {
+        for (int64_t k = 0; k < padded(r); k++)
+            w.wide[i * padded(r) + k] = k < r ? (double)w.aa[i * r + k] : 0.0;
     }
+    int threads = pb_cpu_threads_for(cpu, out * r * r);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t j = 0; j < out; j++) dora_row(a, &w, j, r);
     return PB_OK;
 }
 
@@ -188,7 +158,7 @@ static pb_status dora_exact_run(pb_device *dev, const void *args, void *ws) {
 }
 
 static const pb_kernel kernels[] = {
-    {PB_OP_dora_norm, "tiles or vector", dora_norm_workspace, dora_norm_run},
+    {PB_OP_dora_norm, "onednn", dora_norm_workspace, dora_norm_run},
     {PB_OP_dora_exact, "vector", NULL, dora_exact_run},
 };
 const pb_kernel_set pb_kernels_cpu_dora = {kernels, sizeof kernels / sizeof *kernels};
