@@ -484,6 +484,11 @@ double pb_json_number(const pb_json *object, const char *key) {
     return cJSON_IsNumber(v) ? v->valuedouble : NAN;
 }
 
+const char *pb_json_text(const pb_json *object, const char *key) {
+    const pb_json *v = pb_json_get(object, key);
+    return cJSON_IsString(v) ? v->valuestring : "";
+}
+
 /* A value for messages: short scalars as they are, the rest by kind. */
 static const char *describe(const cJSON *v, char buf[96]) {
     if (cJSON_IsObject(v)) return "an object";

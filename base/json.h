@@ -32,6 +32,8 @@ pb_status pb_json_save(const pb_json *json, const char *path);
 const pb_json *pb_json_get(const pb_json *object, const char *key);
 /* The number of that member, NaN when it is absent or no number. */
 double pb_json_number(const pb_json *object, const char *key);
+/* The text of that member, "" when it is absent or no text; points into the tree. */
+const char *pb_json_text(const pb_json *object, const char *key);
 
 /* Typed reads with a default. A NULL object reads as an empty one, a value that is no object is PB_E_INPUT. Absent key = *out keeps its value; present with another type
  * (null too), not finite, outside [lo, hi] or unknown choice = PB_E_INPUT that names where, key, value and what was

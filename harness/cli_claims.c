@@ -126,11 +126,6 @@ static pb_status list_text(const selection *s) {
 
 /* ---- check ---- */
 
-static const char *text_of(const pb_json *o, const char *key) {
-    const pb_json *v = pb_json_get(o, key);
-    return cJSON_IsString(v) ? v->valuestring : "";
-}
-
 static pb_status print_verdicts(const pb_json *results) {
     static const char *const head[] = {"CLAIM", "VERDICT", "SCALE", "SEEN", NULL};
     pb_table t;
@@ -141,13 +136,13 @@ static pb_status print_verdicts(const pb_json *results) {
         cJSON_ArrayForEach (a, pb_json_get(c, "assertions")) {
             pb_table_row(&t);
             if (first) {
-                pb_table_cell(&t, 0, "%s", text_of(c, "id"));
-                pb_table_cell(&t, 1, "%s", text_of(c, "verdict"));
-                pb_table_cell(&t, 2, "%s", text_of(c, "scale"));
+                pb_table_cell(&t, 0, "%s", pb_json_text(c, "id"));
+                pb_table_cell(&t, 1, "%s", pb_json_text(c, "verdict"));
+                pb_table_cell(&t, 2, "%s", pb_json_text(c, "scale"));
             }
             const pb_json *decides = pb_json_get(a, "decides");
-            pb_table_cell(&t, 3, "%s: %s, wanted %s%s%s", text_of(a, "finding"), text_of(a, "seen"),
-                          text_of(a, "wanted"),
+            pb_table_cell(&t, 3, "%s: %s, wanted %s%s%s", pb_json_text(a, "finding"), pb_json_text(a, "seen"),
+                          pb_json_text(a, "wanted"),
                           cJSON_IsFalse(decides)    ? " (reported only)"
                           : cJSON_IsString(decides) ? " (a part of it)"
                                                     : "",
@@ -156,10 +151,10 @@ static pb_status print_verdicts(const pb_json *results) {
         }
         if (!first) continue;
         pb_table_row(&t);
-        pb_table_cell(&t, 0, "%s", text_of(c, "id"));
-        pb_table_cell(&t, 1, "%s", text_of(c, "verdict"));
-        pb_table_cell(&t, 2, "%s", text_of(c, "scale"));
-        const char *why = text_of(c, "why");
+        pb_table_cell(&t, 0, "%s", pb_json_text(c, "id"));
+        pb_table_cell(&t, 1, "%s", pb_json_text(c, "verdict"));
+        pb_table_cell(&t, 2, "%s", pb_json_text(c, "scale"));
+        const char *why = pb_json_text(c, "why");
         pb_table_cell(&t, 3, "%.*s", fitting(why, PB_TABLE_CELL - 1), why);
     }
     PB_RETURN(pb_table_end(&t, stdout));

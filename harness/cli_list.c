@@ -12,11 +12,6 @@
 #include "harness/suite.h"
 #include "models/config.h"
 
-static const char *text_of(const pb_json *o, const char *key) {
-    const pb_json *v = pb_json_get(o, key);
-    return cJSON_IsString(v) ? v->valuestring : "";
-}
-
 static double number_of(const pb_json *o, const char *key) {
     const pb_json *v = pb_json_get(o, key);
     return cJSON_IsNumber(v) ? v->valuedouble : 0;
@@ -53,8 +48,8 @@ static pb_status show_methods(const pb_json *list) {
     cJSON_ArrayForEach (o, list) {
         char *params = pb_json_print(pb_json_get(o, "params"), false);
         pb_table_row(&t);
-        pb_table_cell(&t, 0, "%s", text_of(o, "name"));
-        pb_table_cell(&t, 1, "%s", text_of(o, "paper"));
+        pb_table_cell(&t, 0, "%s", pb_json_text(o, "name"));
+        pb_table_cell(&t, 1, "%s", pb_json_text(o, "paper"));
         bool cut = params && strlen(params) >= PB_TABLE_CELL;
         pb_table_cell(&t, 2, "%.*s%s", cut ? PB_TABLE_CELL - 5 : PB_TABLE_CELL,
                       params ? params : "", cut ? "..." : "");
@@ -126,10 +121,10 @@ static pb_status show_models(const pb_json *list) {
     cJSON_ArrayForEach (o, list) {
         double params = number_of(o, "params");
         pb_table_row(&t);
-        pb_table_cell(&t, 0, "%s", text_of(o, "name"));
-        pb_table_cell(&t, 1, "%s", text_of(o, "kind"));
-        pb_table_cell(&t, 2, "%s", text_of(o, "family"));
-        pb_table_cell(&t, 3, "%s", text_of(o, "task"));
+        pb_table_cell(&t, 0, "%s", pb_json_text(o, "name"));
+        pb_table_cell(&t, 1, "%s", pb_json_text(o, "kind"));
+        pb_table_cell(&t, 2, "%s", pb_json_text(o, "family"));
+        pb_table_cell(&t, 3, "%s", pb_json_text(o, "task"));
         pb_table_cell(&t, 4, params < 1e9 ? "%.1f M" : "%.2f G",
                       params < 1e9 ? params / 1e6 : params / 1e9);
         pb_table_cell(&t, 5, "%.0f", number_of(o, "layers"));
@@ -173,14 +168,14 @@ static pb_status show_datasets(const pb_json *list) {
     const pb_json *o = NULL;
     cJSON_ArrayForEach (o, list) {
         const pb_json *n = pb_json_get(o, "examples");
-        printf("%s: %s\n", text_of(o, "name"), text_of(o, "title"));
-        printf("    task %s; licence: %s\n", text_of(o, "task"), text_of(o, "licence"));
+        printf("%s: %s\n", pb_json_text(o, "name"), pb_json_text(o, "title"));
+        printf("    task %s; licence: %s\n", pb_json_text(o, "task"), pb_json_text(o, "licence"));
         if (n) {
             printf("    here: %.0f training, %.0f validation, %.0f test examples\n",
                    number_of(n, "train"), number_of(n, "valid"), number_of(n, "test"));
         } else {
-            printf("    not here: %s\n    how to get it: %s\n", text_of(o, "problem"),
-                   text_of(o, "how_to_get"));
+            printf("    not here: %s\n    how to get it: %s\n", pb_json_text(o, "problem"),
+                   pb_json_text(o, "how_to_get"));
         }
     }
     printf("A folder with train.jsonl [valid.jsonl] [test.jsonl] goes by its path: --data DIR.\n");
@@ -198,15 +193,15 @@ static pb_status add_suite(pb_json *list, const char *name) {
     char *path = pb_path_join(pb_home(), file);
     if (!path) PB_FAIL(PB_E_OOM, "no memory for a path");
     PB_TRY(pb_json_load(path, 4 << 20, &suite));
-    title = text_of(suite, "title");
-    model = text_of(suite, "model");
+    title = pb_json_text(suite, "title");
+    model = pb_json_text(suite, "model");
     pb_json *o = pb_json_add_object(list, NULL);
     const pb_json *data = pb_json_get(suite, "data");
     status = pb_cli_built(
         pb_json_add_str(o, "name", name) && pb_json_add_str(o, "title", title) &&
         pb_json_add_str(o, "model", model) &&
         pb_json_add_str(
-            o, "data", *text_of(data, "source") ? text_of(data, "source") : text_of(data, "dir")) &&
+            o, "data", *pb_json_text(data, "source") ? pb_json_text(data, "source") : pb_json_text(data, "dir")) &&
         pb_json_add_i64(o, "rows", cJSON_GetArraySize(pb_json_get(suite, "runs"))) &&
         pb_json_add_i64(o, "seeds", cJSON_GetArraySize(pb_json_get(suite, "seeds"))));
 done:
@@ -233,13 +228,13 @@ static pb_status show_suites(const pb_json *list) {
     pb_table_start(&t, head, 1 | 2 | 4 | 32);
     cJSON_ArrayForEach (o, list) {
         pb_table_row(&t);
-        pb_table_cell(&t, 0, "%s", text_of(o, "name"));
-        bool named = *text_of(o, "model") || number_of(o, "rows") == 0;
-        pb_table_cell(&t, 1, "%s", named ? text_of(o, "model") : "--model DIR");
-        pb_table_cell(&t, 2, "%s", text_of(o, "data"));
+        pb_table_cell(&t, 0, "%s", pb_json_text(o, "name"));
+        bool named = *pb_json_text(o, "model") || number_of(o, "rows") == 0;
+        pb_table_cell(&t, 1, "%s", named ? pb_json_text(o, "model") : "--model DIR");
+        pb_table_cell(&t, 2, "%s", pb_json_text(o, "data"));
         pb_table_cell(&t, 3, "%.0f", number_of(o, "rows"));
         pb_table_cell(&t, 4, "%.0f", number_of(o, "seeds"));
-        pb_table_cell(&t, 5, "%s", text_of(o, "title"));
+        pb_table_cell(&t, 5, "%s", pb_json_text(o, "title"));
     }
     return pb_table_end(&t, stdout);
 }
@@ -281,9 +276,9 @@ static pb_status show_ops(const pb_json *list) {
     pb_table_start(&t, head, 15);
     cJSON_ArrayForEach (o, list) {
         pb_table_row(&t);
-        pb_table_cell(&t, 0, "%s", text_of(o, "name"));
+        pb_table_cell(&t, 0, "%s", pb_json_text(o, "name"));
         for (int b = 0; b < N_BACKENDS; b++) {
-            const char *variant = text_of(o, backends[b]);
+            const char *variant = pb_json_text(o, backends[b]);
             pb_table_cell(&t, b + 1, "%s", *variant ? variant : "-");
         }
     }
@@ -315,9 +310,9 @@ static pb_status show_gpus(const pb_json *list) {
     pb_table_start(&t, head, 1 | 32);
     cJSON_ArrayForEach (o, list) {
         pb_table_row(&t);
-        pb_table_cell(&t, 0, "%s", text_of(o, "name"));
+        pb_table_cell(&t, 0, "%s", pb_json_text(o, "name"));
         for (int i = 0; i < 4; i++) pb_table_cell(&t, i + 1, "%g", number_of(o, keys[i]));
-        pb_table_cell(&t, 5, "%s", text_of(o, "source"));
+        pb_table_cell(&t, 5, "%s", pb_json_text(o, "source"));
     }
     return pb_table_end(&t, stdout);
 }

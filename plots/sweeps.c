@@ -14,11 +14,6 @@ static double or_zero(double v) {
     return isfinite(v) ? v : 0;
 }
 
-static const char *text_at(const pb_json *o, const char *key) {
-    const pb_json *v = pb_json_get(o, key);
-    return cJSON_IsString(v) ? v->valuestring : "";
-}
-
 /* ---- learning-rate curves ---- */
 
 typedef struct tried {
@@ -38,7 +33,7 @@ static bool belongs(const pb_row *trial, const pb_row *row) {
     const pb_json *x = pb_json_get(pb_json_get(t->config, "train"), "steps"),
                   *y = pb_json_get(pb_json_get(final->config, "train"), "steps");
     bool whole = !x || !y || x->valuedouble == y->valuedouble;
-    return same_rank && whole && strcmp(text_at(t->tuning, "row"), row->label) == 0;
+    return same_rank && whole && strcmp(pb_json_text(t->tuning, "row"), row->label) == 0;
 }
 
 /* The finite losses of a row's trials by rising rate; NaN means of rows whose runs did not end well are
@@ -77,7 +72,7 @@ pb_status pb_build_lr_curves(const pb_chapter *c, int which, figure *f) {
             last = fmax(last, t[k].lr);
         }
         pb_text_add(&f->data, "\n\n");
-        bool edge = strcmp(text_at(final->tuning, "edge"), "none") != 0;
+        bool edge = strcmp(pb_json_text(final->tuning, "edge"), "none") != 0;
         edges += edge;
         pb_text_add(&chosen, "%.9g\t%.7g\t%d\t%u\n", rate, best, edge ? 2 : 1,
                     pb_row_colour(c, i));

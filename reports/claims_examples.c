@@ -1,5 +1,6 @@
 /* What terms say of every test example: metrics that are means over examples, and sums, differences and
- * multiples of them, so that what two terms say pairs example by example. Test: tests/test_claims.c. */
+ * multiples of them, so that what two terms say pairs example by example. Test:
+ * tests/test_claims_examples.c. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -19,15 +19,10 @@ static void collect(const pb_json *o, const pb_json **terms, int *n) {
     if (cJSON_IsObject(o) || cJSON_IsArray(o)) cJSON_ArrayForEach (e, o) collect(e, terms, n);
 }
 
-static const char *text(const pb_json *o, const char *key) {
-    const pb_json *v = pb_json_get(o, key);
-    return cJSON_IsString(v) ? v->valuestring : "";
-}
-
 /* Times and bytes: threads and micro-batches move them, too. */
 static bool is_cost(const pb_json *term) {
     static const char *const starts[] = {"time/", "memory/"};
-    const char *tags[] = {text(term, "metric"), text(term, "over"), text(term, "sample")};
+    const char *tags[] = {pb_json_text(term, "metric"), pb_json_text(term, "over"), pb_json_text(term, "sample")};
     if (pb_json_get(term, "memory")) return true;
     for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++)
         for (size_t k = 0; k < sizeof starts / sizeof starts[0]; k++)
@@ -36,8 +31,8 @@ static bool is_cost(const pb_json *term) {
 }
 
 static bool same_rows(const pb_json *a, const pb_json *b) {
-    return strcmp(text(a, "suite"), text(b, "suite")) == 0 &&
-           strcmp(text(a, "label"), text(b, "label")) == 0;
+    return strcmp(pb_json_text(a, "suite"), pb_json_text(b, "suite")) == 0 &&
+           strcmp(pb_json_text(a, "label"), pb_json_text(b, "label")) == 0;
 }
 
 static void note_waived(const pb_parity *p, pb_text *waived) {
@@ -112,7 +107,7 @@ static pb_status compare_terms(const cl_context *x, const row_list *l, const pb_
 static pb_status check_seeds(const cl_context *x, const pb_json *term, const pb_waivers *waivers,
                              char stop[400], pb_text *waived) {
     bool may = false;
-    if (strpbrk(text(term, "label"), "*?[")) return PB_OK;
+    if (strpbrk(pb_json_text(term, "label"), "*?[")) return PB_OK;
     for (int i = 0; i < waivers->n; i++) may = may || strcmp(waivers->names[i], "row") == 0;
     for (int i = 0; i < x->n_records; i++) {
         const pb_record *r = &x->records[i];

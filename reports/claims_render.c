@@ -7,21 +7,16 @@
 #include "base/text.h"
 #include "reports/claims_impl.h"
 
-static const char *text(const pb_json *o, const char *key) {
-    const pb_json *v = pb_json_get(o, key);
-    return cJSON_IsString(v) ? v->valuestring : "";
-}
-
 /* What was seen for the parts that decide, in one line. */
 static void seen_cell(const pb_json *claim, rp_doc *doc) {
     const pb_json *a = NULL;
     pb_text t = {0};
     cJSON_ArrayForEach (a, pb_json_get(claim, "assertions")) {
         if (cl_role_of_result(a) == CL_REPORTED) continue;
-        pb_text_add(&t, "%s%s: %s (%s)", t.len ? "; " : "", text(a, "says"), text(a, "seen"),
-                    text(a, "finding"));
+        pb_text_add(&t, "%s%s: %s (%s)", t.len ? "; " : "", pb_json_text(a, "says"), pb_json_text(a, "seen"),
+                    pb_json_text(a, "finding"));
     }
-    const char *why = text(claim, "why");
+    const char *why = pb_json_text(claim, "why");
     if (*why) pb_text_add(&t, "%s%s", t.len ? ". " : "", why);
     rp_cell_add(doc, NAN, "%s", t.data ? t.data : "");
     doc->failed = doc->failed || t.failed;
@@ -50,17 +45,17 @@ static void claims_table(const pb_json *results, rp_doc *doc) {
     rp_column_add(doc, "Seen here", false, "Value with its interval; what it had to be: the table of what each verdict rests on");
     cJSON_ArrayForEach (c, pb_json_get(results, "claims")) {
         const pb_json *source = pb_json_get(c, "source");
-        const char *verdict = text(c, "verdict"), *arxiv = text(source, "arxiv");
+        const char *verdict = pb_json_text(c, "verdict"), *arxiv = pb_json_text(source, "arxiv");
         rp_row_add(doc, 0);
-        rp_cell_add(doc, i++, "%s", text(c, "id"));
-        rp_cell_add(doc, NAN, "%s", text(c, "statement"));
-        rp_cell_add(doc, NAN, "%s%s%s, %s", text(source, "work"), *arxiv ? ", arXiv " : "", arxiv,
-                    text(source, "place"));
-        rp_cell_add(doc, NAN, "%s", text(c, "reported"));
-        rp_cell_add(doc, NAN, "%s", text(c, "scale"));
+        rp_cell_add(doc, i++, "%s", pb_json_text(c, "id"));
+        rp_cell_add(doc, NAN, "%s", pb_json_text(c, "statement"));
+        rp_cell_add(doc, NAN, "%s%s%s, %s", pb_json_text(source, "work"), *arxiv ? ", arXiv " : "", arxiv,
+                    pb_json_text(source, "place"));
+        rp_cell_add(doc, NAN, "%s", pb_json_text(c, "reported"));
+        rp_cell_add(doc, NAN, "%s", pb_json_text(c, "scale"));
         rp_cell_add(doc, place_of(verdict), "%s", verdict);
         rp_cell_strong(doc);
-        const char *corrected = text(c, "verdict_family");
+        const char *corrected = pb_json_text(c, "verdict_family");
         rp_cell_add(doc, place_of(corrected), "%s",
                     strcmp(corrected, verdict) == 0 ? "the same" : corrected);
         seen_cell(c, doc);
@@ -84,16 +79,16 @@ static void assertions_table(const pb_json *results, rp_doc *doc) {
     cJSON_ArrayForEach (c, pb_json_get(results, "claims"))
         cJSON_ArrayForEach (a, pb_json_get(c, "assertions")) {
             rp_row_add(doc, 0);
-            rp_cell_add(doc, i++, "%s", text(c, "id"));
-            rp_cell_add(doc, NAN, "%s", text(a, "says"));
+            rp_cell_add(doc, i++, "%s", pb_json_text(c, "id"));
+            rp_cell_add(doc, NAN, "%s", pb_json_text(a, "says"));
             rp_cell_add(doc, NAN, "%s%s", roles[cl_role_of(a)],
                         cl_is_optional(a) ? ", where it ran" : "");
-            rp_cell_add(doc, pb_json_number(a, "value"), "%s", text(a, "seen"));
-            rp_cell_add(doc, NAN, "%s", text(a, "wanted"));
+            rp_cell_add(doc, pb_json_number(a, "value"), "%s", pb_json_text(a, "seen"));
+            rp_cell_add(doc, NAN, "%s", pb_json_text(a, "wanted"));
             rp_cell_add(doc, pb_json_number(a, "n"), "%.0f", pb_json_number(a, "n"));
-            rp_cell_add(doc, NAN, "%s%s%s%s%s", text(a, "finding"), *text(a, "note") ? ": " : "",
-                        text(a, "note"), *text(a, "waived") ? "; waived: " : "",
-                        text(a, "waived"));
+            rp_cell_add(doc, NAN, "%s%s%s%s%s", pb_json_text(a, "finding"), *pb_json_text(a, "note") ? ": " : "",
+                        pb_json_text(a, "note"), *pb_json_text(a, "waived") ? "; waived: " : "",
+                        pb_json_text(a, "waived"));
         }
 }
 
@@ -115,7 +110,7 @@ static void counts_line(const pb_json *results, rp_doc *doc) {
 static void overridden_note(const pb_json *results, rp_doc *doc) {
     const pb_json *c = NULL;
     cJSON_ArrayForEach (c, pb_json_get(results, "claims")) {
-        const char *suite = text(c, "overridden");
+        const char *suite = pb_json_text(c, "overridden");
         if (!*suite) continue;
         rp_add(doc, RP_NOTE,
                "Some of these runs were made with settings other than their suite's (%s): the "
@@ -155,7 +150,7 @@ void cl_compose_brief(const pb_json *results, rp_doc *doc) {
     counts_line(results, doc);
     overridden_note(results, doc);
     cJSON_ArrayForEach (c, pb_json_get(results, "claims"))
-        rp_add(doc, RP_TEXT, "%s: %s", text(c, "id"), text(c, "statement"));
+        rp_add(doc, RP_TEXT, "%s: %s", pb_json_text(c, "id"), pb_json_text(c, "statement"));
     rp_add_table(doc);
     rp_column_add(doc, "Claim", false, NULL);
     rp_column_add(doc, "Source", false, NULL);
@@ -165,11 +160,11 @@ void cl_compose_brief(const pb_json *results, rp_doc *doc) {
     cJSON_ArrayForEach (c, pb_json_get(results, "claims")) {
         const pb_json *source = pb_json_get(c, "source");
         rp_row_add(doc, 0);
-        rp_cell_add(doc, NAN, "%s", text(c, "id"));
-        rp_cell_add(doc, NAN, "%s, %s", text(source, "work"), text(source, "place"));
-        rp_cell_add(doc, NAN, "%s", text(c, "scale"));
-        rp_cell_add(doc, NAN, "%s", text(c, "verdict"));
-        rp_cell_add(doc, NAN, "%s", text(c, "verdict_family"));
+        rp_cell_add(doc, NAN, "%s", pb_json_text(c, "id"));
+        rp_cell_add(doc, NAN, "%s, %s", pb_json_text(source, "work"), pb_json_text(source, "place"));
+        rp_cell_add(doc, NAN, "%s", pb_json_text(c, "scale"));
+        rp_cell_add(doc, NAN, "%s", pb_json_text(c, "verdict"));
+        rp_cell_add(doc, NAN, "%s", pb_json_text(c, "verdict_family"));
     }
 }
 

@@ -5,11 +5,6 @@
 
 #include "reports/claims_impl.h"
 
-static const char *text(const pb_json *o, const char *key) {
-    const pb_json *v = pb_json_get(o, key);
-    return cJSON_IsString(v) ? v->valuestring : "";
-}
-
 static void add_cell(pb_text *t, const char *cell) {
     for (; *cell; cell++) pb_text_add(t, *cell == '|' ? "\\%c" : "%c", *cell);
 }
@@ -31,7 +26,7 @@ static void add_number(pb_text *t, const char *says, double v) {
 }
 
 static void add_seen(pb_text *t, const pb_json *part) {
-    const char *what = text(part, "what"), *says = text(part, "says");
+    const char *what = pb_json_text(part, "what"), *says = pb_json_text(part, "says");
     double v = pb_json_number(part, "value"), low = pb_json_number(part, "low"), high = pb_json_number(part, "high");
     if (isnan(v)) {
         pb_text_add(t, "nothing");
@@ -51,7 +46,7 @@ static void add_seen(pb_text *t, const pb_json *part) {
 static const pb_json *deciding(const pb_json *claim) {
     const pb_json *a = NULL, *first = NULL, *failed = NULL, *open = NULL;
     cJSON_ArrayForEach (a, pb_json_get(claim, "assertions")) {
-        const char *finding = text(a, "finding");
+        const char *finding = pb_json_text(a, "finding");
         if (cl_role_of_result(a) == CL_REPORTED) continue;
         bool fails = strcmp(finding, cl_finding_name(CL_FAILS)) == 0;
         bool missing = strcmp(finding, cl_finding_name(CL_MISSING)) == 0;
@@ -59,7 +54,7 @@ static const pb_json *deciding(const pb_json *claim) {
         /* A part that fails alone decides only where nothing worse does. */
         if (fails && (!failed || (cl_role_of(failed) == CL_IN_PART && cl_role_of(a) == CL_DECIDES))) failed = a;
         if (fails || strcmp(finding, cl_finding_name(CL_HOLDS)) == 0) continue;
-        if (!open || (missing && strcmp(text(open, "finding"), finding) != 0)) open = a; /* not run goes first */
+        if (!open || (missing && strcmp(pb_json_text(open, "finding"), finding) != 0)) open = a; /* not run goes first */
     }
     if (failed && (cl_role_of(failed) == CL_DECIDES || !open)) return failed;
     return open ? open : first;
@@ -90,10 +85,10 @@ pb_status pb_claims_table(const pb_json *results, pb_text *out) {
     cJSON_ArrayForEach (c, pb_json_get(results, "claims")) {
         const pb_json *part = deciding(c);
         if (!part) continue; /* not testable here */
-        pb_text_add(out, "| %s | ", text(c, "id"));
-        add_cell(out, text(c, "statement"));
-        pb_text_add(out, " | %s | ", text(c, "verdict"));
-        add_cell(out, text(part, "says"));
+        pb_text_add(out, "| %s | ", pb_json_text(c, "id"));
+        add_cell(out, pb_json_text(c, "statement"));
+        pb_text_add(out, " | %s | ", pb_json_text(c, "verdict"));
+        add_cell(out, pb_json_text(part, "says"));
         pb_text_add(out, ": ");
         add_seen(out, part);
         pb_text_add(out, " |\n");

@@ -79,11 +79,6 @@ static pb_status known_metric(const char *where, const char *tag) {
 
 /* ---- checking ---- */
 
-static const char *text(const pb_json *o, const char *key) {
-    const pb_json *v = pb_json_get(o, key);
-    return cJSON_IsString(v) ? v->valuestring : "";
-}
-
 static pb_status text_of(const pb_json *o, const char *where, const char *key, const char **out) {
     const pb_json *v = pb_json_get(o, key);
     if (!cJSON_IsString(v) || !*v->valuestring)
@@ -120,7 +115,7 @@ static pb_status check_steps(const char *where, const pb_json *term) {
     const pb_json *steps = pb_json_get(term, "steps"), *e = NULL;
     double last = 1;
     if (!steps) return PB_OK;
-    if (!pb_json_get(term, "sample") || !steps_of(text(term, "sample")))
+    if (!pb_json_get(term, "sample") || !steps_of(pb_json_text(term, "sample")))
         return PB_ERROR(PB_E_INPUT,
                         "%s: steps goes with the samples gradient/adapter/*, curve/valid/* and "
                         "loss/valid",
@@ -254,8 +249,8 @@ static bool is_rehearsal(const char *suite, const pb_record *r) {
 }
 
 bool cl_row_matches(const cl_context *x, const pb_json *term, const pb_record *r) {
-    const char *suite = text(term, "suite");
-    if (!pb_glob(text(term, "label"), r->label)) return false;
+    const char *suite = pb_json_text(term, "suite");
+    if (!pb_glob(pb_json_text(term, "label"), r->label)) return false;
     if (cl_is_pattern(suite)) return pb_glob(suite, r->suite);
     if (strcmp(r->suite, suite) == 0) return true;
     if (!is_variation(r->suite, suite)) return false;
@@ -266,8 +261,8 @@ bool cl_row_matches(const cl_context *x, const pb_json *term, const pb_record *r
 
 static void note_missing(cl_context *x, const pb_json *term, const char *what) {
     if (*x->missing) return;
-    snprintf(x->missing, sizeof x->missing, "%.60s: %.64s%s%.90s", text(term, "suite"),
-             text(term, "label"), *what ? ": " : "", what);
+    snprintf(x->missing, sizeof x->missing, "%.60s: %.64s%s%.90s", pb_json_text(term, "suite"),
+             pb_json_text(term, "label"), *what ? ": " : "", what);
 }
 
 /* Passes over the training examples: as they were asked for, or as so many steps made. */
@@ -304,7 +299,7 @@ static double field_of(const pb_record *r, const char *path) {
 }
 
 static double memory_of(const pb_record *r, const pb_json *term) {
-    const char *tag = text(term, "memory");
+    const char *tag = pb_json_text(term, "memory");
     bool predicted = cJSON_IsTrue(pb_json_get(term, "predicted"));
     for (int i = 0; i < r->n_memory; i++)
         if (strcmp(r->memory[i].tag, tag) == 0)
@@ -361,8 +356,8 @@ static const double *between(const pb_record *r, const pb_json *term, const pb_s
 }
 
 static double sample_of(const pb_record *r, const pb_json *term) {
-    const pb_sample *s = pb_record_find_sample(r, text(term, "sample"));
-    const char *how = text(term, "how");
+    const pb_sample *s = pb_record_find_sample(r, pb_json_text(term, "sample"));
+    const char *how = pb_json_text(term, "how");
     double y = NAN, least = NAN;
     int64_t n = 0;
     if (!s || !s->values || s->n < 1) return NAN;
@@ -377,19 +372,19 @@ static double sample_of(const pb_record *r, const pb_json *term) {
 
 static double value_of(const pb_record *r, const pb_json *term) {
     if (pb_json_get(term, "metric")) {
-        double v = pb_record_value(r, text(term, "metric"));
-        return pb_json_get(term, "over") ? v / pb_record_value(r, text(term, "over")) : v;
+        double v = pb_record_value(r, pb_json_text(term, "metric"));
+        return pb_json_get(term, "over") ? v / pb_record_value(r, pb_json_text(term, "over")) : v;
     }
     if (pb_json_get(term, "memory")) return memory_of(r, term);
     if (pb_json_get(term, "sample")) return sample_of(r, term);
-    if (pb_json_get(term, "ranks")) return ranks_of(r, text(term, "ranks"));
-    return field_of(r, text(term, "field"));
+    if (pb_json_get(term, "ranks")) return ranks_of(r, pb_json_text(term, "ranks"));
+    return field_of(r, pb_json_text(term, "field"));
 }
 
 static const char *read_name(const pb_json *term) {
     static const char *const readers[] = {"metric", "memory", "sample", "field", "ranks"};
     for (size_t i = 0; i < COUNT(readers); i++)
-        if (*text(term, readers[i])) return text(term, readers[i]);
+        if (*pb_json_text(term, readers[i])) return pb_json_text(term, readers[i]);
     return "";
 }
 
@@ -409,7 +404,7 @@ static pb_status rows(cl_context *x, const pb_json *term, bool raw, cl_values *o
         const pb_record *r = &x->records[i];
         if (!cl_row_matches(x, term, r) || seen_before(x, term, i)) continue;
         any = true;
-        if (is_rehearsal(text(term, "suite"), r)) {
+        if (is_rehearsal(pb_json_text(term, "suite"), r)) {
             snprintf(x->overridden, sizeof x->overridden, "%s", r->suite);
         }
         bool diverged = r->status == PB_RUN_DIVERGED;
@@ -482,13 +477,13 @@ static pb_status constant(double value, cl_values *out) {
 }
 
 static pb_status fact(cl_context *x, const pb_json *term, cl_values *out) {
-    const pb_json *f = pb_json_get(x->facts, text(term, "fact"));
-    const pb_json *v = pb_json_get(f, text(term, "field"));
+    const pb_json *f = pb_json_get(x->facts, pb_json_text(term, "fact"));
+    const pb_json *v = pb_json_get(f, pb_json_text(term, "field"));
     double value = cJSON_IsNumber(v) ? v->valuedouble : NAN;
     if (!isfinite(value) && !*x->missing) {
-        const char *why = text(f, "missing");
-        snprintf(x->missing, sizeof x->missing, "fact %.40s: %.190s", text(term, "fact"),
-                 *why ? why : text(term, "field"));
+        const char *why = pb_json_text(f, "missing");
+        snprintf(x->missing, sizeof x->missing, "fact %.40s: %.190s", pb_json_text(term, "fact"),
+                 *why ? why : pb_json_text(term, "field"));
     }
     return constant(value, out);
 }
@@ -590,11 +585,11 @@ pb_status cl_term_rows(const pb_json *term, pb_claim_visit visit, void *user) {
         static const char *const readers[] = {"metric", "over", "sample"};
         bool told = false;
         for (size_t i = 0; i < COUNT(readers); i++) {
-            if (!*text(term, readers[i])) continue;
-            PB_RETURN(visit(user, text(term, "suite"), text(term, "label"), text(term, readers[i])));
+            if (!*pb_json_text(term, readers[i])) continue;
+            PB_RETURN(visit(user, pb_json_text(term, "suite"), pb_json_text(term, "label"), pb_json_text(term, readers[i])));
             told = true;
         }
-        return told ? PB_OK : visit(user, text(term, "suite"), text(term, "label"), NULL);
+        return told ? PB_OK : visit(user, pb_json_text(term, "suite"), pb_json_text(term, "label"), NULL);
     }
     for (size_t i = 0; i < COUNT(combinations); i++) {
         cJSON_ArrayForEach (e, pb_json_get(term, combinations[i]))

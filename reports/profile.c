@@ -39,11 +39,6 @@ static bool any_profile(const rp_chapter *m) {
 
 /* ---- one line per row ---- */
 
-static const char *text_of(const pb_json *o, const char *key) {
-    const pb_json *e = pb_json_get(o, key);
-    return cJSON_IsString(e) ? e->valuestring : "";
-}
-
 static double number_of(const pb_json *o, const char *key) {
     const pb_json *e = pb_json_get(o, key);
     return cJSON_IsNumber(e) ? e->valuedouble : 0;
@@ -173,9 +168,9 @@ static void say_how(const rp_chapter *m, rp_doc *doc) {
             const pb_json *p = m->rows[i].row->runs[k]->profile;
             const pb_json *lost = pb_json_get(pb_json_get(p, "trace"), "dropped");
             if (!p) continue;
-            tracer = text_of(p, "tracer");
-            if (*text_of(pb_json_get(p, "counters"), "reason"))
-                reason = text_of(pb_json_get(p, "counters"), "reason");
+            tracer = pb_json_text(p, "tracer");
+            if (*pb_json_text(pb_json_get(p, "counters"), "reason"))
+                reason = pb_json_text(pb_json_get(p, "counters"), "reason");
             counted += cJSON_IsTrue(pb_json_get(pb_json_get(p, "counters"), "available"));
             profiles++;
             if (cJSON_IsNumber(lost)) dropped += lost->valuedouble;
@@ -213,7 +208,7 @@ static void memory_pass(const rp_chapter *m, rp_doc *doc) {
             pass = pb_json_get(m->rows[i].row->runs[k]->profile, "memory_pass");
     if (!pass) return;
     if (!cJSON_IsTrue(pb_json_get(pass, "available"))) {
-        rp_add(doc, RP_TEXT, "Device memory was not recorded: %s.", text_of(pass, "reason"));
+        rp_add(doc, RP_TEXT, "Device memory was not recorded: %s.", pb_json_text(pass, "reason"));
         return;
     }
     rp_add(doc, RP_SUBHEADING, "Device memory, as recorded");

@@ -7,11 +7,6 @@
 
 #define DASH "\xe2\x80\x93"
 
-static const char *text_at(const pb_json *o, const char *key) {
-    const pb_json *v = pb_json_get(o, key);
-    return cJSON_IsString(v) ? v->valuestring : "";
-}
-
 /* The tuning of a row: where it ended. */
 typedef struct tuned {
     const pb_json *choice; /* of the runs at the chosen value; NULL = the row was not tuned */
@@ -32,7 +27,7 @@ static tuned tuning_of(const rp_chapter *m, const pb_row *row) {
         const pb_row *trial = &m->c->trials[i];
         const pb_json *tuning = trial->runs[0]->tuning;
         double lr = pb_json_number(tuning, "lr");
-        if (strcmp(text_at(tuning, "row"), row->label) != 0) continue;
+        if (strcmp(pb_json_text(tuning, "row"), row->label) != 0) continue;
         t.trials++;
         t.runs += trial->n_runs;
         t.bad += trial->n_ok < trial->n_runs;
@@ -49,14 +44,14 @@ static const char *edge_word(const tuned *t) {
                                            {"low", "the lowest tried"},
                                            {"high", "the highest tried"},
                                            {"cliff", "the highest that trains"}};
-    const char *edge = text_at(t->choice, "edge");
+    const char *edge = pb_json_text(t->choice, "edge");
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
         if (strcmp(words[i][0], edge) == 0) return words[i][1];
     return *edge ? edge : DASH;
 }
 
 static bool is_edge(const tuned *t) {
-    const char *edge = text_at(t->choice, "edge");
+    const char *edge = pb_json_text(t->choice, "edge");
     return *edge && strcmp(edge, "none") != 0;
 }
 
@@ -119,7 +114,7 @@ int rp_tuning_warnings(const rp_chapter *m, rp_doc *doc) {
         tuned t = tuning_of(m, row);
         rp_word lr;
         if (!t.choice || !is_edge(&t)) continue;
-        bool cliff = strcmp(text_at(t.choice, "edge"), "cliff") == 0;
+        bool cliff = strcmp(pb_json_text(t.choice, "edge"), "cliff") == 0;
         rp_add(doc, RP_ITEM,
                "%s: its learning rate %s is %s; a better one may lie %s, so its quality may be understated.",
                row->label, rp_word_set(lr, "%.3g", t.lr), edge_word(&t),

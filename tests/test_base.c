@@ -1048,6 +1048,18 @@ static int run_planted(const char *name) {
     return pb_run_suite(s);
 }
 
+START_TEST(json_members_without_ceremony) {
+    pb_json *o = NULL;
+    pb_assert_ok(pb_json_parse("t", "{\"a\":\"x\",\"n\":2.5}", 17, &o));
+    ck_assert_str_eq(pb_json_text(o, "a"), "x");
+    ck_assert_str_eq(pb_json_text(o, "n"), "");
+    ck_assert_str_eq(pb_json_text(NULL, "a"), "");
+    ck_assert_double_eq(pb_json_number(o, "n"), 2.5);
+    ck_assert(isnan(pb_json_number(o, "a")) && isnan(pb_json_number(o, "b")));
+    pb_json_free(o);
+}
+END_TEST
+
 START_TEST(the_program_knows_its_folder) {
     char self[4096], beside[4096];
     pb_assert_ok(pb_own_program(self, sizeof self));
@@ -1140,6 +1152,7 @@ static Suite *base_suite(void) {
     tcase_add_test(t, compiler_keeps_nan_visible);
     tcase_add_test(t, comparison_passes_only_what_is_close);
     tcase_add_test(t, comparison_reports_the_first_worst_element);
+    tcase_add_test(t, json_members_without_ceremony);
     tcase_add_test(t, the_program_knows_its_folder);
     tcase_add_loop_test(t, planted_faults_turn_the_program_red, 0, (int)N_PLANTED);
     tcase_add_test(t, test_folders_are_new_and_below_the_build);
