@@ -10,8 +10,8 @@
 #include "harness/claims_facts.h"
 #include "harness/cli.h"
 #include "harness/latency.h"
-#include "reports/claims_impl.h"
 #include "reports/report.h"
+#include "tests/claim_lab.h"
 #include "tests/support.h"
 #include "tests/synthetic_records.h"
 
@@ -348,15 +348,6 @@ END_TEST
 #define OF "\"of\":{\"suite\":\"s\",\"label\":\"a\",\"metric\":\"quality/test/nll\"}"
 #define ROW(l) "{\"suite\":\"s\",\"label\":\"" l "\",\"metric\":\"quality/test/nll\"}"
 
-static pb_status load_text(const char *text, pb_claim_file *out) {
-    char *dir = pb_test_dir(), *path = pb_path_join(dir, "t.json");
-    write_text(dir, "t.json", text);
-    pb_status status = pb_claim_load(path, out);
-    free(path);
-    free(dir);
-    return status;
-}
-
 /* A run with one metric; a value that is not finite is a diverged run. */
 static pb_record run_of(const char *label, uint64_t seed, double value) {
     pb_record r = {.seed = seed, .status = isfinite(value) ? PB_RUN_OK : PB_RUN_DIVERGED};
@@ -378,17 +369,6 @@ static int add_runs(pb_record *records, int n, const char *label, const double v
     for (int i = 0; i < 6; i++)
         if (v[i] != 0) records[n++] = run_of(label, (uint64_t)i + 1, v[i]);
     return n;
-}
-
-static pb_json *checked(const char *text, pb_record *records, int n) {
-    pb_claim_file claim;
-    pb_json *results = NULL;
-    pb_status status = load_text(text, &claim);
-    ck_assert_msg(status == PB_OK, "%s: %s", text, pb_error_message());
-    const pb_claim_file *list[] = {&claim};
-    pb_assert_ok(pb_claims_check(list, 1, records, n, NULL, &results));
-    pb_json_free(claim.json);
-    return results;
 }
 
 static const char *text_at(const pb_json *results, const char *key, const char *assertion_key) {
@@ -471,7 +451,7 @@ START_TEST(operators_decide_as_said) {
     n = add_runs(records, n, "b", t->b);
     n = add_runs(records, n, "c", t->c);
     pb_text_add(&text, HEAD "\"scale\":\"small\",\"assertions\":[{\"says\":\"x\",%s}]}", t->assertion);
-    pb_json *results = checked(text.data, records, n);
+    pb_json *results = pb_lab_checked(text.data, records, n);
     const char *finding = text_at(results, NULL, "finding"), *verdict = text_at(results, "verdict", NULL);
     ck_assert_msg(strcmp(finding, t->finding) == 0, "%s\nfinding %s (%s), expected %s", t->assertion,
                   finding, text_at(results, NULL, "seen"), t->finding);
@@ -501,7 +481,7 @@ static void verdict_is(const char *rest, const char *verdict, const char *why) {
     pb_record records[12];
     int n = add_runs(records, add_runs(records, 0, "a", a), "b", b);
     pb_text_add(&text, HEAD "%s}", rest);
-    pb_json *results = checked(text.data, records, n);
+    pb_json *results = pb_lab_checked(text.data, records, n);
     ck_assert_msg(strcmp(text_at(results, "verdict", NULL), verdict) == 0, "%s: %s, expected %s", rest,
                   text_at(results, "verdict", NULL), verdict);
     ck_assert_msg(strstr(text_at(results, "why", NULL), why) != NULL, "%s: why: %s", rest,
@@ -542,7 +522,7 @@ START_TEST(a_family_knows_its_facts) {
     pb_json *results = NULL, *facts = NULL;
     int n = add_runs(records, 0, "a", a);
     static const char given[] = "{\"t\": {\"f\": {\"flops\": 2}}}";
-    pb_assert_ok(load_text(
+    pb_assert_ok(pb_lab_claim(
         HEAD "\"facts\":{\"f\":{\"model\":\"llama-7b\",\"method\":\"full\"}},\"scale\":\"small\","
              "\"assertions\":[{\"says\":\"x\",\"op\":\"within\",\"low\":0.4,\"high\":0.6,\"of\":{\"ratio\":["
              ROW("a") ",{\"fact\":\"f\",\"field\":\"flops\"}]}}]}", &claim));
@@ -578,7 +558,7 @@ START_TEST(shares_count_seeds_and_not_runs) {
         pb_text text = {0};
         pb_text_add(&text, HEAD "\"scale\":\"small\",\"assertions\":[{\"says\":\"x\",\"seeds\":%d,%s}]}",
                     cases[i].need, cases[i].op);
-        pb_json *results = checked(text.data, records, n);
+        pb_json *results = pb_lab_checked(text.data, records, n);
         const pb_json *c = cJSON_GetArrayItem(pb_json_get(results, "claims"), 0);
         const pb_json *r = cJSON_GetArrayItem(pb_json_get(c, "assertions"), 0);
         ck_assert_msg(strcmp(text_at(results, NULL, "finding"), cases[i].finding) == 0, "case %zu: %s", i,
@@ -620,7 +600,7 @@ START_TEST(curves_and_epochs_are_read) {
         pb_text text = {0};
         pb_text_add(&text, HEAD "\"scale\":\"small\",\"assertions\":[{\"says\":\"x\",\"op\":\"equal\",\"left\":"
                     "{\"suite\":\"s\",\"label\":\"a\",%s},\"right\":{\"value\":%.17g}}]}", cases[i].term, cases[i].value);
-        pb_json *results = checked(text.data, records, 3);
+        pb_json *results = pb_lab_checked(text.data, records, 3);
         ck_assert_msg(strcmp(text_at(results, NULL, "finding"), "holds") == 0, "%s: %s", cases[i].term,
                       text_at(results, NULL, "seen"));
         pb_json_free(results);
@@ -654,7 +634,7 @@ START_TEST(a_family_of_parts_has_one_error) {
         pb_text_add(&text, "{\"says\":\"x\",\"op\":\"less\",\"margin\":%g," LEFT "," RIGHT "},", parts[i].margin);
     pb_text_add(&text, "{\"says\":\"x\",\"op\":\"equal\"," LEFT "," LEFT_AGAIN "},");
     pb_text_add(&text, "{\"says\":\"x\",\"op\":\"less\",\"left\":{\"value\":1},\"right\":{\"value\":2}}]}");
-    pb_json *results = checked(text.data, records, n);
+    pb_json *results = pb_lab_checked(text.data, records, n);
     const pb_json *claim = cJSON_GetArrayItem(pb_json_get(results, "claims"), 0), *family = pb_json_get(results, "family");
     for (size_t i = 0; i < COUNT(parts); i++) {
         const pb_json *r = cJSON_GetArrayItem(pb_json_get(claim, "assertions"), (int)i);
@@ -683,7 +663,7 @@ START_TEST(a_family_of_one_changes_nothing) {
         for (int i = 0; i < parts; i++)
             pb_text_add(&text, "%s{\"says\":\"x\",\"op\":\"less\",\"margin\":0.9," LEFT "," RIGHT "}", i ? "," : "");
         pb_text_add(&text, "]}");
-        pb_json *results = checked(text.data, records, n);
+        pb_json *results = pb_lab_checked(text.data, records, n);
         ck_assert_str_eq(text_at(results, "verdict", NULL), SAME);
         ck_assert_str_eq(text_at(results, "verdict_family", NULL), parts == 1 ? SAME : "inconclusive");
         pb_json_free(results);
@@ -700,11 +680,11 @@ START_TEST(suites_may_share_runs) {
     int n = add_runs(records, 0, "a", a);
     for (int i = 0; i < n; i++) pb_copy(records[i].suite, sizeof records[i].suite, "r");
     n = add_runs(records, add_runs(records, n, "a", a), "b", b);
-    pb_json *results = checked(HEAD "\"scale\":\"full\",\"assertions\":[" LESS "]}", records, n);
+    pb_json *results = pb_lab_checked(HEAD "\"scale\":\"full\",\"assertions\":[" LESS "]}", records, n);
     ck_assert_str_eq(text_at(results, "verdict", NULL), "supported");
     pb_json_free(results);
     n = add_runs(records + n, 0, "b", b) + n;
-    results = checked(HEAD "\"scale\":\"full\",\"assertions\":[{\"says\":\"x\",\"seeds\":4,\"op\":\"less\"," LEFT
+    results = pb_lab_checked(HEAD "\"scale\":\"full\",\"assertions\":[{\"says\":\"x\",\"seeds\":4,\"op\":\"less\"," LEFT
                            "," RIGHT "}]}", records, n);
     ck_assert_str_eq(text_at(results, "why", NULL), "too few seeds: 3 there, 4 needed");
     pb_json_free(results);
@@ -734,7 +714,7 @@ static pb_json *checked_with(const char *claim, const char *b_config, const char
         pb_assert_ok(pb_json_parse("test", config, strlen(config), &records[i].config));
         pb_assert_ok(pb_json_parse("test", environment, strlen(environment), &records[i].environment));
     }
-    pb_json *results = checked(claim, records, n);
+    pb_json *results = pb_lab_checked(claim, records, n);
     for (int i = 0; i < n; i++) pb_record_free(&records[i]);
     return results;
 }
@@ -846,7 +826,7 @@ START_TEST(rows_of_claims_are_rows) {
         }
         pb_text_add(&text, HEAD "%s\"scale\":\"small\",\"assertions\":[{\"says\":\"x\",%s}]}", cases[i].waive,
                     cases[i].assertion);
-        pb_json *results = checked(text.data, records, n);
+        pb_json *results = pb_lab_checked(text.data, records, n);
         ck_assert_msg(strcmp(text_at(results, NULL, "finding"), cases[i].finding) == 0, "case %zu: %s (%s)", i,
                       text_at(results, NULL, "finding"), text_at(results, NULL, "note"));
         ck_assert_msg(strstr(text_at(results, NULL, "note"), cases[i].note) != NULL, "case %zu: %s", i,
@@ -867,7 +847,7 @@ START_TEST(qualities_pair_their_examples) {
     int n = 0;
     pb_assert_ok(pb_synthetic_suite(root, "s", 3));
     pb_assert_ok(pb_records_load(root, true, &records, &n));
-    pb_json *results = checked(
+    pb_json *results = pb_lab_checked(
         HEAD "\"scale\":\"small\",\"assertions\":[{\"says\":\"x\",\"op\":\"less\",\"left\":"
              "{\"suite\":\"s\",\"label\":\"LoRA r8\",\"metric\":\"quality/test/nll\"},\"right\":"
              "{\"suite\":\"s\",\"label\":\"head only\",\"metric\":\"quality/test/nll\"}}]}",
@@ -877,7 +857,7 @@ START_TEST(qualities_pair_their_examples) {
     /* claims.json in the folder puts the table into its report */
     bool no_plots = false;
     char *path = pb_path_join(root, "report.md"), *text = NULL;
-    results = checked(HEAD "\"scale\":\"not testable\",\"why\":\"no room at all\"}", records, n);
+    results = pb_lab_checked(HEAD "\"scale\":\"not testable\",\"why\":\"no room at all\"}", records, n);
     pb_assert_ok(pb_report_write(root, NULL, NULL, &no_plots));
     pb_assert_ok(pb_file_read(path, 1 << 24, &text, NULL));
     ck_assert_ptr_null(strstr(text, "no room at all"));
@@ -907,12 +887,12 @@ START_TEST(rehearsals_are_named) {
     pb_record records[12];
     int n = add_runs(records, add_runs(records, 0, "a", a), "b", b);
     for (int i = 0; i < n; i++) pb_copy(records[i].suite, sizeof records[i].suite, "s-steps8");
-    pb_json *results = checked(HEAD "\"scale\":\"small\",\"assertions\":[" LESS "]}", records, n);
+    pb_json *results = pb_lab_checked(HEAD "\"scale\":\"small\",\"assertions\":[" LESS "]}", records, n);
     ck_assert_str_eq(text_at(results, "overridden", NULL), "s-steps8");
     ck_assert_str_eq(text_at(results, "verdict", NULL), SAME);
     pb_json_free(results);
     for (int i = 0; i < n; i++) pb_copy(records[i].suite, sizeof records[i].suite, "s-other");
-    results = checked(HEAD "\"scale\":\"small\",\"assertions\":[" LESS "]}", records, n);
+    results = pb_lab_checked(HEAD "\"scale\":\"small\",\"assertions\":[" LESS "]}", records, n);
     ck_assert_str_eq(text_at(results, "verdict", NULL), "not run");
     pb_json_free(results);
     for (int i = 0; i < n; i++) pb_record_free(&records[i]);
@@ -976,7 +956,7 @@ static const struct {
 
 START_TEST(faults_are_named) {
     pb_claim_file claim;
-    pb_status status = load_text(faults[_i].json, &claim);
+    pb_status status = pb_lab_claim(faults[_i].json, &claim);
     ck_assert_msg(status == PB_E_INPUT, "accepted: %s", faults[_i].json);
     ck_assert_msg(strstr(pb_error_message(), faults[_i].part) != NULL, "%s\nsaid: %s\nwanted: %s",
                   faults[_i].json, pb_error_message(), faults[_i].part);
@@ -1014,7 +994,7 @@ START_TEST(recipes_are_checked) {
         pb_claim_file claim;
         pb_text_add(&text, HEAD "\"facts\":{\"f\":%s},\"scale\":\"arithmetic\",\"assertions\":[{\"says\":\"x\","
                     "\"op\":\"within\",\"low\":0,\"of\":{\"fact\":\"f\",\"field\":\"flops\"}}]}", bad_recipes[i].recipe);
-        pb_assert_ok(load_text(text.data, &claim));
+        pb_assert_ok(pb_lab_claim(text.data, &claim));
         pb_assert_fails(pb_claim_facts_check(&claim), PB_E_INPUT, bad_recipes[i].part);
         pb_json_free(claim.json);
         pb_text_free(&text);
@@ -1026,7 +1006,7 @@ END_TEST
 START_TEST(facts_follow_from_shapes) {
     pb_claim_file claim;
     pb_json *facts = NULL;
-    pb_assert_ok(load_text(
+    pb_assert_ok(pb_lab_claim(
         HEAD "\"facts\":{\"gpt3\":{\"model\":\"gpt3-175b\",\"method\":\"lora\",\"params\":{\"rank\":4,\"targets\":"
              "[\"*.attn.q\",\"*.attn.v\"]}},\"nf4\":{\"model\":\"llama-65b\",\"method\":\"qlora\"},"
              "\"normal\":{\"weights\":\"gaussian\",\"double_quant\":true},\"gone\":{\"weights\":\"no-such-model\"}},"

@@ -6,8 +6,8 @@
 
 #include "base/file.h"
 #include "base/text.h"
-#include "reports/claims_impl.h"
 #include "reports/stats.h"
+#include "tests/claim_lab.h"
 #include "tests/support.h"
 
 enum { N = 40, SEEDS = 3 };
@@ -19,15 +19,6 @@ enum { N = 40, SEEDS = 3 };
 #define LESS(left, right) "{\"says\":\"x\",\"op\":\"less\",\"left\":" left ",\"right\":" right "}"
 #define BEFORE LESS(TERM("a", "nll/before"), TERM("b", "nll/before"))
 #define SMALL(parts) HEAD "\"scale\":\"small\",\"assertions\":[" parts "]}"
-
-static pb_status load_text(const char *text, pb_claim_file *out) {
-    char *dir = pb_test_dir(), *path = pb_path_join(dir, "t.json");
-    pb_assert_ok(pb_file_write_atomic(path, text, strlen(text)));
-    pb_status status = pb_claim_load(path, out);
-    free(path);
-    free(dir);
-    return status;
-}
 
 static double weight(int i) { return 3 + i % 7; }
 
@@ -73,17 +64,6 @@ static int add_runs(pb_record *records, int n, const char *suite, int seeds, boo
     return n;
 }
 
-static pb_json *checked(const char *text, const pb_record *records, int n) {
-    pb_claim_file claim;
-    pb_json *results = NULL;
-    pb_status status = load_text(text, &claim);
-    ck_assert_msg(status == PB_OK, "%s: %s", text, pb_error_message());
-    const pb_claim_file *list[] = {&claim};
-    pb_assert_ok(pb_claims_check(list, 1, records, n, NULL, &results));
-    pb_json_free(claim.json);
-    return results;
-}
-
 static const pb_json *claim_of(const pb_json *results) {
     return cJSON_GetArrayItem(pb_json_get(results, "claims"), 0);
 }
@@ -127,7 +107,7 @@ START_TEST(what_no_seed_moves_has_an_interval_over_examples) {
     for (int seeds = 1; seeds <= SEEDS; seeds++) {
         pb_record records[3 * SEEDS];
         int n = add_runs(records, 0, "s-m", seeds, true, false);
-        pb_json *results = checked(SMALL(BEFORE), records, n);
+        pb_json *results = pb_lab_checked(SMALL(BEFORE), records, n);
         const pb_json *p = part_of(results, 0);
         ck_assert_str_eq(text_of(p, "finding"), "holds"); /* though five seeds are asked for */
         ck_assert_str_eq(text_of(claim_of(results), "verdict_family"), "same direction at small scale");
@@ -148,7 +128,7 @@ START_TEST(a_measure_before_training_that_seeds_move_needs_its_seeds) {
     pb_record records[3 * SEEDS];
     int n = add_runs(records, 0, "s-m", SEEDS, true, true);
     /* both sides move alike, so that only the sum shows it */
-    pb_json *results = checked(
+    pb_json *results = pb_lab_checked(
         SMALL(LESS("{\"sum\":[" TERM("a", "nll/before") "," TERM("b", "nll/before") "]}", TERM("l", "nll/before"))),
         records, n);
     ck_assert_str_eq(text_of(part_of(results, 0), "finding"), "too few seeds");
@@ -158,7 +138,7 @@ START_TEST(a_measure_before_training_that_seeds_move_needs_its_seeds) {
     free_records(records, n);
     /* without samples there is no interval, and not one of no width */
     n = add_runs(records, 0, "s-m", SEEDS, false, false);
-    results = checked(SMALL("{\"seeds\":1," "\"says\":\"x\",\"op\":\"less\",\"left\":" TERM("a", "nll/before")
+    results = pb_lab_checked(SMALL("{\"seeds\":1," "\"says\":\"x\",\"op\":\"less\",\"left\":" TERM("a", "nll/before")
                             ",\"right\":" TERM("b", "nll/before") "}"), records, n);
     ck_assert_str_eq(text_of(part_of(results, 0), "finding"), "unclear");
     ck_assert(cJSON_IsNull(pb_json_get(part_of(results, 0), "low")));
@@ -176,7 +156,7 @@ START_TEST(combinations_pair_their_examples) {
     pb_difference hand = by_hand(parts, 4, SEEDS);
     pb_record records[3 * SEEDS];
     int n = add_runs(records, 0, "s-m", SEEDS, true, false);
-    pb_json *results = checked(SMALL("{\"seeds\":3,\"says\":\"x\",\"op\":\"less\",\"left\":" GAP("nll") ",\"right\":" HALF "}"),
+    pb_json *results = pb_lab_checked(SMALL("{\"seeds\":3,\"says\":\"x\",\"op\":\"less\",\"left\":" GAP("nll") ",\"right\":" HALF "}"),
                                records, n);
     const pb_json *p = part_of(results, 0);
     ck_assert_int_eq((int)number_of(p, "n"), SEEDS);
@@ -186,7 +166,7 @@ START_TEST(combinations_pair_their_examples) {
     ck_assert_double_gt(fabs(hand.interval.low - hand.interval_seeds.low), 1e-6); /* the examples tell */
     pb_json_free(results);
     /* what is not linear has its seeds alone */
-    results = checked(SMALL("{\"seeds\":3,\"says\":\"x\",\"op\":\"less\",\"left\":{\"product\":[" TERM("a", "nll") ","
+    results = pb_lab_checked(SMALL("{\"seeds\":3,\"says\":\"x\",\"op\":\"less\",\"left\":{\"product\":[" TERM("a", "nll") ","
                             TERM("b", "nll") "]},\"right\":" TERM("l", "nll") "}"), records, n);
     double values[SEEDS];
     for (int s = 0; s < SEEDS; s++)
@@ -228,7 +208,7 @@ START_TEST(optional_parts_count_where_they_ran) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         for (int there = 0; there < 2; there++) {
             const char *want = there ? cases[i].verdict : cases[i].alone;
-            pb_json *results = checked(cases[i].claim, records, there ? n : 0);
+            pb_json *results = pb_lab_checked(cases[i].claim, records, there ? n : 0);
             ck_assert_msg(strcmp(text_of(claim_of(results), "verdict"), want) == 0, "case %zu: %s, expected %s", i,
                           text_of(claim_of(results), "verdict"), want);
             ck_assert_str_eq(text_of(claim_of(results), "verdict_family"), want);
@@ -241,7 +221,7 @@ END_TEST
 /* The table in brief names what decided, and a part that did not run decides nothing. */
 START_TEST(an_optional_part_that_did_not_run_decides_nothing) {
     pb_text table = {0};
-    pb_json *results = checked(CLAIM("full", FACT "," GONE("")), NULL, 0);
+    pb_json *results = pb_lab_checked(CLAIM("full", FACT "," GONE("")), NULL, 0);
     pb_assert_ok(pb_claims_table(results, &table));
     ck_assert_ptr_nonnull(strstr(table.data, "| supported | f: "));
     pb_text_free(&table);
@@ -260,14 +240,14 @@ START_TEST(a_suite_may_leave_its_model_to_the_user) {
     pb_record records[6 * SEEDS];
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         int n = add_runs(records, 0, cases[i].suite, SEEDS, true, false);
-        pb_json *results = checked(SMALL(BEFORE), records, n);
+        pb_json *results = pb_lab_checked(SMALL(BEFORE), records, n);
         ck_assert_str_eq(text_of(claim_of(results), "verdict"), cases[i].verdict);
         ck_assert_str_eq(text_of(claim_of(results), "overridden"), cases[i].overridden);
         pb_json_free(results);
         free_records(records, n);
     }
     int n = add_runs(records, add_runs(records, 0, "s-m", SEEDS, true, false), "s-k", SEEDS, true, false);
-    pb_json *results = checked(SMALL(BEFORE), records, n);
+    pb_json *results = pb_lab_checked(SMALL(BEFORE), records, n);
     ck_assert_str_eq(text_of(part_of(results, 0), "finding"), "not comparable");
     ck_assert_ptr_nonnull(strstr(text_of(part_of(results, 0), "note"), "two runs at seed"));
     pb_json_free(results);
@@ -291,7 +271,7 @@ START_TEST(faults_are_named) {
     };
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
         pb_claim_file claim;
-        pb_status status = load_text(faults[i].json, &claim);
+        pb_status status = pb_lab_claim(faults[i].json, &claim);
         ck_assert_msg(status == PB_E_INPUT, "accepted: %s", faults[i].json);
         ck_assert_msg(strstr(pb_error_message(), faults[i].part) != NULL, "said: %s\nwanted: %s",
                       pb_error_message(), faults[i].part);

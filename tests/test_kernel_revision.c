@@ -4,9 +4,9 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/process.h"
 #include "base/text.h"
 #include "harness/kernel_revision.h"
-#include "base/process.h"
 #include "tests/support.h"
 
 static void write_text(const char *dir, const char *name, const char *text) {
