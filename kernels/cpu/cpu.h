@@ -159,7 +159,7 @@ void pb_cpu_random_rows(uint64_t key, uint64_t stream, uint64_t first, uint64_t 
 void pb_cpu_mul(float *y, const float *a, const float *b, int64_t n); /* y = a*b */
 void pb_cpu_plus(float *y, const float *a, const float *b, int64_t n); /* y = a+b */
 void pb_cpu_scale(float *y, const float *a, float factor, int64_t n); /* y = factor*a */
-void pb_cpu_add(float *y, const float *a, int64_t n);                 /* y += a */
+static inline void pb_cpu_add(float *y, const float *a, int64_t n) { pb_cpu_plus(y, y, a, n); }
 void pb_cpu_add_bf16(float *y, const uint16_t *a, int64_t n);
 
 #endif

@@ -46,11 +46,6 @@ PB_CLONES void pb_cpu_scale(float *y, const float *a, float factor, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = factor * a[i];
 }
 
-PB_CLONES void pb_cpu_add(float *y, const float *a, int64_t n) {
-    PB_IVDEP
-    for (int64_t i = 0; i < n; i++) y[i] += a[i];
-}
-
 PB_CLONES void pb_cpu_add_bf16(float *y, const uint16_t *a, int64_t n) {
     PB_IVDEP
     for (int64_t i = 0; i < n; i++) y[i] += pb_widen(a[i]);

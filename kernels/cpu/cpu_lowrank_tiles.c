@@ -83,6 +83,11 @@ typedef struct rows {
 
 static int64_t whole(int64_t n) { return pb_ceil_div(n, PB_TILE) * PB_TILE; }
 
+/* Zeros behind n rows, to whole tiles. */
+static void zero_behind(uint16_t *buf, int64_t n, int64_t cols) {
+    memset(buf + n * cols, 0, (size_t)((whole(n) - n) * cols) * sizeof *buf);
+}
+
 /* The rows as they lie, where they are whole tiles; else a copy in buf, with zeros behind. */
 static rows rows_of(pb_tensor t, int64_t row, int64_t n, uint16_t *buf) {
     int64_t cols = pb_cols(t);
@@ -90,7 +95,7 @@ static rows rows_of(pb_tensor t, int64_t row, int64_t n, uint16_t *buf) {
     if (n % PB_TILE == 0) return own;
     for (int64_t i = 0; i < n; i++)
         memcpy(buf + i * cols, own.at + i * own.ld, (size_t)cols * sizeof *buf);
-    memset(buf + n * cols, 0, (size_t)((whole(n) - n) * cols) * sizeof *buf);
+    zero_behind(buf, n, cols);
     return (rows){buf, cols};
 }
 
@@ -189,7 +194,7 @@ static void fwd_block(const pb_lowrank_args *a, const pb_lowrank_pack *p, int64_
     rows u = {w->u, p->k};
     if (a->drop.p > 0.0f) {
         pb_cpu_drop_rows(a->drop, a->x, row, n, w->u);
-        memset(w->u + n * p->k, 0, (size_t)((whole(n) - n) * p->k) * sizeof *w->u);
+        zero_behind(w->u, n, p->k);
     } else {
         u = rows_of(a->x, row, n, w->u);
     }
@@ -300,7 +305,7 @@ static rows masked(rows u, int64_t n, int64_t cols, const float *keep, uint16_t 
             pb_cpu_narrow(buf + i * cols + j, xb, m);
         }
     }
-    memset(buf + n * cols, 0, (size_t)((whole(n) - n) * cols) * sizeof *buf);
+    zero_behind(buf, n, cols);
     return (rows){buf, cols};
 }
 

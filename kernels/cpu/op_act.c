@@ -121,11 +121,11 @@ static pb_status no_f64(const char *op) {
 
 /* Arithmetic and memory work at the same time as long as a core has not asked for more lines than
  * it can wait for (16 here): blocks are 8 lines of each operand. */
-#define STEP_BYTES 512
+static int64_t step_of(pb_dtype dtype) { return 512 / (int64_t)pb_dtype_size(dtype); }
 
 static void act_fwd_piece(const pb_act_fwd_args *a, fwd_fn fn, pb_cpu_piece p, bool past) {
     float xb[PB_CPU_BLOCK], yb[PB_CPU_BLOCK];
-    const int64_t step = STEP_BYTES / (int64_t)pb_dtype_size(a->x.dtype);
+    const int64_t step = step_of(a->x.dtype);
     for (int64_t j = 0; j < p.n; j += step) {
         int64_t n = pb_min64(step, p.n - j), at = p.row * a->y.stride + p.col + j;
         float *y = pb_cpu_out_past(a->y, at, yb, past);
@@ -154,7 +154,7 @@ static pb_status act_fwd_run(pb_device *dev, const void *args, void *ws) {
 
 static void act_bwd_piece(const pb_act_bwd_args *a, bwd_fn fn, pb_cpu_piece p, bool past) {
     float xb[PB_CPU_BLOCK], gb[PB_CPU_BLOCK], ob[PB_CPU_BLOCK];
-    const int64_t step = STEP_BYTES / (int64_t)pb_dtype_size(a->x.dtype);
+    const int64_t step = step_of(a->x.dtype);
     for (int64_t j = 0; j < p.n; j += step) {
         int64_t n = pb_min64(step, p.n - j), col = p.col + j,
                 at = p.row * a->dx.stride + col;
@@ -187,7 +187,7 @@ static pb_status act_bwd_run(pb_device *dev, const void *args, void *ws) {
 
 static void swiglu_fwd_piece(const pb_swiglu_fwd_args *a, pb_cpu_piece p, bool past) {
     float gb[PB_CPU_BLOCK], ub[PB_CPU_BLOCK], yb[PB_CPU_BLOCK];
-    const int64_t step = STEP_BYTES / (int64_t)pb_dtype_size(a->up.dtype);
+    const int64_t step = step_of(a->up.dtype);
     for (int64_t j = 0; j < p.n; j += step) {
         int64_t n = pb_min64(step, p.n - j), col = p.col + j,
                 at = p.row * a->y.stride + col;
@@ -219,7 +219,7 @@ static pb_status swiglu_fwd_run(pb_device *dev, const void *args, void *ws) {
 
 static void swiglu_bwd_piece(const pb_swiglu_bwd_args *a, pb_cpu_piece p, bool past) {
     float gb[PB_CPU_BLOCK], ub[PB_CPU_BLOCK], db[PB_CPU_BLOCK], og[PB_CPU_BLOCK], ou[PB_CPU_BLOCK];
-    const int64_t step = STEP_BYTES / (int64_t)pb_dtype_size(a->up.dtype);
+    const int64_t step = step_of(a->up.dtype);
     for (int64_t j = 0; j < p.n; j += step) {
         int64_t n = pb_min64(step, p.n - j), col = p.col + j;
         int64_t gate_at = p.row * a->dgate.stride + col, up_at = p.row * a->dup.stride + col;
