@@ -83,13 +83,11 @@ typedef struct gauges {
 } gauges;
 
 static pb_status open_gauges(const pb_kernels_request *q, const pb_device *dev, gauges *g) {
-    char described[512], bus[32] = "";
+    char described[512], bus[32];
     if (on_cpu(q)) return pb_kernel_clock_open_host(pb_device_threads(dev), &g->clock);
     pb_device_describe(dev, described, sizeof described);
-    const char *at = strstr(described, PB_DEVICE_BUS);
-    if (at) at += strlen(PB_DEVICE_BUS);
-    if (at && *at != '?') snprintf(bus, sizeof bus, "%.*s", (int)strcspn(at, ",; "), at);
-    if (pb_gpu_watch_open(NULL, bus, &g->gpu) == PB_OK)
+    (void)pb_environment_word(described, PB_DEVICE_BUS, bus, sizeof bus);
+    if (pb_gpu_watch_open(NULL, *bus == '?' ? "" : bus, &g->gpu) == PB_OK)
         return pb_kernel_clock_open_gpu(g->gpu, &g->clock);
     fprintf(stderr, "%s\n", pb_error_message());
     pb_error_clear();

@@ -126,14 +126,21 @@ pb_status pb_kernels_print(const pb_kernels_request *q, const pb_saved_run *run)
 
 /* ---- the machine ---- */
 
-#define NOISY_CLOCK 1.05 /* most over least */
+/* Lines of advice, which are freed. */
+static pb_status print_noise(pb_text *advice) {
+    for (const char *p = advice->data; p && *p; p += strcspn(p, "\n") + 1)
+        printf("noise: %.*s\n", (int)strcspn(p, "\n"), p);
+    pb_status status = pb_text_status(advice);
+    pb_text_free(advice);
+    return status;
+}
 
 pb_status pb_kernels_print_clock(const char *by, double mhz_least, double mhz_most,
                                  const pb_gpu_report *gpu) {
     pb_text advice = {0};
     if (!isnan(mhz_least))
         printf("clock: %.0f to %.0f MHz while kernels ran (%s)\n", mhz_least, mhz_most, by);
-    if (!isnan(mhz_least) && gpu->looks == 0 && mhz_most > NOISY_CLOCK * mhz_least)
+    if (!isnan(mhz_least) && gpu->looks == 0 && mhz_most > PB_NOISY_CLOCK * mhz_least)
         printf("noise: the clock moved by %.0f %%: see to governor, boost and temperature; what is slower "
                "by as much is CLOCK\n",
                100 * (mhz_most / mhz_least - 1));
@@ -141,20 +148,12 @@ pb_status pb_kernels_print_clock(const char *by, double mhz_least, double mhz_mo
         printf("gpu: driver %s, at most %.0f W of %.0f, %.0f degrees\n", gpu->driver, gpu->watts_most,
                gpu->watts_limit, gpu->celsius_most);
     pb_gpu_advice(gpu, &advice);
-    for (const char *p = advice.data; p && *p; p += strcspn(p, "\n") + 1)
-        printf("noise: %.*s\n", (int)strcspn(p, "\n"), p);
-    pb_status status = pb_text_status(&advice);
-    pb_text_free(&advice);
-    return status;
+    return print_noise(&advice);
 }
 
 pb_status pb_kernels_print_machine(const pb_machine_report *machine) {
     pb_text advice = {0};
     printf("machine: %s; load %.2f\n", machine->pinning, machine->load);
     pb_machine_advice(machine, &advice);
-    for (const char *p = advice.data; p && *p; p += strcspn(p, "\n") + 1)
-        printf("noise: %.*s\n", (int)strcspn(p, "\n"), p);
-    pb_status status = pb_text_status(&advice);
-    pb_text_free(&advice);
-    return status;
+    return print_noise(&advice);
 }

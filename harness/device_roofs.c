@@ -47,7 +47,7 @@ static pb_status measure_product(bench *b, int d, pb_cpu_roofs *out) {
     }
     PB_RETURN(time_all(b, run_gemm, out->samples_s[1 + d]));
     out->measured[1 + d] = true;
-    out->flops_per_s[d] = 
+    out->flops_per_s[d] =
         pb_op_work(PB_OP_gemm, &b->gemm).flops / pb_roof_least(out->samples_s[1 + d]);
     return PB_OK;
 }

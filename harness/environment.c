@@ -204,13 +204,19 @@ pb_status pb_environment_json(const char *device, int threads, pb_json **out) {
     return PB_OK;
 }
 
+bool pb_environment_word(const char *described, const char *key, char *out, size_t cap) {
+    const char *at = strstr(described, key);
+    snprintf(out, cap, "%.*s", at ? (int)strcspn(at + strlen(key), ",; ") : 0, at ? at + strlen(key) : "");
+    return at != NULL;
+}
+
 /* "NAME, compute capability 9.0, ...; driver 13.0, runtime ..." */
 pb_status pb_environment_add_gpu(pb_json *environment, const char *described) {
-    /* Words of the description, in which group of the environment they go, under which name; the
-     * libraries' are there beside those of the host. */
+    /* Keys of the description, under which name they go into the environment, and whether beside the
+     * host's libraries. */
     static const struct {
-        const char *word, *name;
-        bool library;
+        const char *key, *name;
+        bool with_libraries;
     } versions[] = {{"driver ", "driver", false},
                     {"runtime ", "cuda_runtime", true},
                     {"cuBLASLt ", "cublaslt", true}};
@@ -223,11 +229,8 @@ pb_status pb_environment_add_gpu(pb_json *environment, const char *described) {
     bool ok = gpu != NULL && pb_json_add_str(gpu, "name", name);
     for (size_t i = 0; i < sizeof versions / sizeof versions[0]; i++) {
         char version[32];
-        const char *at = strstr(described, versions[i].word);
-        if (at == NULL) continue;
-        at += strlen(versions[i].word);
-        snprintf(version, sizeof version, "%.*s", (int)strcspn(at, ",; "), at);
-        ok = ok && add_known(versions[i].library ? libraries : gpu, versions[i].name, version);
+        if (!pb_environment_word(described, versions[i].key, version, sizeof version)) continue;
+        ok = ok && add_known(versions[i].with_libraries ? libraries : gpu, versions[i].name, version);
     }
     if (ok) return PB_OK;
     return PB_ERROR(PB_E_OOM, "no host memory for the description of the GPU");

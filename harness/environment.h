@@ -13,6 +13,10 @@ void pb_environment_set_argv(int argc, char *const *argv);
  * would use. */
 pb_status pb_environment_json(const char *device, int threads, pb_json **out);
 
+/* What comes behind `key` ("driver ") in what pb_device_describe says, up to the next ",", ";" or space; false, and out "",
+ * where there is no such key. */
+bool pb_environment_word(const char *described, const char *key, char *out, size_t cap);
+
 /* Adds machine.gpu {name, driver} and libraries {cuda_runtime, cublaslt}, taken out of what
  * pb_device_describe says; nothing where that is empty, as on every device but a GPU. Once for an environment. PB_E_OOM. */
 pb_status pb_environment_add_gpu(pb_json *environment, const char *described);

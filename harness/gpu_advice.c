@@ -3,8 +3,7 @@
 #include <string.h>
 
 #include "harness/gpu_state.h"
-
-#define NOISY_CLOCK 1.05 /* most over least */
+#include "harness/machine_state.h"
 
 /* Bits of NVML's clocks throttle reasons; an idle GPU is none. */
 static const struct {
@@ -95,7 +94,7 @@ pb_status pb_gpu_report_add(const pb_json *o, const char *where, pb_gpu_report *
 }
 
 void pb_gpu_advice(const pb_gpu_report *r, pb_text *lines) {
-    if (r->sm_mhz_most > NOISY_CLOCK * r->sm_mhz_least)
+    if (r->sm_mhz_most > PB_NOISY_CLOCK * r->sm_mhz_least)
         pb_text_add(lines,
                     "the GPU's clock moved between %.0f and %.0f MHz: sudo nvidia-smi -lgc %.0f locks "
                     "it (-rgc gives it back)\n",

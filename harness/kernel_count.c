@@ -8,11 +8,11 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/process.h"
 #include "base/text.h"
 #include "harness/environment.h"
 #include "harness/kernel_contents.h"
 #include "harness/kernel_process.h"
-#include "base/process.h"
 #include "kernels/core/about.h"
 
 #define CALLS 3 /* counted: an interrupt can add a few instructions to a processor's count */

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "base/text.h"
 #include "base/process.h"
+#include "base/text.h"
 
 #define MOST_ARGS 40
 #define MOST_BYTES ((size_t)64 << 20)

@@ -9,8 +9,8 @@
 
 #include "base/file.h"
 #include "base/hash.h"
-#include "base/text.h"
 #include "base/process.h"
+#include "base/text.h"
 
 #define PATH_CHARS 1024
 #define MOST_BYTES ((size_t)1 << 30)

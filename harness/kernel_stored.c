@@ -111,7 +111,7 @@ pb_status pb_compare_stored(const pb_saved_run *a, const pb_saved_run *b,
     PB_TRY(pb_environment_differences(a->environment, b->environment, &out->differences,
                                       other_machine));
     PB_TRY(collect(a, b, out));
-    for (int i = 0; i < out->n; i++) 
+    for (int i = 0; i < out->n; i++)
         PB_TRY(decide(&out->kernels[i], anchors, n, other_machine, cycles));
 done:
     if (status != PB_OK) pb_comparison_of_builds_free(out);

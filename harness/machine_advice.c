@@ -6,7 +6,6 @@
 
 #define NOISY_OTHERS 0.05 /* CPUs' worth of time */
 #define NOISY_STEAL 0.01
-#define NOISY_CLOCK 1.05 /* most over least */
 
 pb_status pb_machine_json(const pb_machine_report *r, pb_json *o) {
     bool ok = pb_json_add_i64(o, "cpus", r->cpus) && pb_json_add_i64(o, "allowed", r->allowed) &&
@@ -62,7 +61,7 @@ static void about_room(const pb_machine_report *r, pb_text *t) {
 }
 
 static void about_clock(const pb_machine_report *r, pb_text *t) {
-    if (r->mhz_most > NOISY_CLOCK * r->mhz_least)
+    if (r->mhz_most > PB_NOISY_CLOCK * r->mhz_least)
         pb_text_add(t,
                     "the clock moved between %.0f and %.0f MHz: see to governor, boost and "
                     "temperature\n",

@@ -9,6 +9,9 @@
 #include "base/json.h"
 #include "base/text.h"
 
+/* A clock, a processor's or a GPU's, that makes times noisy: most over least. */
+#define PB_NOISY_CLOCK 1.05
+
 typedef struct pb_machine_report {
     int cpus, allowed, cores; /* online; this process may use; cores among the allowed */
     int threads;              /* asked for; 0 = all */

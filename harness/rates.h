@@ -8,9 +8,9 @@ typedef struct pb_rates {
     double flops_per_s, bytes_per_s;
 } pb_rates;
 
-/* Where operations have run when they return: a square product and a stream over 32 MiB, about a tenth of a second each: what a training step can hope for at best. A large
- * last-level cache holds the 32 MiB, as it holds much of a small step; roofs of single kernels: harness/cpu_roofs.h. Those
- * they are on a device with a queue of its own (pb_device_roofs_measure). */
+/* What a training step can hope for at best. On the host a square product and a stream over 32 MiB, about a tenth of a second
+ * each: a large last-level cache holds the 32 MiB, as it holds much of a small step. On a device with a queue of its own the
+ * roofs of single kernels (pb_device_roofs_measure in harness/cpu_roofs.h). */
 pb_status pb_rates_measure(const char *device, int threads, pb_dtype dtype, pb_rates *out);
 /* max(flops / rate, bytes / rate); a rate of 0 leaves its part out. */
 double pb_rates_seconds(pb_work work, double flops_per_s, double bytes_per_s);

@@ -104,8 +104,9 @@ static void add_curves(plot *p) {
     for (int i = 0; i < p->c->n_rows; i++) {
         int before = p->n;
         add_variants(p, i, "rank", "");
-        if (p->n == before) add_variants(p, i, "cut", ", cut");
-        if (p->n > before && strstr(p->curves[before].label, ", cut")) add_trained(p, i);
+        if (p->n > before) continue;
+        add_variants(p, i, "cut", ", cut");
+        if (p->n > before) add_trained(p, i);
     }
 }
 

@@ -16,8 +16,7 @@ static pb_status plugin_path(char path[PATH_MAX]) {
         pb_copy(path, PATH_MAX, given);
         return PB_OK;
     }
-    PB_RETURN(pb_beside_program(PB_CUPTI_PLUGIN_FILE, path, PATH_MAX));
-    return PB_OK;
+    return pb_beside_program(PB_CUPTI_PLUGIN_FILE, path, PATH_MAX);
 }
 
 static pb_status find_plugin(const pb_cupti_plugin_info **out) {

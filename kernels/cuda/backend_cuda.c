@@ -50,8 +50,7 @@ static pb_status plugin_path(char path[PATH_MAX], bool *named) {
         pb_copy(path, PATH_MAX, given);
         return PB_OK;
     }
-    PB_RETURN(pb_beside_program(PB_CUDA_PLUGIN_FILE, path, PATH_MAX));
-    return PB_OK;
+    return pb_beside_program(PB_CUDA_PLUGIN_FILE, path, PATH_MAX);
 }
 
 static pb_status open_plugin(const char *path, const pb_backend **real) {
