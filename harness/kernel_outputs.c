@@ -40,6 +40,13 @@ static void products(outputs *o, pb_op op, const void *args) {
     } else if (op == PB_OP_linear) {
         const pb_linear_args *a = args;
         ADD(a, y, cols(a->x));
+    } else if (op == PB_OP_linear_gelu) {
+        const pb_linear_gelu_args *a = args;
+        ADD(a, pre, cols(a->x));
+        ADD(a, y, cols(a->x))->inner = true;
+    } else if (op == PB_OP_gelu_linear_bwd) {
+        const pb_gelu_linear_bwd_args *a = args;
+        ADD(a, dx, cols(a->dy))->inner = true;
     } else if (op == PB_OP_quantize4) {
         quantised(o, &((const pb_quantize4_args *)args)->q);
     } else if (op == PB_OP_dequantize4) {
@@ -191,6 +198,8 @@ int pb_kernel_outputs(pb_op op, const void *args, pb_kernel_output out[PB_KERNEL
     static void (*const of[PB_OP_COUNT])(outputs *, pb_op, const void *) = {
         [PB_OP_gemm] = products,
         [PB_OP_linear] = products,
+        [PB_OP_linear_gelu] = products,
+        [PB_OP_gelu_linear_bwd] = products,
         [PB_OP_quantize4] = products,
         [PB_OP_dequantize4] = products,
         [PB_OP_lowrank] = products,

@@ -77,6 +77,7 @@ static const struct {
     pb_layer_rank rank;
 } groups[] = {
     {pb_layer_dense, 0, PB_LAYER_EACH},
+    {pb_layer_gelu, 0, PB_LAYER_EACH},
     {pb_layer_coded, PB_CODE_NF4, PB_LAYER_EACH},
     {pb_layer_low_rank, 8, PB_LAYER_EACH},
     {pb_layer_activations, 0, PB_LAYER_EACH},

@@ -25,6 +25,7 @@ pb_status pb_layer_keep(pb_layer *b, pb_tensor t);
 
 /* Groups, some of them for a length, a code or a rank. */
 pb_status pb_layer_dense(pb_layer *b, int64_t);
+pb_status pb_layer_gelu(pb_layer *b, int64_t);
 pb_status pb_layer_backward(pb_layer *b, int64_t);
 pb_status pb_layer_coded(pb_layer *b, int64_t code);
 pb_status pb_layer_coded_backward(pb_layer *b, int64_t code);

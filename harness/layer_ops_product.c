@@ -29,6 +29,24 @@ pb_status pb_layer_dense(pb_layer *b, int64_t none) {
     return b->visit(b, PB_OP_linear, &linear, shape);
 }
 
+/* A product with its activation, and the gradient back through both. */
+pb_status pb_layer_gelu(pb_layer *b, int64_t none) {
+    (void)none;
+    pb_tensor x, wide, pre, up, down, bias;
+    char shape[PB_LAYER_SHAPE];
+    PB_RETURN(pb_layer_matrix(b, b->dtype, b->rows, b->C, &x));
+    PB_RETURN(pb_layer_matrix(b, b->dtype, b->rows, b->FF, &wide));
+    PB_RETURN(pb_layer_matrix(b, b->dtype, b->rows, b->FF, &pre));
+    PB_RETURN(pb_layer_matrix(b, b->dtype, b->FF, b->C, &up));
+    PB_RETURN(pb_layer_matrix(b, b->dtype, b->C, b->FF, &down));
+    PB_RETURN(pb_layer_vector(b, b->dtype, b->FF, -1, 1, &bias));
+    pb_linear_gelu_args fwd = {.x = x, .w = up, .bias = bias, .y = wide, .pre = pre};
+    pb_gelu_linear_bwd_args bwd = {.dy = x, .w = down, .pre = pre, .dx = wide};
+    shape_of(shape, b->rows, b->C, b->FF, "");
+    PB_RETURN(b->visit(b, PB_OP_linear_gelu, &fwd, shape));
+    return b->visit(b, PB_OP_gelu_linear_bwd, &bwd, shape);
+}
+
 /* The gradient of the input, dx = dy W, and the product back to the layer's width; where keys and values
  * are narrower than queries, theirs too. */
 pb_status pb_layer_backward(pb_layer *b, int64_t none) {

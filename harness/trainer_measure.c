@@ -170,7 +170,8 @@ done:
 /* --- where the time goes --- */
 
 bool pb_op_is_product(pb_op op) {
-    return op == PB_OP_gemm || op == PB_OP_linear || op == PB_OP_lowrank || op == PB_OP_lowrank_bwd;
+    return op == PB_OP_gemm || op == PB_OP_linear || op == PB_OP_linear_gelu ||
+           op == PB_OP_gelu_linear_bwd || op == PB_OP_lowrank || op == PB_OP_lowrank_bwd;
 }
 
 /* The last step again, a few times, its update included: nothing is evaluated or saved after this.

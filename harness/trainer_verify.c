@@ -127,6 +127,30 @@ static pb_status check_linear(verifier *v, int64_t in, int64_t out) {
     return compare(v, "linear (transposed)", &dx, out, 1);
 }
 
+static pb_status check_linear_gelu(verifier *v, int64_t in, int64_t out) {
+    pair x, w, b, y, pre, dx;
+    int64_t n = rows_for(in, out);
+    PB_RETURN(draw(v, v->T, n, in, -1, 1, &x));
+    PB_RETURN(draw(v, v->T, out, in, -0.5, 0.5, &w));
+    PB_RETURN(draw(v, v->T, out, 0, -1, 1, &b));
+    PB_RETURN(make(v, v->T, n, out, &y));
+    PB_RETURN(make(v, v->T, n, out, &pre));
+    pb_linear_gelu_args d = {.x = x.d, .w = w.d, .bias = b.d, .y = y.d, .pre = pre.d};
+    pb_linear_gelu_args r = {.x = x.r, .w = w.r, .bias = b.r, .y = y.r, .pre = pre.r};
+    PB_RETURN(pb_linear_gelu(v->dev, &d));
+    PB_RETURN(pb_linear_gelu(v->ref, &r));
+    PB_RETURN(compare(v, "linear_gelu", &y, in, 2));
+    PB_RETURN(compare(v, "linear_gelu (sum)", &pre, in, 1));
+    PB_RETURN(draw(v, v->T, n, out, -1, 1, &y));
+    PB_RETURN(draw(v, v->T, n, in, -3, 3, &x));
+    PB_RETURN(make(v, v->T, n, in, &dx));
+    pb_gelu_linear_bwd_args bd = {.dy = y.d, .w = w.d, .pre = x.d, .dx = dx.d};
+    pb_gelu_linear_bwd_args br = {.dy = y.r, .w = w.r, .pre = x.r, .dx = dx.r};
+    PB_RETURN(pb_gelu_linear_bwd(v->dev, &bd));
+    PB_RETURN(pb_gelu_linear_bwd(v->ref, &br));
+    return compare(v, "gelu_linear_bwd", &dx, out, 2);
+}
+
 static pb_status check_lowrank(verifier *v, int64_t in, int64_t out) {
     enum { RANK = 8 };
     pb_dtype M = v->T == PB_F64 ? PB_F64 : PB_F32;
@@ -400,6 +424,7 @@ static pb_status check_all(verifier *v, int64_t classes) {
     PB_RETURN(check_norm(v));
     PB_RETURN(check_attention(v));
     PB_RETURN(check_act(v));
+    if (!c->gated_mlp && c->act == PB_ACT_GELU_TANH) PB_RETURN(check_linear_gelu(v, c->C, c->FF));
     if (c->rope) PB_RETURN(check_rope(v));
     PB_RETURN(check_loss(v, c->causal ? c->V : classes > 1 ? classes : 2));
     return check_adamw(v);

@@ -78,6 +78,18 @@ typedef struct pb_linear_args {
     double beta;
 } pb_linear_args;
 
+/* A dense linear layer with GELU's tanh form (Hendrycks & Gimpel 2016) behind it and, for the gradient, in front of it: a
+ * device whose product library can applies it to the sums before they are stored, which may be those before their rounding
+ * to T; the others do what linear and act do.
+ * y[N,out] = gelu(s), s = x[N,in] w[out,in]^T + bias; pre[N,out] (optional) = s, for the backward. All T. */
+typedef struct pb_linear_gelu_args {
+    pb_tensor x, w, bias, y, pre;
+} pb_linear_gelu_args;
+/* dx[N,in] = gelu'(pre[N,in]) .* (dy[N,out] w[out,in]): the input gradient of a layer that reads gelu(pre). All T. */
+typedef struct pb_gelu_linear_bwd_args {
+    pb_tensor dy, w, pre, dx;
+} pb_gelu_linear_bwd_args;
+
 /* q := quantised src [out,in] (T or M). The tensors of q are given, sized by pb_quant4_alloc. */
 typedef struct pb_quantize4_args {
     pb_tensor src;
@@ -346,6 +358,8 @@ typedef struct pb_fill_uniform_args {
 #define PB_OPS(X)       \
     X(gemm)             \
     X(linear)           \
+    X(linear_gelu)      \
+    X(gelu_linear_bwd)  \
     X(quantize4)        \
     X(dequantize4)      \
     X(lowrank)          \

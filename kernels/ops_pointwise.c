@@ -17,7 +17,7 @@ static bool check_like(pb_check *c, const char *name, pb_tensor t, pb_tensor lik
 /* Value, and slope times dy. */
 static double act_cost(pb_act act) {
     static const double cost[PB_ACT_COUNT] = {[PB_ACT_GELU] = PB_COST_PHI + 1.0,
-                                              [PB_ACT_GELU_TANH] = PB_COST_SIGMOID + 4.0,
+                                              [PB_ACT_GELU_TANH] = PB_COST_GELU_TANH,
                                               [PB_ACT_RELU] = 1.0,
                                               [PB_ACT_SILU] = PB_COST_SIGMOID + 1.0};
     return (unsigned)act < PB_ACT_COUNT ? cost[act] : 0.0;
@@ -25,7 +25,7 @@ static double act_cost(pb_act act) {
 
 static double act_slope_cost(pb_act act) {
     static const double cost[PB_ACT_COUNT] = {[PB_ACT_GELU] = PB_COST_PHI + 3.0,
-                                              [PB_ACT_GELU_TANH] = PB_COST_SIGMOID + 11.0,
+                                              [PB_ACT_GELU_TANH] = PB_COST_GELU_TANH_SLOPE,
                                               [PB_ACT_RELU] = 2.0,
                                               [PB_ACT_SILU] = PB_COST_SIGMOID + 4.0};
     return (unsigned)act < PB_ACT_COUNT ? cost[act] : 0.0;

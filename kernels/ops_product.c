@@ -60,6 +60,55 @@ pb_work pb_work_linear(const void *args) {
     };
 }
 
+void pb_check_linear_gelu(pb_check *c, const void *args) {
+    const pb_linear_gelu_args *l = args;
+    if (!pb_check_mat(c, PB_ARG(l, x), PB_REAL, -1, -1)) return;
+    unsigned t = PB_IS(l->x.dtype);
+    if (!pb_check_mat(c, PB_ARG(l, w), t, -1, pb_cols(l->x))) return;
+    pb_check_opt_vec(c, PB_ARG(l, bias), t, pb_rows(l->w));
+    pb_check_mat(c, PB_ARG(l, y), t, pb_rows(l->x), pb_rows(l->w));
+    pb_check_opt_mat(c, PB_ARG(l, pre), t, pb_rows(l->x), pb_rows(l->w));
+    const pb_tensor outs[2] = {l->y, l->pre}, ins[3] = {l->x, l->w, l->bias};
+    static const char *const on[2] = {"y", "pre"}, *const in[3] = {"x", "w", "bias"};
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < 3; j++) pb_check_apart(c, on[i], outs[i], in[j], ins[j]);
+    pb_check_apart(c, PB_ARG(l, pre), PB_ARG(l, y));
+}
+
+pb_work pb_work_linear_gelu(const void *args) {
+    const pb_linear_gelu_args *l = args;
+    double y = (double)pb_numel(l->y);
+    return (pb_work){
+        .flops = 2.0 * y * (double)pb_cols(l->x),
+        .flops_else = y * (PB_COST_GELU_TANH + (pb_has(l->bias) ? 1.0 : 0.0)),
+        .bytes = pb_work_bytes(l->x) + pb_work_bytes(l->w) + pb_work_bytes(l->bias) +
+                 pb_work_bytes(l->y) + pb_work_bytes(l->pre),
+    };
+}
+
+void pb_check_gelu_linear_bwd(pb_check *c, const void *args) {
+    const pb_gelu_linear_bwd_args *l = args;
+    if (!pb_check_mat(c, PB_ARG(l, dy), PB_REAL, -1, -1)) return;
+    unsigned t = PB_IS(l->dy.dtype);
+    if (!pb_check_mat(c, PB_ARG(l, w), t, pb_cols(l->dy), -1)) return;
+    pb_check_mat(c, PB_ARG(l, pre), t, pb_rows(l->dy), pb_cols(l->w));
+    pb_check_mat(c, PB_ARG(l, dx), t, pb_rows(l->dy), pb_cols(l->w));
+    pb_check_apart(c, PB_ARG(l, dx), PB_ARG(l, dy));
+    pb_check_apart(c, PB_ARG(l, dx), PB_ARG(l, w));
+    pb_check_apart(c, PB_ARG(l, dx), PB_ARG(l, pre));
+}
+
+pb_work pb_work_gelu_linear_bwd(const void *args) {
+    const pb_gelu_linear_bwd_args *l = args;
+    double dx = (double)pb_numel(l->dx);
+    return (pb_work){
+        .flops = 2.0 * dx * (double)pb_cols(l->dy),
+        .flops_else = dx * PB_COST_GELU_TANH_SLOPE,
+        .bytes = pb_work_bytes(l->dy) + pb_work_bytes(l->w) + pb_work_bytes(l->pre) +
+                 pb_work_bytes(l->dx),
+    };
+}
+
 void pb_check_quantize4(pb_check *c, const void *args) {
     const pb_quantize4_args *q = args;
     pb_check_quant4(c, &q->q);

@@ -51,3 +51,24 @@ pb_status pb_site_base_bwd(const pb_pass *pass, const pb_site *site, pb_tensor x
         .x = dy, .y = dx, .w = pb_site_weight(site), .transpose = true, .beta = beta_dx};
     return pb_linear(pass->dev, &args);
 }
+
+bool pb_site_takes_gelu(const pb_site *site, pb_act act) {
+    return act == PB_ACT_GELU_TANH && !site->hooked && site->weight->quant == NULL;
+}
+
+pb_status pb_site_gelu_fwd(const pb_pass *pass, const pb_site *site, pb_tensor x, pb_tensor y,
+                           pb_tensor pre) {
+    pb_linear_gelu_args args = {.x = x, .w = site->weight->value, .y = y, .pre = pre};
+    pb_device_scope(pass->dev, PB_SCOPE_PART, PB_SCOPED_BASE);
+    if (site->bias) args.bias = site->bias->value;
+    return pb_linear_gelu(pass->dev, &args);
+}
+
+pb_status pb_site_gelu_bwd(const pb_pass *pass, const pb_site *site, pb_tensor x, pb_tensor dy,
+                           pb_tensor pre, pb_tensor dx) {
+    pb_gelu_linear_bwd_args args = {.dy = dy, .w = site->weight->value, .pre = pre, .dx = dx};
+    pb_device_scope(pass->dev, PB_SCOPE_PART, PB_SCOPED_GRADS);
+    PB_RETURN(pb_linear_grads(pass->dev, site->weight, site->bias, x, dy));
+    pb_device_scope(pass->dev, PB_SCOPE_PART, PB_SCOPED_BASE);
+    return pb_gelu_linear_bwd(pass->dev, &args);
+}

@@ -58,6 +58,14 @@ pb_weight pb_site_weight(const pb_site *site);
 
 /* y = x W^T + b; with_bias false leaves b out. */
 pb_status pb_site_base_fwd(const pb_pass *pass, const pb_site *site, pb_tensor x, pb_tensor y, bool with_bias);
+/* Whether this site's product takes an activation with it (pb_linear_gelu): a dense weight that no method hooks. */
+bool pb_site_takes_gelu(const pb_site *site, pb_act act);
+/* There: y = gelu(x W^T + b), pre = what gelu was taken of (pre may be no tensor); dx = gradient of that from dy = gradient
+ * of the product behind it, the gradients of weight and bias as pb_site_base_bwd (x = its input gelu(pre), if kept). */
+pb_status pb_site_gelu_fwd(const pb_pass *pass, const pb_site *site, pb_tensor x, pb_tensor y, pb_tensor pre);
+pb_status pb_site_gelu_bwd(const pb_pass *pass, const pb_site *site, pb_tensor x, pb_tensor dy, pb_tensor pre,
+                           pb_tensor dx);
+
 /* dW += dy^T x and db += sum dy of a linear layer, for those of the two that are there (NULL = none) and trainable. */
 pb_status pb_linear_grads(pb_device *dev, const pb_param *weight, const pb_param *bias, pb_tensor x, pb_tensor dy);
 

@@ -128,7 +128,14 @@ static pb_status mlp_bwd(pb_run *r, int64_t i, pb_tensor dout, pb_tensor dx, dou
     pb_layer *l = &m->layers[i];
     pb_tensor d[2] = {{0}};
     if (l->mlp.mid_grad) PB_RETURN(pb_buffer(r, false, m->T, r->rows, m->config.FF, &d[0]));
-    PB_RETURN(linear_bwd(r, l->down, l->mlp.keep_mid ? l->act : (pb_tensor){0}, dout, d[0], 0));
+    pb_tensor act = l->mlp.keep_mid ? l->act : (pb_tensor){0};
+    if (l->mlp.mid_grad && !m->config.gated_mlp &&
+        pb_site_takes_gelu(l->down, m->config.act)) {
+        pb_device_scope(m->dev, PB_SCOPE_SITE, l->down->name);
+        PB_RETURN(pb_site_gelu_bwd(r->pass, l->down, act, dout, l->tup, d[0]));
+        return linear_bwd(r, l->up, l->mlp.in, d[0], dx, beta);
+    }
+    PB_RETURN(linear_bwd(r, l->down, act, dout, d[0], 0));
     if (!l->mlp.mid_grad) return PB_OK;
     if (!m->config.gated_mlp) {
         pb_act_bwd_args args = {.act = m->config.act, .x = l->tup, .dy = d[0], .dx = d[0]};

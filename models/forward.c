@@ -156,6 +156,31 @@ static pb_status attention(pb_run *r, int64_t i) {
     return finish(r, &l->attn, l->o, l->context, pb_drop_in_layer(m, r->pass, i, PB_PLACE_ATTN));
 }
 
+static bool takes_gelu(const pb_run *r, const pb_layer *l) {
+    return !r->m->config.gated_mlp && pb_site_takes_gelu(l->up, r->m->config.act);
+}
+
+/* From r->in to the input of the product down. */
+static pb_status hidden(pb_run *r, pb_layer *l, bool grad) {
+    pb_model *m = r->m;
+    const pb_model_config *c = &m->config;
+    if (takes_gelu(r, l)) {
+        pb_tensor pre = l->act.data != l->tup.data ? l->tup : (pb_tensor){0};
+        pb_device_scope(m->dev, PB_SCOPE_SITE, l->up->name);
+        return pb_site_gelu_fwd(r->pass, l->up, r->in, l->act, pre);
+    }
+    PB_RETURN(linear(r, l->up, r->in, l->tup));
+    if (!c->gated_mlp) {
+        pb_scope_of(m, l->mlp.out->name, "activation");
+        return pb_act_fwd(m->dev, &(pb_act_fwd_args){.act = c->act, .x = l->tup, .y = l->act});
+    }
+    PB_RETURN(pb_buffer(r, grad, m->T, r->rows, c->FF, &l->tgate));
+    PB_RETURN(linear(r, l->gate, r->in, l->tgate));
+    pb_scope_of(m, l->mlp.out->name, "activation");
+    pb_swiglu_fwd_args args = {.gate = l->tgate, .up = l->tup, .y = l->act};
+    return pb_swiglu_fwd(m->dev, &args);
+}
+
 static pb_status mlp(pb_run *r, int64_t i) {
     pb_model *m = r->m;
     pb_layer *l = &m->layers[i];
@@ -163,20 +188,12 @@ static pb_status mlp(pb_run *r, int64_t i) {
     bool grad = r->keep && l->mlp.mid_grad, keep_act = r->keep && l->mlp.keep_mid;
     l->mlp.in = r->keep && l->mlp.keep_in ? r->in : (pb_tensor){0};
     PB_RETURN(pb_buffer(r, grad, m->T, r->rows, c->FF, &l->tup));
-    if (grad || keep_act || c->gated_mlp)
+    /* A checkpointed layer's first run asks for what its second will: another product might round otherwise. */
+    bool pre = takes_gelu(r, l) && r->pass->train && l->mlp.mid_grad;
+    if (grad || keep_act || c->gated_mlp || pre)
         PB_RETURN(pb_buffer(r, keep_act, m->T, r->rows, c->FF, &l->act));
     else l->act = l->tup;
-    PB_RETURN(linear(r, l->up, r->in, l->tup));
-    if (c->gated_mlp) {
-        PB_RETURN(pb_buffer(r, grad, m->T, r->rows, c->FF, &l->tgate));
-        PB_RETURN(linear(r, l->gate, r->in, l->tgate));
-        pb_scope_of(m, l->mlp.out->name, "activation");
-        PB_RETURN(pb_swiglu_fwd(
-            m->dev, &(pb_swiglu_fwd_args){.gate = l->tgate, .up = l->tup, .y = l->act}));
-    } else {
-        pb_scope_of(m, l->mlp.out->name, "activation");
-        PB_RETURN(pb_act_fwd(m->dev, &(pb_act_fwd_args){.act = c->act, .x = l->tup, .y = l->act}));
-    }
+    PB_RETURN(hidden(r, l, grad));
     /* Made again, a pre-norm layer's output has no reader: only a hook may keep something there. */
     if (r->again && !c->post_norm && !l->down->hooked && !pb_hooks_sublayer(m, l->mlp.out))
         return PB_OK;

@@ -81,6 +81,54 @@ void op_build_linear(op_instance *t, const int64_t *d) {
     op_gradient(t, y, fx, a->beta);
 }
 
+/* In bf16 a library may take tanh from hardware, 2^-11 relative (PTX, tanh.approx): what moves by `by` of that. */
+static double of_tanh(const op_instance *t, double by) {
+    return t->dtype == PB_BF16 ? by * ldexp(1.0, -11) : 0.0;
+}
+
+/* d = N, in, out. OC_BARE: without pre. */
+void op_build_linear_gelu(op_instance *t, const int64_t *d) {
+    AS(linear_gelu);
+    double scale = 4.0 / sqrt((double)d[1]); /* sums of 6 at the most, in practice */
+    op_mat(t, SLOT(x), t->dtype, d[0], d[1], OP_IN, 1.0);
+    op_mat(t, SLOT(w), t->dtype, d[2], d[1], OP_IN, scale);
+    if (op_has(t, OC_OPT)) op_vec(t, SLOT(bias), t->dtype, d[2], OP_IN, 1.0);
+    op_slot *y = op_mat(t, SLOT(y), t->dtype, d[0], d[2], OP_OUT, 1.0);
+    op_bound_by(y, (double)d[1] + 2.0, 1.2 * scale, 0.0);
+    /* Of the rounded sum s: half an ulp is 2^-8 |s|; times the slope it is below 1.21 |y| for s > 0, which the bound has
+     * already, and below 0.19 for s < 0, in 2^-8. A tanh that is off moves y by |s| / 2 of that. */
+    y->extra = of_tanh(t, 3.0) + (t->dtype == PB_BF16 ? 0.19 * ldexp(1.0, -8) : 0.0);
+    if (op_has(t, OC_BARE)) return;
+    op_bound_by(op_mat(t, SLOT(pre), t->dtype, d[0], d[2], OP_OUT, 1.0), (double)d[1] + 2.0, scale,
+                0.0);
+}
+
+static pb_status gelu_linear_forward(pb_device *dev, op_instance *t, pb_tensor *y) {
+    AS(gelu_linear_bwd);
+    pb_tensor mid = {0};
+    PB_RETURN(pb_alloc2(dev, PB_MEM_ACT, t->dtype, pb_rows(a->pre), pb_cols(a->pre), &mid));
+    PB_RETURN(pb_alloc2(dev, PB_MEM_ACT, t->dtype, pb_rows(a->pre), pb_rows(a->w), y));
+    pb_act_fwd_args act = {.act = PB_ACT_GELU_TANH, .x = a->pre, .y = mid};
+    pb_linear_args linear = {.x = mid, .y = *y, .w = {.dense = a->w}};
+    PB_RETURN(pb_act_fwd(dev, &act));
+    return pb_linear(dev, &linear);
+}
+
+/* d = N, in, out of the layer behind the activation. */
+void op_build_gelu_linear_bwd(op_instance *t, const int64_t *d) {
+    AS(gelu_linear_bwd);
+    t->forward = gelu_linear_forward;
+    op_slot *dy = op_mat(t, SLOT(dy), t->dtype, d[0], d[2], OP_IN, 1.0);
+    op_mat(t, SLOT(w), t->dtype, d[2], d[1], OP_IN, 1.0);
+    op_slot *pre = op_mat(t, SLOT(pre), t->dtype, d[0], d[1], OP_IN, 3.0);
+    op_slot *dx = op_mat(t, SLOT(dx), t->dtype, d[0], d[1], OP_OUT, 1.0);
+    op_bound_by(dx, (double)d[2] + 2.0, 1.2, 0.0);
+    /* The slope is (1 + t)/2 + v (1 - t^2) u'/2: half of what t is off, and |v t| u' (5.3 at 3) of it, times the sum. */
+    dx->extra = of_tanh(t, 5.8 * sqrt((double)d[2]));
+    t->dy = op_index(t, dy);
+    op_gradient(t, dx, pre, 0.0);
+}
+
 /* d = out, in, block. OC_ZERO: the second block is all zeros. */
 void op_build_quantize4(op_instance *t, const int64_t *d) {
     AS(quantize4);

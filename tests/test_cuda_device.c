@@ -112,7 +112,27 @@ typedef struct chain {
     pb_device *dev;
     pb_event *mark;
     pb_tensor x, y, w;
+    pb_tensor hx, hw, hy[2], pre[2], hd; /* bf16 */
 } chain;
+
+static pb_status chain_halves(chain *c) {
+    pb_tensor *all[] = {&c->hx, &c->hw, &c->hy[0], &c->hy[1], &c->pre[0], &c->pre[1], &c->hd};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        PB_RETURN(pb_alloc2(c->dev, PB_MEM_ACT, PB_BF16, SIDE, SIDE, all[i]));
+    return pb_axpby(c->dev, &(pb_axpby_args){.x = c->w, .y = c->hw, .alpha = 1.0});
+}
+
+/* A layer that ends in GELU twice, each with a matrix of its own beside it, and its gradient. */
+static pb_status chain_gelu(chain *c) {
+    PB_RETURN(pb_axpby(c->dev, &(pb_axpby_args){.x = c->x, .y = c->hx, .alpha = 1.0}));
+    for (int i = 0; i < 2; i++) {
+        pb_linear_gelu_args f = {.x = i == 0 ? c->hx : c->hy[0], .w = c->hw, .y = c->hy[i], .pre = c->pre[i]};
+        PB_RETURN(pb_linear_gelu(c->dev, &f));
+    }
+    pb_gelu_linear_bwd_args b = {.dy = c->hy[1], .w = c->hw, .pre = c->pre[0], .dx = c->hd};
+    PB_RETURN(pb_gelu_linear_bwd(c->dev, &b));
+    return pb_axpby(c->dev, &(pb_axpby_args){.x = c->hd, .y = c->x, .alpha = 1.0, .beta = 1.0});
+}
 
 static void chain_open(chain *c, bool graphs) {
     setenv("PB_CUDA_GRAPHS", graphs ? "1" : "0", 1);
@@ -123,6 +143,7 @@ static void chain_open(chain *c, bool graphs) {
     pb_assert_ok(pb_alloc2(c->dev, PB_MEM_ACT, PB_F32, SIDE, SIDE, &c->y));
     pb_assert_ok(pb_alloc2(c->dev, PB_MEM_BASE, PB_F32, SIDE, SIDE, &c->w));
     pb_assert_ok(pb_device_put(c->dev, c->w, host, pb_bytes(c->w)));
+    pb_assert_ok(chain_halves(c));
     pb_assert_ok(pb_event_new(c->dev, &c->mark));
     free(host);
 }
@@ -141,6 +162,7 @@ static pb_status chain_step(chain *c, int step, int64_t rows, double *sum) {
         PB_RETURN(pb_act_fwd(c->dev, &a));
         if (i == LAYERS / 2) PB_RETURN(pb_event_record(c->mark));
     }
+    PB_RETURN(chain_gelu(c));
     /* The view moves with the step: the same kernel with another address. */
     pb_tensor one = pb_rows_of(c->x, step % rows, 1);
     pb_act_fwd_args a = {.act = PB_ACT_GELU, .x = one, .y = one};
@@ -250,6 +272,46 @@ START_TEST(a_bias_is_there_when_an_algorithm_is_chosen) {
 }
 END_TEST
 
+/* Kernels that a linear layer with GELU and its gradient take beside their products. */
+static uint64_t gelu_kernels(pb_device *dev, pb_dtype dtype, int64_t cols, int64_t off) {
+    pb_tensor x, w, wide, y, pre, dx;
+    pb_assert_ok(pb_alloc2(dev, PB_MEM_DATA, dtype, 8, 16, &x));
+    pb_assert_ok(pb_alloc2(dev, PB_MEM_DATA, dtype, cols, 16, &w));
+    pb_assert_ok(pb_alloc2(dev, PB_MEM_DATA, dtype, 8, cols, &y));
+    pb_assert_ok(pb_alloc2(dev, PB_MEM_DATA, dtype, 8, 2 * cols, &wide));
+    pb_assert_ok(pb_alloc2(dev, PB_MEM_DATA, dtype, 8, 16, &dx));
+    pre = pb_cols_of(wide, off, cols);
+    uint64_t before = pb_host_launches();
+    pb_linear_gelu_args fwd = {.x = x, .w = w, .y = y, .pre = pre};
+    pb_assert_ok(pb_linear_gelu(dev, &fwd));
+    pb_gelu_linear_bwd_args bwd = {.dy = pre, .w = w, .pre = x, .dx = dx};
+    pb_assert_ok(pb_gelu_linear_bwd(dev, &bwd));
+    pb_assert_ok(pb_device_sync(dev));
+    return pb_host_launches() - before;
+}
+
+/* In bf16 GELU and its gradient are the product's epilogue where the library takes the matrix beside it: rows of 8 elements
+ * at multiples of 16 bytes. f32 is the mode of parity. */
+START_TEST(gelu_rides_in_the_epilogue) {
+    pb_device *dev = open_device("cuda");
+    ck_assert_uint_eq(gelu_kernels(dev, PB_BF16, 24, 0), 0);
+    ck_assert_uint_eq(gelu_kernels(dev, PB_BF16, 24, 8), 0);
+    ck_assert_uint_eq(gelu_kernels(dev, PB_BF16, 24, 4), 1); /* at 8 bytes */
+    ck_assert_uint_eq(gelu_kernels(dev, PB_BF16, 22, 0), 1); /* rows of 44 */
+    ck_assert_uint_eq(gelu_kernels(dev, PB_F32, 24, 0), 2);
+    close_device(dev);
+    pb_host_architecture(8, 9);
+    dev = open_device("cuda");
+    ck_assert_uint_eq(gelu_kernels(dev, PB_BF16, 24, 0), 2);
+    close_device(dev);
+    pb_host_architecture(9, 0);
+    setenv("PB_CUDA_EPILOGUE", "0", 1);
+    dev = open_device("cuda");
+    ck_assert_uint_eq(gelu_kernels(dev, PB_BF16, 24, 0), 2);
+    close_device(dev);
+}
+END_TEST
+
 START_TEST(with_an_observer_ops_run_where_they_are_called) {
     chain c;
     uint64_t seen[2] = {0, 0};
@@ -258,7 +320,7 @@ START_TEST(with_an_observer_ops_run_where_they_are_called) {
     pb_device_observe(c.dev, count_op, seen);
     for (int i = 0; i < 3; i++) pb_assert_ok(whole_step(&c, i, SIDE, &sum));
     ck_assert_uint_eq(pb_host_graph_launches(), 0);
-    ck_assert_uint_eq(seen[1], 3 * (1 + 2 * LAYERS + 1)); /* bytes from the host, then ops */
+    ck_assert_uint_eq(seen[1], 3 * (1 + 2 * LAYERS + 5 + 1)); /* bytes from the host, then ops */
     chain_close(&c);
 }
 END_TEST
@@ -275,6 +337,7 @@ static pb_status life(double *sum) {
     PB_TRY(pb_alloc2(c.dev, PB_MEM_ACT, PB_F32, SIDE, SIDE, &c.y));
     PB_TRY(pb_alloc2(c.dev, PB_MEM_BASE, PB_F32, SIDE, SIDE, &c.w));
     PB_TRY(pb_device_put(c.dev, c.w, host, sizeof host));
+    PB_TRY(chain_halves(&c));
     PB_TRY(pb_event_new(c.dev, &c.mark));
     for (int i = 0; i < 3; i++) PB_TRY(whole_step(&c, i, SIDE, sum));
     PB_TRY(pb_device_sync(c.dev));
@@ -443,6 +506,7 @@ int main(void) {
     tcase_add_test(steps, graphs_and_eager_give_the_same_bits);
     tcase_add_test(steps, times_are_those_of_this_launch);
     tcase_add_test(steps, a_bias_is_there_when_an_algorithm_is_chosen);
+    tcase_add_test(steps, gelu_rides_in_the_epilogue);
     tcase_add_test(steps, with_an_observer_ops_run_where_they_are_called);
     TCase *failures = pb_test_case(s, "failures");
     tcase_add_test(failures, every_call_may_fail);

@@ -250,7 +250,8 @@ static int check_gradients(const op_case *def, pb_device *ref) {
 }
 
 static bool has_gradient(pb_op op) {
-    static const pb_op list[] = {PB_OP_linear,        PB_OP_lowrank_bwd,   PB_OP_act_bwd,
+    static const pb_op list[] = {PB_OP_gelu_linear_bwd,
+                                 PB_OP_linear,        PB_OP_lowrank_bwd,   PB_OP_act_bwd,
                                  PB_OP_swiglu_bwd,    PB_OP_dropout,       PB_OP_norm_bwd,
                                  PB_OP_coldot,        PB_OP_embed_bwd,     PB_OP_rope,
                                  PB_OP_pool_bwd,      PB_OP_attention_bwd, PB_OP_scatter_rows,

@@ -45,6 +45,15 @@ static void products(void) {
     EXPECT(linear, A(.x = x, .y = y, .w = {.dense = w}), 840, 0, 4 * (60 + 70 + 42));
     EXPECT(linear, A(.x = y, .y = x, .w = {.dense = w}, .transpose = true, .beta = 1), 840, 60,
            4 * (42 + 70 + 120));
+    /* The tanh form is x times a sigmoid (21) of a cubic: 25; its slope times a gradient 32. */
+    EXPECT(linear_gelu, A(.x = x, .w = w, .bias = bias, .y = y), 840, 42 * (25 + 1),
+           4 * (60 + 70 + 7 + 42));
+    pb_tensor pre = mat(PB_F32, 6, 7);
+    EXPECT(linear_gelu, A(.x = x, .w = w, .y = y, .pre = pre), 840, 42 * 25,
+           4 * (60 + 70 + 42 + 42));
+    pb_tensor at = mat(PB_F32, 6, 10);
+    EXPECT(gelu_linear_bwd, A(.dy = y, .w = w, .pre = at, .dx = x), 840, 60 * 32,
+           4 * (42 + 70 + 60 + 60));
     /* 70 codes in 35 bytes, 2 blocks: 2 bytes, 1 absmax of absmax, 1 offset. A code decoded is two. */
     pb_quant4 q;
     pb_assert_ok(pb_quant4_alloc(dev, PB_CODE_NF4, 64, true, PB_F32, 7, 10, &q));

@@ -10,6 +10,9 @@
 #define PB_COST_EXP 18.0
 /* 1 / (1 + exp(-x)) */
 #define PB_COST_SIGMOID (PB_COST_EXP + 3.0)
+/* 0.5 x (1 + tanh v) = x sigmoid(2v): the cubic 3, times x; and its slope times a gradient. */
+#define PB_COST_GELU_TANH       (PB_COST_SIGMOID + 4.0)
+#define PB_COST_GELU_TANH_SLOPE (PB_COST_SIGMOID + 11.0)
 /* exp(-x^2/2), 1/(1 + 0.35 |x|/sqrt 2), polynomial 9, tail 3, either side 2; 1 more for the density. */
 #define PB_COST_PHI (PB_COST_EXP + 2.0 + 4.0 + 9.0 + 3.0 + 2.0)
 /* Philox 4x32-10: ten rounds of two 32 x 32 -> 64 bit products (4) and four xors, for 4 numbers. */

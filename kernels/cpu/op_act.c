@@ -4,7 +4,7 @@
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("fp-contract=fast")
 #endif
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/cpu_act.h"
 
 /* --- arithmetic on blocks; in place is fine -------------------------------------------------- */
 
@@ -134,11 +134,7 @@ static void act_fwd_piece(const pb_act_fwd_args *a, fwd_fn fn, pb_cpu_piece p, b
     }
 }
 
-static pb_status act_fwd_run(pb_device *dev, const void *args, void *ws) {
-    const pb_act_fwd_args *a = args;
-    pb_cpu *cpu = pb_cpu_of(dev);
-    (void)ws;
-    if (a->x.dtype == PB_F64) return no_f64("act_fwd");
+void pb_cpu_act_fwd(const pb_cpu *cpu, const pb_act_fwd_args *a) {
     fwd_fn fn = fwd_of(a->act);
     pb_cpu_grid g = pb_cpu_grid_of(a->x, pb_contiguous(a->x) && pb_contiguous(a->y));
     int threads = pb_cpu_threads_for(cpu, pb_numel(a->x));
@@ -149,6 +145,13 @@ static pb_status act_fwd_run(pb_device *dev, const void *args, void *ws) {
         for (int64_t i = 0; i < g.n; i++) act_fwd_piece(a, fn, pb_cpu_piece_of(g, i), past);
         pb_cpu_past_end();
     }
+}
+
+static pb_status act_fwd_run(pb_device *dev, const void *args, void *ws) {
+    const pb_act_fwd_args *a = args;
+    (void)ws;
+    if (a->x.dtype == PB_F64) return no_f64("act_fwd");
+    pb_cpu_act_fwd(pb_cpu_of(dev), a);
     return PB_OK;
 }
 
@@ -166,11 +169,7 @@ static void act_bwd_piece(const pb_act_bwd_args *a, bwd_fn fn, pb_cpu_piece p, b
     }
 }
 
-static pb_status act_bwd_run(pb_device *dev, const void *args, void *ws) {
-    const pb_act_bwd_args *a = args;
-    pb_cpu *cpu = pb_cpu_of(dev);
-    (void)ws;
-    if (a->x.dtype == PB_F64) return no_f64("act_bwd");
+void pb_cpu_act_bwd(const pb_cpu *cpu, const pb_act_bwd_args *a) {
     bwd_fn fn = bwd_of(a->act);
     pb_cpu_grid g =
         pb_cpu_grid_of(a->x, pb_contiguous(a->x) && pb_contiguous(a->dy) && pb_contiguous(a->dx));
@@ -182,6 +181,13 @@ static pb_status act_bwd_run(pb_device *dev, const void *args, void *ws) {
         for (int64_t i = 0; i < g.n; i++) act_bwd_piece(a, fn, pb_cpu_piece_of(g, i), past);
         pb_cpu_past_end();
     }
+}
+
+static pb_status act_bwd_run(pb_device *dev, const void *args, void *ws) {
+    const pb_act_bwd_args *a = args;
+    (void)ws;
+    if (a->x.dtype == PB_F64) return no_f64("act_bwd");
+    pb_cpu_act_bwd(pb_cpu_of(dev), a);
     return PB_OK;
 }
 

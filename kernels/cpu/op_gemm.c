@@ -3,6 +3,7 @@
  * A 4-bit weight is decoded into workspace in slabs and multiplied from there: for y = x W^T a slab
  * is a block of rows of W (columns of y), for dx = dy W a block of columns of W, so that every
  * element of the result is summed in one product. */
+#include "kernels/cpu/cpu_act.h"
 #include "kernels/cpu/cpu_gemm.h"
 #include "kernels/cpu/cpu_quant.h"
 
@@ -106,8 +107,33 @@ static pb_status linear_run(pb_device *dev, const void *args, void *ws) {
     return pb_cpu_gemm(pb_cpu_of(dev), &p, l->x.data, l->w.dense.data, l->bias.data, l->y.data, ws);
 }
 
+/* --- linear with GELU: the product, then the activation -------------------------------------- */
+
+static pb_status linear_gelu_run(pb_device *dev, const void *args, void *ws) {
+    const pb_linear_gelu_args *l = args;
+    pb_tensor sum = pb_has(l->pre) ? l->pre : l->y;
+    pb_linear_args linear = {.x = l->x, .y = sum, .bias = l->bias, .w = {.dense = l->w}};
+    pb_act_fwd_args act = {.act = PB_ACT_GELU_TANH, .x = sum, .y = l->y};
+    if (l->x.dtype == PB_F64) return no_f64("linear_gelu");
+    PB_RETURN(linear_run(dev, &linear, ws));
+    pb_cpu_act_fwd(pb_cpu_of(dev), &act);
+    return PB_OK;
+}
+
+static pb_status gelu_linear_bwd_run(pb_device *dev, const void *args, void *ws) {
+    const pb_gelu_linear_bwd_args *l = args;
+    pb_linear_args linear = {.x = l->dy, .y = l->dx, .w = {.dense = l->w}, .transpose = true};
+    pb_act_bwd_args act = {.act = PB_ACT_GELU_TANH, .x = l->pre, .dy = l->dx, .dx = l->dx};
+    if (l->dy.dtype == PB_F64) return no_f64("gelu_linear_bwd");
+    PB_RETURN(linear_run(dev, &linear, ws));
+    pb_cpu_act_bwd(pb_cpu_of(dev), &act);
+    return PB_OK;
+}
+
 static const pb_kernel kernels[] = {
     {PB_OP_gemm, "onednn", gemm_workspace, gemm_run},
     {PB_OP_linear, "onednn", linear_workspace, linear_run},
+    {PB_OP_linear_gelu, "onednn", gemm_workspace, linear_gelu_run},
+    {PB_OP_gelu_linear_bwd, "onednn", gemm_workspace, gelu_linear_bwd_run},
 };
 const pb_kernel_set pb_kernels_cpu_gemm = {kernels, sizeof kernels / sizeof *kernels};

@@ -88,9 +88,17 @@ int pb_api_exec_free(void *exec);
 
 typedef enum pb_api_dtype { PB_API_F32, PB_API_BF16 } pb_api_dtype;
 
-/* D[m,n] = alpha op(A)[m,k] op(B)[k,n] + beta D + bias[m]. */
+/* What becomes of s = alpha op(A)[m,k] op(B)[k,n] + beta D + bias[m] (GELU in its tanh form). */
+typedef enum pb_api_epilogue {
+    PB_API_SUM,       /* D[m,n] = s */
+    PB_API_GELU,      /* D = gelu(s); with ld_aux, s goes to the auxiliary matrix too */
+    PB_API_GELU_GRAD, /* D = s gelu'(auxiliary matrix) */
+} pb_api_epilogue;
+
+/* The auxiliary matrix has D's type, starts at a multiple of 16 bytes, and ld_aux (0: there is none) is a multiple of 8. */
 typedef struct pb_api_product {
-    int64_t m, n, k, lda, ldb, ldd;
+    int64_t m, n, k, lda, ldb, ldd, ld_aux;
+    pb_api_epilogue epilogue;
     bool trans_a, trans_b, bias;
     pb_api_dtype ab, d, bias_dtype;
     int align_a, align_b, align_d, align_bias; /* bytes, powers of two up to 16 */
@@ -108,6 +116,7 @@ int pb_api_lt_version(int *version); /* 130001 = 13.0.1 */
 int pb_api_lt_desc_new(void **desc, const pb_api_product *p);
 int pb_api_lt_desc_free(void *desc);
 int pb_api_lt_desc_bias(void *desc, const void *bias);
+int pb_api_lt_desc_aux(void *desc, void *aux);
 int pb_api_lt_layout_new(void **layout, pb_api_dtype dtype, int64_t rows, int64_t cols, int64_t ld);
 int pb_api_lt_layout_free(void *layout);
 /* The best algorithm within `workspace` bytes; *found false when there is none. Reductions of split sums in f32 only. */

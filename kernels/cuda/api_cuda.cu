@@ -206,19 +206,29 @@ int pb_api_lt_version(int *version) {
     return 0;
 }
 
+static cublasLtEpilogue_t epilogue_of(const pb_api_product *p) {
+    if (p->epilogue == PB_API_GELU_GRAD) return CUBLASLT_EPILOGUE_DGELU;
+    if (p->epilogue == PB_API_GELU && p->ld_aux != 0)
+        return p->bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+    if (p->epilogue == PB_API_GELU) return p->bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
+    return p->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+}
+
 /* Sums in f32; TF32 and emulated f32 would have to be asked for by another compute type. */
 int pb_api_lt_desc_new(void **desc, const pb_api_product *p) {
     cublasLtMatmulDesc_t d = NULL;
     int code = of(cublasLtMatmulDescCreate(&d, CUBLAS_COMPUTE_32F, CUDA_R_32F));
     if (code != 0) return code;
     cublasOperation_t ta = p->trans_a ? CUBLAS_OP_T : CUBLAS_OP_N, tb = p->trans_b ? CUBLAS_OP_T : CUBLAS_OP_N;
-    cublasLtEpilogue_t epilogue = p->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    cublasLtEpilogue_t epilogue = epilogue_of(p);
     cudaDataType_t bias = type_of(p->bias_dtype);
     code = of(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta));
     if (code == 0) code = of(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb));
     if (code == 0) code = of(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
     if (code == 0 && p->bias)
         code = of(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias, sizeof bias));
+    if (code == 0 && p->ld_aux != 0)
+        code = of(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &p->ld_aux, sizeof p->ld_aux));
     if (code == 0) *desc = d;
     else (void)cublasLtMatmulDescDestroy(d);
     return code;
@@ -227,6 +237,10 @@ int pb_api_lt_desc_free(void *desc) { return of(cublasLtMatmulDescDestroy((cubla
 int pb_api_lt_desc_bias(void *desc, const void *bias) {
     return of(cublasLtMatmulDescSetAttribute((cublasLtMatmulDesc_t)desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
                                              sizeof bias));
+}
+int pb_api_lt_desc_aux(void *desc, void *aux) {
+    return of(cublasLtMatmulDescSetAttribute((cublasLtMatmulDesc_t)desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &aux,
+                                             sizeof aux));
 }
 int pb_api_lt_layout_new(void **layout, pb_api_dtype dtype, int64_t rows, int64_t cols, int64_t ld) {
     cublasLtMatrixLayout_t l = NULL;
@@ -264,8 +278,9 @@ int pb_api_lt_heuristic(void *lt, void *desc, void *a, void *b, void *d, const p
         cublasStatus_t s = cublasLtMatmulAlgoGetHeuristic(
             (cublasLtHandle_t)lt, (cublasLtMatmulDesc_t)desc, (cublasLtMatrixLayout_t)a, (cublasLtMatrixLayout_t)b, ld, ld,
             pref, 1, &best, &n);
-        /* A bias that an epilogue does not take is "in conflict" for some versions. */
-        bool cannot = s == CUBLAS_STATUS_NOT_SUPPORTED || (s == CUBLAS_STATUS_INVALID_VALUE && p->bias);
+        /* What an epilogue does not take is "in conflict" for some versions. */
+        bool more = p->bias || p->epilogue != PB_API_SUM;
+        bool cannot = s == CUBLAS_STATUS_NOT_SUPPORTED || (s == CUBLAS_STATUS_INVALID_VALUE && more);
         if (!cannot) code = of(s);
         *found = s == CUBLAS_STATUS_SUCCESS && n > 0 && best.state == CUBLAS_STATUS_SUCCESS;
     }

@@ -24,6 +24,7 @@ typedef struct entry {
 
 struct pb_cuda_products {
     void *lt;
+    bool gelu; /* epilogues with GELU are worth asking for */
     entry *bucket[BUCKETS];
 };
 
@@ -54,12 +55,16 @@ void pb_cuda_products_free(pb_cuda *cuda) {
 pb_status pb_cuda_products_new(pb_cuda *cuda) {
     cuda->products = (pb_cuda_products *)calloc(1, sizeof *cuda->products);
     if (cuda->products == NULL) return PB_ERROR(PB_E_OOM, "no host memory for the cuda device's products");
+    /* Elsewhere a product that ends in GELU is reported to take longer than the two alone. */
+    const char *epilogue = getenv("PB_CUDA_EPILOGUE");
+    cuda->products->gelu = (cuda->info.major == 9 || cuda->info.major == 10) && !(epilogue != NULL && strcmp(epilogue, "0") == 0);
     PB_CUDA(pb_api_lt_new(&cuda->products->lt));
     return PB_OK;
 }
 
 pb_status pb_cuda_product_run(pb_cuda *cuda, const pb_cuda_product *p) {
     if (p->bias != NULL) PB_CUDA(pb_api_lt_desc_bias(p->desc, p->bias));
+    if (p->aux != NULL) PB_CUDA(pb_api_lt_desc_aux(p->desc, p->aux));
     PB_CUDA(pb_api_lt_matmul(cuda->products->lt, p->desc, p->alpha, p->a, p->layout_a, p->b, p->layout_b, p->beta, p->d,
                              p->layout_d, p->algo, p->ws, PB_CUDA_PRODUCT_WORKSPACE, cuda->stream));
     return PB_OK;
@@ -73,8 +78,9 @@ static pb_status describe(pb_cuda *cuda, entry *e, char *ws) {
     PB_CUDA(pb_api_lt_layout_new(&e->layout_a, p->ab, p->trans_a ? p->k : p->m, p->trans_a ? p->m : p->k, p->lda));
     PB_CUDA(pb_api_lt_layout_new(&e->layout_b, p->ab, p->trans_b ? p->n : p->k, p->trans_b ? p->k : p->n, p->ldb));
     PB_CUDA(pb_api_lt_layout_new(&e->layout_d, p->d, p->m, p->n, p->ldd));
-    /* The heuristics look at the bias too: an address aligned as the real one will be, never read. */
-    if (p->bias) PB_CUDA(pb_api_lt_desc_bias(e->desc, ws + p->align_bias % 16));
+    /* The heuristics look at these addresses too: aligned as the real ones will be, never read. */
+    if (p->bias) PB_CUDA(pb_api_lt_desc_bias(e->desc, ws + p->align_bias));
+    if (p->ld_aux != 0) PB_CUDA(pb_api_lt_desc_aux(e->desc, ws + 16));
     PB_CUDA(pb_api_lt_heuristic(cuda->products->lt, e->desc, e->layout_a, e->layout_b, e->layout_d, p,
                                 PB_CUDA_PRODUCT_WORKSPACE, &e->algo, &e->found));
     e->fused = e->found && p->bias;
@@ -209,21 +215,7 @@ static void without_bias(pb_api_product *key) {
     key->align_bias = 0;
 }
 
-pb_status pb_cuda_gemm(pb_cuda *cuda, const pb_gemm_args *g, void *ws) {
-    pb_api_product key;
-    char *own = (char *)pb_align256((size_t)(uintptr_t)ws);
-    entry *e = NULL;
-    if (pb_numel(g->c) == 0) return PB_OK;
-    key_of(g, &key);
-    if (key.k == 0) return own_product(cuda, g);
-    /* A bias of another type than the result is no combination that the library documents. */
-    if (key.bias && key.bias_dtype != key.d) without_bias(&key);
-    PB_RETURN(lookup(cuda, &key, own, &e));
-    if (!e->found && key.bias) {
-        without_bias(&key);
-        PB_RETURN(lookup(cuda, &key, own, &e));
-    }
-    if (!e->found) return own_product(cuda, g);
+static pb_status enqueue(pb_cuda *cuda, const pb_gemm_args *g, entry *e, void *aux, void *ws) {
     pb_cuda_product p = {};
     p.desc = e->desc;
     p.layout_a = e->layout_a;
@@ -236,7 +228,49 @@ pb_status pb_cuda_gemm(pb_cuda *cuda, const pb_gemm_args *g, void *ws) {
     p.b = g->a.data;
     p.bias = e->fused ? g->bias.data : NULL;
     p.d = g->c.data;
-    p.ws = own;
-    PB_RETURN(pb_cuda_enqueue_product(cuda, &p));
+    p.aux = aux;
+    p.ws = ws;
+    return pb_cuda_enqueue_product(cuda, &p);
+}
+
+static void *own_workspace(void *ws) { return (void *)pb_align256((size_t)(uintptr_t)ws); }
+
+pb_status pb_cuda_gemm(pb_cuda *cuda, const pb_gemm_args *g, void *ws) {
+    pb_api_product key;
+    void *own = own_workspace(ws);
+    entry *e = NULL;
+    if (pb_numel(g->c) == 0) return PB_OK;
+    key_of(g, &key);
+    if (key.k == 0) return own_product(cuda, g);
+    /* A bias of another type than the result is no combination that the library documents. */
+    if (key.bias && key.bias_dtype != key.d) without_bias(&key);
+    PB_RETURN(lookup(cuda, &key, (char *)own, &e));
+    if (!e->found && key.bias) {
+        without_bias(&key);
+        PB_RETURN(lookup(cuda, &key, (char *)own, &e));
+    }
+    if (!e->found) return own_product(cuda, g);
+    PB_RETURN(enqueue(cuda, g, e, NULL, own));
     return pb_has(g->bias) && !e->fused ? add_bias(cuda, g) : PB_OK;
+}
+
+pb_status pb_cuda_gemm_epilogue(pb_cuda *cuda, const pb_gemm_args *g, pb_api_epilogue epilogue, pb_tensor aux, void *ws,
+                                bool *done) {
+    pb_api_product key;
+    void *own = own_workspace(ws);
+    entry *e = NULL;
+    *done = false;
+    if (!cuda->products->gelu || pb_numel(g->c) == 0) return PB_OK;
+    if (g->c.dtype != PB_BF16) return PB_OK; /* f32 is the mode of parity: own functions */
+    key_of(g, &key);
+    key.epilogue = epilogue;
+    if (pb_has(aux)) {
+        key.ld_aux = leading(aux);
+        if (key.ld_aux % 8 != 0 || (uintptr_t)aux.data % 16 != 0) return PB_OK;
+    }
+    if (key.k == 0 || (key.bias && key.bias_dtype != key.d)) return PB_OK;
+    PB_RETURN(lookup(cuda, &key, (char *)own, &e));
+    if (!e->found) return PB_OK;
+    *done = true;
+    return enqueue(cuda, g, e, aux.data, own);
 }

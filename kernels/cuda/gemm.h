@@ -13,6 +13,12 @@
  * heuristics and are kept by shape, strides and alignment. Enqueues. ws: PB_CUDA_PRODUCT_BYTES. */
 pb_status pb_cuda_gemm(pb_cuda *cuda, const pb_gemm_args *g, void *ws);
 
+/* The same with what the library's epilogue makes of the sums, `aux` (g->c's shape; optional for PB_API_GELU) as in
+ * pb_api_epilogue. *done false: the library cannot for these types, strides or addresses, or it does not pay on
+ * this architecture (or PB_CUDA_EPILOGUE=0), and nothing was enqueued. */
+pb_status pb_cuda_gemm_epilogue(pb_cuda *cuda, const pb_gemm_args *g, pb_api_epilogue epilogue, pb_tensor aux, void *ws,
+                                bool *done);
+
 pb_status pb_cuda_products_new(pb_cuda *cuda);
 void pb_cuda_products_free(pb_cuda *cuda);
 
@@ -22,7 +28,7 @@ typedef struct pb_cuda_product {
     const pb_api_algo *algo;
     float alpha, beta;
     const void *a, *b, *bias;
-    void *d, *ws;
+    void *d, *aux, *ws;
 } pb_cuda_product;
 /* Hands it to the library now: for queue.cu. */
 pb_status pb_cuda_product_run(pb_cuda *cuda, const pb_cuda_product *p);

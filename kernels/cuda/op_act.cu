@@ -2,6 +2,7 @@
  * arithmetic. bf16 moves half the bytes, so that its arithmetic must be short to stay bound by memory:
  * exp and 1/x then come from the special function unit (2^-21 relative, far below the 2^-9 of a bf16).
  * f32 is the mode of parity and uses the exact functions. */
+#include "kernels/cuda/act.h"
 #include "kernels/cuda/chunk.cuh"
 
 /* --- arithmetic ------------------------------------------------------------------------------ */
@@ -167,8 +168,7 @@ __global__ void __launch_bounds__(PB_CHUNK_THREADS)
 /* --- ops ------------------------------------------------------------------------------------- */
 
 template <typename OP, typename A>
-static pb_status run_real(const pb_device *dev, pb_dtype dtype, const A *a) {
-    pb_cuda *cuda = pb_cuda_of(dev);
+static pb_status run_real(pb_cuda *cuda, pb_dtype dtype, const A *a) {
     if (dtype == PB_F32) return OP::template as<float>(cuda, a);
     return OP::template as<pb_bf16>(cuda, a);
 }
@@ -182,16 +182,20 @@ template <int ACT> struct act_fwd {
     }
 };
 
+pb_status pb_cuda_act_fwd(pb_cuda *cuda, const pb_act_fwd_args *a) {
+    switch (a->act) {
+    case PB_ACT_GELU: return run_real<act_fwd<PB_ACT_GELU>>(cuda, a->x.dtype, a);
+    case PB_ACT_GELU_TANH: return run_real<act_fwd<PB_ACT_GELU_TANH>>(cuda, a->x.dtype, a);
+    case PB_ACT_RELU: return run_real<act_fwd<PB_ACT_RELU>>(cuda, a->x.dtype, a);
+    default: return run_real<act_fwd<PB_ACT_SILU>>(cuda, a->x.dtype, a);
+    }
+}
+
 static pb_status act_fwd_run(pb_device *dev, const void *args, void *ws) {
     const pb_act_fwd_args *a = static_cast<const pb_act_fwd_args *>(args);
     (void)ws;
     if (a->x.dtype == PB_F64) return pb_cuda_no_f64("act_fwd");
-    switch (a->act) {
-    case PB_ACT_GELU: return run_real<act_fwd<PB_ACT_GELU>>(dev, a->x.dtype, a);
-    case PB_ACT_GELU_TANH: return run_real<act_fwd<PB_ACT_GELU_TANH>>(dev, a->x.dtype, a);
-    case PB_ACT_RELU: return run_real<act_fwd<PB_ACT_RELU>>(dev, a->x.dtype, a);
-    default: return run_real<act_fwd<PB_ACT_SILU>>(dev, a->x.dtype, a);
-    }
+    return pb_cuda_act_fwd(pb_cuda_of(dev), a);
 }
 
 template <int ACT> struct act_bwd {
@@ -204,16 +208,20 @@ template <int ACT> struct act_bwd {
     }
 };
 
+pb_status pb_cuda_act_bwd(pb_cuda *cuda, const pb_act_bwd_args *a) {
+    switch (a->act) {
+    case PB_ACT_GELU: return run_real<act_bwd<PB_ACT_GELU>>(cuda, a->x.dtype, a);
+    case PB_ACT_GELU_TANH: return run_real<act_bwd<PB_ACT_GELU_TANH>>(cuda, a->x.dtype, a);
+    case PB_ACT_RELU: return run_real<act_bwd<PB_ACT_RELU>>(cuda, a->x.dtype, a);
+    default: return run_real<act_bwd<PB_ACT_SILU>>(cuda, a->x.dtype, a);
+    }
+}
+
 static pb_status act_bwd_run(pb_device *dev, const void *args, void *ws) {
     const pb_act_bwd_args *a = static_cast<const pb_act_bwd_args *>(args);
     (void)ws;
     if (a->x.dtype == PB_F64) return pb_cuda_no_f64("act_bwd");
-    switch (a->act) {
-    case PB_ACT_GELU: return run_real<act_bwd<PB_ACT_GELU>>(dev, a->x.dtype, a);
-    case PB_ACT_GELU_TANH: return run_real<act_bwd<PB_ACT_GELU_TANH>>(dev, a->x.dtype, a);
-    case PB_ACT_RELU: return run_real<act_bwd<PB_ACT_RELU>>(dev, a->x.dtype, a);
-    default: return run_real<act_bwd<PB_ACT_SILU>>(dev, a->x.dtype, a);
-    }
+    return pb_cuda_act_bwd(pb_cuda_of(dev), a);
 }
 
 template <typename T> static pb_status swiglu_fwd_as(pb_cuda *cuda, const pb_swiglu_fwd_args *a) {

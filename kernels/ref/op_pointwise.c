@@ -10,7 +10,7 @@
 
 static double sigmoid(double x) { return 1.0 / (1.0 + exp(-x)); }
 
-static double act_value(pb_act act, double x) {
+double ref_act(pb_act act, double x) {
     switch (act) {
     case PB_ACT_GELU: return 0.5 * x * (1.0 + erf(x * SQRT_HALF));
     case PB_ACT_GELU_TANH:
@@ -20,7 +20,7 @@ static double act_value(pb_act act, double x) {
     }
 }
 
-static double act_slope(pb_act act, double x) {
+double ref_act_slope(pb_act act, double x) {
     double t = 0.0;
     switch (act) {
     case PB_ACT_GELU:
@@ -40,7 +40,7 @@ static pb_status act_fwd(pb_device *dev, const void *args, void *ws) {
     const pb_act_fwd_args *a = args;
     for (int64_t n = 0; n < pb_rows(a->x); n++) {
         for (int64_t c = 0; c < pb_cols(a->x); c++)
-            ref_set(a->y, n, c, act_value(a->act, ref_get(a->x, n, c)));
+            ref_set(a->y, n, c, ref_act(a->act, ref_get(a->x, n, c)));
     }
     return PB_OK;
 }
@@ -51,7 +51,7 @@ static pb_status act_bwd(pb_device *dev, const void *args, void *ws) {
     const pb_act_bwd_args *a = args;
     for (int64_t n = 0; n < pb_rows(a->x); n++) {
         for (int64_t c = 0; c < pb_cols(a->x); c++) {
-            ref_set(a->dx, n, c, act_slope(a->act, ref_get(a->x, n, c)) * ref_get(a->dy, n, c));
+            ref_set(a->dx, n, c, ref_act_slope(a->act, ref_get(a->x, n, c)) * ref_get(a->dy, n, c));
         }
     }
     return PB_OK;
@@ -64,7 +64,7 @@ static pb_status swiglu_fwd(pb_device *dev, const void *args, void *ws) {
     for (int64_t n = 0; n < pb_rows(a->gate); n++) {
         for (int64_t c = 0; c < pb_cols(a->gate); c++) {
             ref_set(a->y, n, c,
-                    act_value(PB_ACT_SILU, ref_get(a->gate, n, c)) * ref_get(a->up, n, c));
+                    ref_act(PB_ACT_SILU, ref_get(a->gate, n, c)) * ref_get(a->up, n, c));
         }
     }
     return PB_OK;
@@ -77,8 +77,8 @@ static pb_status swiglu_bwd(pb_device *dev, const void *args, void *ws) {
     for (int64_t n = 0; n < pb_rows(a->gate); n++) {
         for (int64_t c = 0; c < pb_cols(a->gate); c++) {
             double g = ref_get(a->gate, n, c), u = ref_get(a->up, n, c), dy = ref_get(a->dy, n, c);
-            ref_set(a->dup, n, c, dy * act_value(PB_ACT_SILU, g));
-            ref_set(a->dgate, n, c, dy * u * act_slope(PB_ACT_SILU, g));
+            ref_set(a->dup, n, c, dy * ref_act(PB_ACT_SILU, g));
+            ref_set(a->dgate, n, c, dy * u * ref_act_slope(PB_ACT_SILU, g));
         }
     }
     return PB_OK;

@@ -40,6 +40,37 @@ static pb_status linear(pb_device *dev, const void *args, void *ws) {
     return PB_OK;
 }
 
+static pb_status linear_gelu(pb_device *dev, const void *args, void *ws) {
+    (void)dev;
+    (void)ws;
+    const pb_linear_gelu_args *l = args;
+    for (int64_t i = 0; i < pb_rows(l->x); i++) {
+        for (int64_t j = 0; j < pb_rows(l->w); j++) {
+            double sum = pb_has(l->bias) ? ref_at(l->bias, j) : 0.0;
+            for (int64_t k = 0; k < pb_cols(l->x); k++)
+                sum += ref_get(l->x, i, k) * ref_get(l->w, j, k);
+            if (pb_has(l->pre)) ref_set(l->pre, i, j, sum);
+            ref_set(l->y, i, j, ref_act(PB_ACT_GELU_TANH, sum));
+        }
+    }
+    return PB_OK;
+}
+
+static pb_status gelu_linear_bwd(pb_device *dev, const void *args, void *ws) {
+    (void)dev;
+    (void)ws;
+    const pb_gelu_linear_bwd_args *l = args;
+    for (int64_t i = 0; i < pb_rows(l->dy); i++) {
+        for (int64_t j = 0; j < pb_cols(l->w); j++) {
+            double sum = 0.0, slope = ref_act_slope(PB_ACT_GELU_TANH, ref_get(l->pre, i, j));
+            for (int64_t k = 0; k < pb_cols(l->dy); k++)
+                sum += ref_get(l->dy, i, k) * ref_get(l->w, k, j);
+            ref_set(l->dx, i, j, slope * sum);
+        }
+    }
+    return PB_OK;
+}
+
 static double e_of(pb_tensor e, int64_t k) { return pb_has(e) ? ref_at(e, k) : 1.0; }
 
 /* x[N,in], a[r,in], b[out,r], h[N,r], y[N,out] */
@@ -127,6 +158,8 @@ static pb_status lowrank_bwd(pb_device *dev, const void *args, void *ws) {
 static const pb_kernel kernels[] = {
     {PB_OP_gemm, "plain", NULL, gemm},
     {PB_OP_linear, "plain", NULL, linear},
+    {PB_OP_linear_gelu, "plain", NULL, linear_gelu},
+    {PB_OP_gelu_linear_bwd, "plain", NULL, gelu_linear_bwd},
     {PB_OP_lowrank, "plain", NULL, lowrank},
     {PB_OP_lowrank_bwd, "plain", lowrank_bwd_workspace, lowrank_bwd},
 };

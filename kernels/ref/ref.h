@@ -68,6 +68,10 @@ static inline double ref_weight(pb_weight w, int64_t j, int64_t i) {
     return (double)(w.quant->compute == PB_BF16 ? pb_bf16_to_f32(pb_f32_to_bf16(v)) : v);
 }
 
+/* An activation and its derivative (op_pointwise.c). */
+double ref_act(pb_act act, double x);
+double ref_act_slope(pb_act act, double x);
+
 #define REF_SET(list) \
     { .kernels = (list), .n = (int)(sizeof(list) / sizeof((list)[0])) }
 

@@ -62,7 +62,7 @@ struct product {
     const void *bias = nullptr;
     float alpha = 0.0f, beta = 0.0f;
     const void *a = nullptr, *b = nullptr;
-    void *d = nullptr;
+    void *d = nullptr, *aux = nullptr;
     char *ws = nullptr;
     size_t ws_bytes = 0;
 };
@@ -130,6 +130,17 @@ void spoil(const product &x) {
     memset(x.ws + x.ws_bytes - n, 0xff, n);
 }
 
+/* s to what the epilogue stores. */
+float finished(const product &x, float s, int64_t aux) {
+    const pb_api_product &p = x.p;
+    if (p.epilogue == PB_API_SUM) return s;
+    if (p.epilogue == PB_API_GELU && p.ld_aux != 0) write(p.d, x.aux, aux, s);
+    float v = p.epilogue == PB_API_GELU ? s : read(p.d, x.aux, aux);
+    float cube = 0.044715f * v * v, t = tanhf(0.7978845608f * (v + cube * v));
+    if (p.epilogue == PB_API_GELU) return 0.5f * v * (1.0f + t);
+    return s * (0.5f * (1.0f + t) + 0.5f * v * (1.0f - t * t) * 0.7978845608f * (1.0f + 3.0f * cube));
+}
+
 void multiply(const product &x) {
     const pb_api_product &p = x.p;
     spoil(x);
@@ -149,7 +160,7 @@ void multiply(const product &x) {
             float v = x.alpha * column[(size_t)i];
             if (x.beta != 0.0f) v += x.beta * read(p.d, x.d, i + j * p.ldd);
             if (p.bias) v += read(p.bias_dtype, x.bias, i);
-            write(p.d, x.d, i + j * p.ldd, v);
+            write(p.d, x.d, i + j * p.ldd, finished(x, v, i + j * p.ld_aux));
         }
     }
     spoil(x);
@@ -521,6 +532,11 @@ int pb_api_lt_desc_bias(void *desc, const void *bias) {
     ((product *)desc)->bias = bias;
     return OK;
 }
+int pb_api_lt_desc_aux(void *desc, void *aux) {
+    CALL();
+    ((product *)desc)->aux = aux;
+    return OK;
+}
 int pb_api_lt_layout_new(void **layout, pb_api_dtype dtype, int64_t rows, int64_t cols, int64_t ld) {
     CALL();
     (void)dtype;
@@ -540,6 +556,9 @@ int pb_api_lt_heuristic(void *lt, void *desc, void *a, void *b, void *d, const p
     uintptr_t bias = (uintptr_t)((product *)desc)->bias;
     if (p->bias && (bias == 0 || bias % (uintptr_t)p->align_bias != 0)) return BAD_VALUE;
     if (p->bias && p->bias_dtype != p->d) return BAD_VALUE; /* not a combination of its tables */
+    uintptr_t aux = (uintptr_t)((product *)desc)->aux;
+    if (p->ld_aux != 0 && (aux == 0 || aux % 16 != 0 || p->ld_aux % 8 != 0 || p->ld_aux < p->m)) return BAD_VALUE;
+    if (p->epilogue == PB_API_GELU_GRAD && (p->ld_aux == 0 || p->bias)) return BAD_VALUE;
     /* Nothing at odd addresses of bf16, so that the caller's own way is tested. */
     *found = p->align_a > 2 && p->align_b > 2;
     return OK;
