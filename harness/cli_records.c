@@ -1,4 +1,5 @@
 /* peftbench report, plot, verify: what is done with records alone. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,19 +111,42 @@ static pb_status add_findings(pb_json *list, char *text) {
     return PB_OK;
 }
 
-static pb_status verify_json(const char *dir) {
+typedef struct verification {
+    const char *dir;
+    double percent; /* of predicted and measured memory; not asked for when 0 */
+    bool has_percent;
+    int checked, bad;
+    pb_memory_check memory;
+} verification;
+
+/* Everything that was asked for, also where the first part has findings. */
+static pb_status verify(verification *v, FILE *out) {
+    pb_status verdict = pb_records_verify(v->dir, out, &v->checked, &v->bad);
+    if (!v->has_percent || (verdict != PB_OK && verdict != PB_E_CHECK)) return verdict;
+    pb_status memory = pb_records_check_memory(v->dir, v->percent, out, &v->memory);
+    return memory == PB_OK ? verdict : memory;
+}
+
+static bool add_memory(pb_json *root, const verification *v) {
+    if (!v->has_percent) return true;
+    pb_json *m = pb_json_add_object(root, "memory");
+    return pb_json_add_i64(m, "runs", v->memory.runs) && pb_json_add_i64(m, "bad", v->memory.bad) &&
+           pb_json_add_f64(m, "worst_percent", fmin(v->memory.worst_percent, 1e9)) &&
+           pb_json_add_str(m, "worst", v->memory.worst);
+}
+
+static pb_status verify_json(verification *v) {
     char *text = NULL;
     size_t len = 0;
-    int checked = 0, bad = 0;
     FILE *findings = open_memstream(&text, &len);
     if (!findings) return pb_cli_built(false);
-    pb_status verdict = pb_records_verify(dir, findings, &checked, &bad);
+    pb_status verdict = verify(v, findings);
     if (fclose(findings) != 0 || (verdict != PB_OK && verdict != PB_E_CHECK)) {
         free(text);
         return verdict != PB_OK ? verdict : pb_cli_built(false);
     }
     pb_json *root = cJSON_CreateObject();
-    bool ok = pb_json_add_i64(root, "checked", checked) && pb_json_add_i64(root, "bad", bad);
+    bool ok = pb_json_add_i64(root, "checked", v->checked) && pb_json_add_i64(root, "bad", v->bad) && add_memory(root, v);
     pb_json *list = pb_json_add_array(root, "findings");
     pb_status status = ok && list ? add_findings(list, text) : pb_cli_built(false);
     free(text);
@@ -135,15 +159,26 @@ static pb_status verify_json(const char *dir) {
 }
 
 static pb_status run_verify(pb_cli *cli, int argc, char **argv) {
-    int format = 0, checked = 0, bad = 0;
+    int format = 0;
+    verification v = {0};
     pb_command_line line;
-    const pb_option options[] = {PB_OPTION_FORMAT(&format)};
-    PB_RETURN(pb_cli_parse(cli, options, 1, argc, argv, &line));
+    const pb_option options[] = {
+        {.name = "memory-within", .kind = PB_OPT_NUMBER, .value = &v.percent, .arg = "PERCENT", .lo = 0, .hi = 1000,
+         .given = &v.has_percent,
+         .help = "also demand that the peak memory of every run that ended well,\n"
+                 "by purpose and in total, is what was predicted before it, or\n"
+                 "off by no more than that; names the worst (default: not asked)"},
+        PB_OPTION_FORMAT(&format)};
+    PB_RETURN(pb_cli_parse(cli, options, 2, argc, argv, &line));
     if (line.help) return PB_OK;
-    if (format != 0) return verify_json(line.args[0]);
-    PB_RETURN(pb_records_verify(line.args[0], stdout, &checked, &bad));
-    printf("%d record%s: every hash, identity and derived number holds\n", checked,
-           checked == 1 ? "" : "s");
+    v.dir = line.args[0];
+    if (format != 0) return verify_json(&v);
+    PB_RETURN(verify(&v, stdout));
+    printf("%d record%s: every hash, identity and derived number holds\n", v.checked, v.checked == 1 ? "" : "s");
+    if (!v.has_percent) return PB_OK;
+    printf("%d run%s: predicted and measured peak memory ", v.memory.runs, v.memory.runs == 1 ? "" : "s");
+    if (v.memory.worst_percent > 0) printf("differ by %.3g %% at most (%s)\n", v.memory.worst_percent, v.memory.worst);
+    else printf("are the same\n");
     return PB_OK;
 }
 

@@ -139,6 +139,17 @@ double pb_record_value(const pb_record *r, const char *tag);
  */
 pb_status pb_records_verify(const char *dir, FILE *out, int *n_checked, int *n_bad);
 
+/* Predicted against measured peak bytes of every run that ended well and measured them, by purpose and in total. */
+typedef struct pb_memory_check {
+    int runs, bad;
+    double worst_percent; /* |predicted - measured| / measured; infinite where nothing was measured */
+    char worst[192];      /* its run, purpose and bytes */
+} pb_memory_check;
+/* One line per figure further off than `percent` to `out` (may be NULL); then PB_E_CHECK, naming the worst. A run without a
+ * prediction is off by 100 %, one that trained and has no total is out of bounds. PB_E_INPUT when no run ended well and
+ * measured memory. */
+pb_status pb_records_check_memory(const char *dir, double percent, FILE *out, pb_memory_check *c);
+
 /* The derivations `from` may name, shared by writer and verifier: "mean", "median", "sum", "last",
  * "min", "max", "count", "p10", "p90". PB_E_BUG for an unknown one, PB_E_INPUT for no values where
  * one is needed; a NaN among the values gives NaN. mean = sum / n, both rounded once: a count of

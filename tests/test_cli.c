@@ -416,9 +416,11 @@ START_TEST(a_suite_runs_resumes_verifies_and_reports) {
     ck_assert_int_eq(records_of(h.out, PB_RUN_OK), 4);
     expect(TINY(h, "--no-report"), 0, "2 ok", "4 of 4 runs were finished already");
     expect(RUN("verify", h.out), 0, "4 records", NULL);
-    pb_json *json = parsed(RUN("verify", h.out, "--format", "json"));
+    expect(RUN("verify", h.out, "--memory-within", "5"), 0, "4 runs: predicted and measured peak memory are the same", NULL);
+    pb_json *json = parsed(RUN("verify", h.out, "--format", "json", "--memory-within", "5"));
     ck_assert_int_eq((int)pb_json_get(json, "checked")->valuedouble, 4);
     ck_assert_int_eq((int)pb_json_get(json, "bad")->valuedouble, 0);
+    ck_assert_int_eq((int)pb_json_get(pb_json_get(json, "memory"), "runs")->valuedouble, 4);
     pb_json_free(json);
     json = parsed(TINY(h, "--no-report", "--format=json"));
     ck_assert_int_eq(cJSON_GetArraySize(json), 2);

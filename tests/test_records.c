@@ -634,6 +634,40 @@ static char *verify_text(const char *root, pb_status want) {
     return text;
 }
 
+/* Within the bound, at it, beyond it, never predicted; runs that ended badly are not looked at. */
+START_TEST(memory_is_checked_against_its_prediction) {
+    static const struct {
+        uint64_t predicted;
+        const char *status;
+        pb_status want;
+        double percent;
+    } cases[] = {{1000, "ok", PB_OK, 0},     {950, "ok", PB_OK, 5},      {1051, "ok", PB_E_CHECK, 5.1},
+                 {0, "ok", PB_E_CHECK, 100}, {0, "failed", PB_E_INPUT, 0}};
+    char *root = pb_test_dir(), *text = NULL;
+    size_t size = 0;
+    pb_memory_check c;
+    pb_record *r = make(&small);
+    for (int i = 0; i < r->n_memory; i++) r->memory[i].predicted = r->memory[i].peak = 1000;
+    r->memory[0].predicted = cases[_i].predicted;
+    if (strcmp(cases[_i].status, "ok") != 0) {
+        r->status = PB_RUN_FAILED;
+        snprintf(r->reason, sizeof r->reason, "made to fail");
+    }
+    pb_assert_ok(pb_record_write(r, root));
+    FILE *out = open_memstream(&text, &size);
+    ck_assert_int_eq(pb_records_check_memory(root, 5, out, &c), cases[_i].want);
+    fclose(out);
+    ck_assert_double_eq_tol(c.worst_percent, cases[_i].percent, 1e-9);
+    ck_assert_int_eq(c.bad, cases[_i].want == PB_E_CHECK);
+    if (c.bad)
+        ck_assert_msg(strstr(text, r->memory[0].tag) && strstr(text, "1000 measured") && strstr(c.worst, r->run_id) &&
+                          strstr(pb_error_message(), c.worst), "%s%s", text, pb_error_message());
+    free(text);
+    drop(r);
+    free(root);
+}
+END_TEST
+
 START_TEST(verify_derives_every_number_again) {
     static const struct {
         const char *from, *to, *finding;
@@ -861,6 +895,7 @@ int main(void) {
     t = pb_test_case(s, "identity and derivation");
     tcase_add_test(t, run_id_ignores_key_order_only);
     tcase_add_test(t, derivations_give_known_values);
+    tcase_add_loop_test(t, memory_is_checked_against_its_prediction, 0, 5);
     tcase_add_loop_test(t, verify_derives_every_number_again, 0, 6);
     tcase_add_test(t, verify_goes_on_after_a_finding);
     t = pb_test_case(s, "folders");

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Renews the committed runs from fresh ones, then verifies what lies here:
+# Renews the committed runs from fresh ones, then verifies what lies here. Fresh ones that do not verify, or whose peak memory
+# is not within 5 % of what was predicted, renew nothing.
 #     results/reference/refresh.sh OUT/quick OUT/claims-small OUT/claims-decoder-NAME
 # OUT/quick is what `peftbench run quick --out OUT` left, OUT/claims-decoder-NAME what `peftbench run claims-decoder --model
 # DIR --out OUT` left, OUT/claims-small what `peftbench run claims-small --out OUT` and `peftbench claims check OUT/claims-small
@@ -59,11 +60,15 @@ readme() {
     mv "$here/readme.tmp" "$here/../../README.md"
 }
 
-[ $# -gt 0 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 if [ "$*" = readme ]; then
     readme
     exit
 fi
+# Nothing is renewed from runs whose memory was not predicted.
+for from in "$@"; do
+    "$program" verify --memory-within 5 "$from"
+done
 for from in "$@"; do
     from=$(cd "$from" && pwd)
     case $(basename "$from") in
