@@ -1,4 +1,5 @@
 /* peftbench claims: claims of papers against records. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,28 +7,15 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "harness/claims_facts.h"
-#include "harness/cli.h"
+#include "harness/cli_claims.h"
 #include "harness/cli_table.h"
-#include "harness/suite_run.h"
-#include "reports/claims.h"
-
-typedef struct claims_request {
-    const char *out, *only; /* only: ids, comma-separated */
-    int64_t threads, steps, seeds;
-    int scale, format, fail_on; /* indices of choices; scale -1 = not given */
-} claims_request;
+#include "harness/suite.h"
 
 static const char *const scale_choices[] = {"small", "full", "arithmetic", "all", NULL};
 static const char *const format_choices[] = {"text", "json", "markdown", NULL};
 static const char *const fail_choices[] = {"nothing", "contradicted", NULL};
 
 /* ---- which claims ---- */
-
-typedef struct selection {
-    pb_claim_file *all;
-    const pb_claim_file **chosen;
-    int n_all, n;
-} selection;
 
 static void selection_free(selection *s) {
     free(s->chosen);
@@ -44,6 +32,7 @@ static void choose(selection *s, const pb_claim_file *c) {
 /* "art-a,art-b" */
 static pb_status choose_ids(selection *s, const char *list) {
     char id[64];
+    if (!*list) return PB_ERROR(PB_E_INPUT, "claims: an id is empty; see peftbench claims list");
     for (const char *p = list; *p;) {
         size_t n = strcspn(p, ",");
         const pb_claim_file *c = NULL;
@@ -69,10 +58,30 @@ done:
     return status;
 }
 
-static void choose_scale(selection *s, int scale) {
+/* None is an error: verdicts on nothing contradict nothing. */
+static pb_status choose_scale(selection *s, int scale) {
     static const pb_claim_scale scales[] = {PB_SCALE_SMALL, PB_SCALE_FULL, PB_SCALE_ARITHMETIC};
-    for (int i = 0; i < s->n_all; i++)
+    int count[PB_SCALE_COUNT] = {0};
+    pb_text there = {0};
+    for (int i = 0; i < s->n_all; i++) {
+        count[s->all[i].scale]++;
         if (scale == 3 || s->all[i].scale == scales[scale]) choose(s, &s->all[i]);
+    }
+    if (s->n) return PB_OK;
+    for (int k = 0; k < PB_SCALE_COUNT; k++)
+        if (count[k])
+            pb_text_add(&there, "%s%d %s", there.len ? ", " : "", count[k], pb_claim_scale_name((pb_claim_scale)k));
+    pb_status status = PB_ERROR(PB_E_INPUT, "--scale %s: no claim is tested at it; there are %s (all: --scale all)",
+                                scale_choices[scale], there.data ? there.data : "none");
+    pb_text_free(&there);
+    return status;
+}
+
+/* Of list and check: all where nothing is said. */
+static pb_status choose_by_option(selection *s, const claims_request *q) {
+    if (q->only && q->scale >= 0)
+        return PB_ERROR(PB_E_INPUT, "claims: expected --claims or --scale, not both");
+    return q->only ? choose_ids(s, q->only) : choose_scale(s, q->scale >= 0 ? q->scale : 3);
 }
 
 /* ---- list ---- */
@@ -166,13 +175,11 @@ static pb_status print_verdicts(const pb_json *results) {
     return PB_OK;
 }
 
-static pb_status print_markdown(const char *dir) {
-    char *path = pb_path_join(dir, "claims.md"), *data = NULL;
-    if (!path) return pb_cli_built(false);
-    pb_status status = pb_file_read(path, 16u << 20, &data, NULL);
-    if (status == PB_OK) fputs(data, stdout);
-    free(data);
-    free(path);
+static pb_status print_markdown(const pb_json *results) {
+    pb_text text = {0};
+    pb_status status = pb_claims_markdown(results, &text);
+    if (status == PB_OK) fputs(text.data, stdout);
+    pb_text_free(&text);
     return status;
 }
 
@@ -193,31 +200,97 @@ static pb_status add_records(const char *dir, pb_record **records, int *n) {
     return PB_OK;
 }
 
-/* dirs: folders of records; none = arithmetic alone. */
+/* The chosen claims and the others that claims.json of a folder holds, in the order of all. */
+typedef struct standing {
+    const pb_claim_file **claims;
+    int n, n_others;
+    double records; /* behind the others */
+} standing;
+
+static bool is_chosen(const selection *s, const pb_claim_file *c) {
+    for (int i = 0; i < s->n; i++)
+        if (s->chosen[i] == c) return true;
+    return false;
+}
+
+static bool is_in(const pb_json *results, const pb_claim_file *c) {
+    const pb_json *e = NULL;
+    cJSON_ArrayForEach (e, pb_json_get(results, "claims"))
+        if (strcmp(pb_json_text(e, "id"), c->id) == 0) return true;
+    return false;
+}
+
+static pb_status find_standing(const selection *s, const char *out, standing *k) {
+    pb_status status = PB_OK;
+    pb_json *old = NULL;
+    char *path = pb_path_join(out, "claims.json");
+    k->claims = calloc((size_t)s->n_all + 1, sizeof *k->claims);
+    if (!path || !k->claims) PB_FAIL(PB_E_OOM, "no memory for %d claims", s->n_all);
+    if (s->n < s->n_all && pb_file_exists(path)) PB_TRY(pb_json_load(path, 16u << 20, &old));
+    for (int i = 0; i < s->n_all; i++) {
+        bool chosen = is_chosen(s, &s->all[i]), other = !chosen && is_in(old, &s->all[i]);
+        if (chosen || other) k->claims[k->n++] = &s->all[i];
+        k->n_others += other;
+    }
+    if (k->n_others) k->records = fmax(pb_json_number(old, "records"), 0); /* NaN: 0 */
+done:
+    free(path);
+    pb_json_free(old);
+    return status;
+}
+
+/* The others keep their verdicts where this check has not the records they were made from. */
+static pb_status write_verdicts(const pb_json *results, const standing *k, int n_records, const char *out) {
+    if (n_records >= k->records) return pb_claims_write(results, out, stderr);
+    fprintf(stderr,
+            "peftbench: %s: claims.* stay as they are: they hold %d other claims over %.0f records, this check has %d; "
+            "check all folders together, or give another --out\n",
+            out, k->n_others, k->records, n_records);
+    return PB_OK;
+}
+
+/* A gate that nothing went through has not been passed. */
+static pb_status check_gate(const pb_json *results, int n) {
+    int contradicted = pb_claims_count(results, PB_CLAIM_CONTRADICTED);
+    if (contradicted > 0)
+        return PB_ERROR(PB_E_CHECK, "%d claim%s contradicted (--fail-on contradicted)", contradicted,
+                        contradicted == 1 ? " is" : "s are");
+    if (pb_claims_judged(results) > 0) return PB_OK;
+    return PB_ERROR(PB_E_CHECK,
+                    "--fail-on contradicted: of %d claim%s none was judged (%d not run, %d not testable, %d "
+                    "inconclusive)",
+                    n, n == 1 ? "" : "s", pb_claims_count(results, PB_CLAIM_NOT_RUN),
+                    pb_claims_count(results, PB_CLAIM_NOT_TESTABLE), pb_claims_count(results, PB_CLAIM_INCONCLUSIVE));
+}
+
+/* dirs: folders of records; none = arithmetic alone, but for what stands in `out` already. */
 static pb_status check(const selection *s, const claims_request *q, const char *const *dirs, int n_dirs,
                        const char *out) {
     pb_status status = PB_OK;
     pb_record *records = NULL;
-    pb_json *facts = NULL, *results = NULL;
+    pb_json *facts = NULL, *results = NULL, *shown = NULL;
+    standing k = {0};
     int n = 0;
+    PB_TRY(find_standing(s, out, &k));
     for (int i = 0; i < n_dirs; i++) PB_TRY(add_records(dirs[i], &records, &n));
-    PB_TRY(pb_claim_facts(s->chosen, s->n, (int)q->threads, &facts));
-    PB_TRY(pb_claims_check(s->chosen, s->n, records, n, facts, &results));
-    PB_TRY(pb_claims_write(results, out, stderr));
-    if (q->format == 0) PB_TRY(print_verdicts(results));
-    if (q->format == 2) PB_TRY(print_markdown(out));
-    int contradicted = pb_claims_count(results, PB_CLAIM_CONTRADICTED);
+    if (n_dirs == 0 && k.records > 0) PB_TRY(add_records(out, &records, &n));
+    PB_TRY(pb_claim_facts(k.claims, k.n, (int)q->threads, &facts));
+    PB_TRY(pb_claims_check(k.claims, k.n, records, n, facts, &results));
+    PB_TRY(pb_claims_select(results, s->chosen, s->n, &shown));
+    PB_TRY(write_verdicts(results, &k, n, out));
+    if (q->format == 0) PB_TRY(print_verdicts(shown));
+    if (q->format == 2) PB_TRY(print_markdown(shown));
+    status = q->fail_on == 1 ? check_gate(shown, s->n) : PB_OK;
     if (q->format == 1) {
-        status = pb_cli_print_json(results);
-        results = NULL;
-        if (status != PB_OK) goto done;
+        pb_status printed = pb_cli_print_json(shown);
+        shown = NULL;
+        status = printed != PB_OK ? printed : status;
     }
-    if (q->fail_on == 1 && contradicted > 0)
-        PB_FAIL(PB_E_CHECK, "%d claim%s contradicted (--fail-on contradicted)", contradicted,
-                contradicted == 1 ? " is" : "s are");
 done:
+    free(k.claims);
     pb_json_free(facts);
     pb_json_free(results);
+    pb_json_free(shown);
     pb_records_free(records, n);
     return status;
 }
@@ -245,74 +318,6 @@ done:
     return status;
 }
 
-/* ---- run ---- */
-
-typedef struct needed {
-    const char *suite;
-    pb_text labels; /* comma-separated */
-    bool whole;     /* a glob: every row */
-} needed;
-
-static pb_status need_row(void *user, const char *suite, const char *label, const char *tag) {
-    needed *need = user;
-    (void)tag;
-    if (strcmp(suite, need->suite) != 0) return PB_OK;
-    need->whole = need->whole || strpbrk(label, "*?,") != NULL;
-    pb_text_add(&need->labels, "%s%s", need->labels.len ? "," : "", label);
-    return pb_text_status(&need->labels);
-}
-
-static pb_status run_suite(pb_cli *cli, const selection *s, const claims_request *q,
-                           const char *name, bool all_rows) {
-    pb_status status = PB_OK;
-    needed need = {.suite = name, .whole = all_rows};
-    pb_suite suite = {0};
-    pb_runner_summary summary = {0};
-    pb_suite_overrides over = {.steps = q->steps, .seeds = (int)q->seeds};
-    pb_runner_options options = {.out_dir = q->out, .threads = (int)q->threads, .log = stderr};
-    for (int i = 0; i < s->n; i++) PB_TRY(pb_claim_rows(s->chosen[i], need_row, &need));
-    if (!need.whole) over.methods = need.labels.data;
-    PB_TRY(pb_suite_load(name, &over, &suite));
-    status = pb_suite_execute(&suite, &options, &summary);
-    if (summary.signal) {
-        cli->exit_code = 128 + summary.signal;
-        PB_FAIL(PB_E_INTERRUPTED, "%s: stopped after %d of %d runs; the same command goes on from here",
-                name, summary.n_done + summary.n_skipped, summary.n_runs);
-    }
-    if (status == PB_OK && summary.n_bad > 0)
-        fprintf(stderr, "peftbench: %s: %d of %d runs failed; the claims that need them stay open\n",
-                name, summary.n_bad, summary.n_runs);
-done:
-    pb_suite_free(&suite);
-    pb_text_free(&need.labels);
-    return status;
-}
-
-/* The suites that the chosen claims name, each once, in order of appearance. */
-static pb_status run_missing(pb_cli *cli, const selection *s, const claims_request *q,
-                             bool all_rows, bool *any) {
-    const char *done[64];
-    int n = 0;
-    for (int i = 0; i < s->n; i++)
-        for (int k = 0; k < s->chosen[i]->n_suites; k++) {
-            const char *suite = s->chosen[i]->suites[k];
-            bool before = false;
-            for (int j = 0; j < n; j++) before = before || strcmp(done[j], suite) == 0;
-            if (before || n == 64) continue;
-            done[n++] = suite;
-            if (strchr(suite, '*')) {
-                fprintf(stderr,
-                        "peftbench: %s: left out (optional parts of claims): peftbench run %.*s --model "
-                        "DIR makes it\n",
-                        suite, (int)strlen(suite) - 2, suite);
-                continue;
-            }
-            *any = true;
-            PB_RETURN(run_suite(cli, s, q, suite, all_rows));
-        }
-    return PB_OK;
-}
-
 /* ---- the command ---- */
 
 static pb_status verb_list(pb_cli *cli, selection *s, const claims_request *q,
@@ -320,8 +325,7 @@ static pb_status verb_list(pb_cli *cli, selection *s, const claims_request *q,
     (void)cli;
     if (line->n_args > 1)
         return PB_ERROR(PB_E_INPUT, "claims list: '%s': no further argument is taken", line->args[1]);
-    if (q->only) PB_RETURN(choose_ids(s, q->only));
-    else choose_scale(s, q->scale >= 0 ? q->scale : 3);
+    PB_RETURN(choose_by_option(s, q));
     return q->format == 1 ? list_json(s) : list_text(s);
 }
 
@@ -330,8 +334,7 @@ static pb_status verb_check(pb_cli *cli, selection *s, const claims_request *q,
     (void)cli;
     if (line->n_args < 2)
         return PB_ERROR(PB_E_INPUT, "claims check: expected a folder of records, or several");
-    if (q->only) PB_RETURN(choose_ids(s, q->only));
-    else choose_scale(s, q->scale >= 0 ? q->scale : 3);
+    PB_RETURN(choose_by_option(s, q));
     return check(s, q, line->args + 1, line->n_args - 1, q->out ? q->out : line->args[1]);
 }
 
@@ -345,8 +348,8 @@ static pb_status verb_run(pb_cli *cli, selection *s, const claims_request *given
     bool by_id = s->n > 0;
     if (by_id == (q.scale >= 0))
         return PB_ERROR(PB_E_INPUT, "claims run: expected ids or --scale; see peftbench claims list");
-    if (!by_id) choose_scale(s, q.scale);
-    PB_RETURN(run_missing(cli, s, &q, !by_id, &any));
+    if (!by_id) PB_RETURN(choose_scale(s, q.scale));
+    PB_RETURN(pb_claims_run_missing(cli, s, &q, !by_id, &any));
     return check(s, &q, &q.out, any ? 1 : 0, q.out);
 }
 
@@ -373,8 +376,8 @@ static pb_status run_claims(pb_cli *cli, int argc, char **argv) {
                       "run: optimizer steps, for a rehearsal (default: the suites')"),
         PB_OPTION_INT("threads", &q.threads, "N", 1, 4096, "CPU threads (default: all)"),
         PB_OPTION_CHOICE("fail-on", &q.fail_on, "WHAT", fail_choices,
-                         "exit status 1 when a claim is contradicted, or never\n"
-                         "(default nothing)"),
+                         "exit status 1 when a claim is contradicted or none was judged,\n"
+                         "or never (default nothing)"),
         PB_OPTION_CHOICE("format", &q.format, "text|json|markdown", format_choices,
                          "how stdout is written (default text)"),
     };
@@ -403,11 +406,14 @@ const pb_command pb_command_claims = {
         "  check DIR...       verdicts from the records under DIR, to stdout and DIR/claims.*; of several\n"
         "                     folders they go into the first\n"
         "  table DIR          DIR/claims.json in brief: a Markdown table, as in README.md\n\n"
+        "run and check print the claims that were asked for. Other claims that claims.* of the folder hold\n"
+        "stay there, renewed from the same records; where these are fewer than before, the files stay as\n"
+        "they are.\n"
         "Verdicts: supported (in part), same direction (in part) at small scale, contradicted,\n"
         "inconclusive, not run, not testable at this scale. A claim is one file, reports/claims/<id>.json; grammar:\n"
         "reports/claims/README.md. Finished runs are skipped: after a crash or Ctrl-C the same command\n"
         "goes on.\n",
     .min_args = 1,
-    .max_args = 8,
+    .max_args = PB_MAX_ARGS,
     .run = run_claims,
 };

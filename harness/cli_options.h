@@ -44,8 +44,10 @@ typedef struct pb_option {
 #define PB_OPTION_CHOICE(n, v, a, c, h) \
     { .name = (n), .kind = PB_OPT_CHOICE, .value = (v), .arg = (a), .choices = (c), .help = (h) }
 
+#define PB_MAX_ARGS 256 /* a command may take fewer */
+
 typedef struct pb_command_line {
-    const char *args[8]; /* what is no option, in order */
+    const char *args[PB_MAX_ARGS]; /* what is no option, in order */
     int n_args;
     bool help; /* --help was there: nothing else was checked */
 } pb_command_line;

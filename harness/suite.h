@@ -86,6 +86,7 @@ typedef struct pb_run_config {
 typedef enum pb_tune_strategy { PB_TUNE_GRID, PB_TUNE_HALVING } pb_tune_strategy;
 #define PB_TUNE_MAX_VALUES 64
 #define PB_TUNE_MAX_SEEDS 16
+#define PB_TUNE_FINAL_SEEDS 5 /* the least that a file may name */
 #define PB_TUNE_MAX_RANKS 8
 
 /* A row of a tuned suite: `run` holds every setting but seed, rate and rank. */

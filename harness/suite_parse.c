@@ -557,6 +557,11 @@ static pb_status read_row(const pb_json *o, const char *where, const pb_suite_so
     PB_RETURN(read_row_data(o, where, &row->run));
     PB_RETURN(read_rate(o, where, s, row));
     PB_RETURN(read_seeds(o, where, row));
+    if (s->tuned && row->n_seeds < PB_TUNE_FINAL_SEEDS)
+        return PB_ERROR(PB_E_INPUT,
+                        "%s: seeds: %d, expected at least %d for the final comparison of a tuned suite;"
+                        " --seeds asks for fewer",
+                        where, row->n_seeds, PB_TUNE_FINAL_SEEDS);
     PB_RETURN(pb_json_read_choice(o, where, "dtype", dtype_choices, COUNT(dtype_choices), &dtype));
     row->dtype = (pb_dtype_choice)dtype;
     if (row->run.steps == 0 && row->run.epochs == 0 && !s->is_latency) {

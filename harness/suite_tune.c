@@ -77,6 +77,8 @@ pb_status pb_suite_read_tune(const pb_json *root, const char *file, pb_suite_sou
     s->tuned = t->extend = true;
     t->seeds[0] = 101;
     t->n_seeds = 1;
+    s->defaults.n_seeds = PB_TUNE_FINAL_SEEDS;
+    for (int i = 0; i < PB_TUNE_FINAL_SEEDS; i++) s->defaults.seeds[i] = (uint64_t)i + 1;
     PB_RETURN(pb_json_read_i64(o, where, "trials", 2, 1000, &t->trials));
     if (t->trials == 0)
         return PB_ERROR(PB_E_INPUT, "%s: trials: missing, expected the number for every row", where);

@@ -276,17 +276,6 @@ cl_role cl_role_found(const pb_json *assertion, cl_finding finding) {
     return cl_role_of(assertion);
 }
 
-cl_finding cl_finding_of(const pb_json *result) {
-    const pb_json *name = pb_json_get(result, "finding");
-    for (int f = 0; cJSON_IsString(name) && f < CL_FINDINGS; f++)
-        if (strcmp(name->valuestring, cl_finding_name((cl_finding)f)) == 0) return (cl_finding)f;
-    return CL_MISSING;
-}
-
-cl_role cl_role_of_result(const pb_json *result) {
-    return cl_role_found(result, cl_finding_of(result));
-}
-
 void cl_count(cl_counts *counts, cl_role role, cl_finding finding) {
     if (role == CL_REPORTED) return;
     if (role == CL_IN_PART && finding == CL_FAILS) counts->failed_parts++;
@@ -406,7 +395,7 @@ static pb_status check_one(const pb_claim_file *c, const pb_record *records, int
 pb_status pb_claims_check(const pb_claim_file *const *claims, int n, const pb_record *records,
                           int n_records, const pb_json *facts, pb_json **out) {
     pb_status status = PB_OK;
-    pb_json *root = cJSON_CreateObject(), *list = NULL, *counts = NULL;
+    pb_json *root = cJSON_CreateObject(), *list = NULL;
     *out = NULL;
     bool ok = root && pb_json_add_str(root, "schema", PB_RECORD_SCHEMA) &&
               pb_json_add_str(root, "kind", "claims") && pb_json_add_i64(root, "records", n_records);
@@ -414,25 +403,10 @@ pb_status pb_claims_check(const pb_claim_file *const *claims, int n, const pb_re
     if (!list) PB_FAIL(PB_E_OOM, "no memory for the verdicts");
     for (int i = 0; i < n; i++) PB_TRY(check_one(claims[i], records, n_records, facts, list));
     PB_TRY(cl_family(claims, n, records, n_records, facts, root));
-    counts = pb_json_add_object(root, "counts");
-    for (int v = 0; v < PB_CLAIM_VERDICTS; v++) {
-        if (!pb_json_add_i64(counts, pb_claim_verdict_name((pb_verdict_of_claim)v),
-                             pb_claims_count(root, (pb_verdict_of_claim)v)))
-            PB_FAIL(PB_E_OOM, "no memory for the verdicts");
-    }
+    PB_TRY(cl_add_counts(root));
     *out = root;
     root = NULL;
 done:
     pb_json_free(root);
     return status;
-}
-
-int pb_claims_count(const pb_json *results, pb_verdict_of_claim verdict) {
-    const pb_json *e = NULL;
-    int n = 0;
-    cJSON_ArrayForEach (e, pb_json_get(results, "claims")) {
-        const pb_json *v = pb_json_get(e, "verdict");
-        n += cJSON_IsString(v) && strcmp(v->valuestring, pb_claim_verdict_name(verdict)) == 0;
-    }
-    return n;
 }

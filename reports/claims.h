@@ -73,11 +73,19 @@ pb_status pb_claims_check(const pb_claim_file *const *claims, int n, const pb_re
                           int n_records, const pb_json *facts, pb_json **out);
 /* How many claims of a result have the verdict. */
 int pb_claims_count(const pb_json *results, pb_verdict_of_claim verdict);
+/* How many were judged: a part that decides held, failed or had an interval across its bound. Not those that did not
+ * run, are not testable, or have nothing but too few seeds and rows that are not comparable. */
+int pb_claims_judged(const pb_json *results);
+/* A copy of a result with these claims alone, counts included; `family` stays that of the whole check. Free with
+ * pb_json_free. */
+pb_status pb_claims_select(const pb_json *results, const pb_claim_file *const *claims, int n, pb_json **out);
 
 /* The same in brief, as it stands in README.md: the counts and a Markdown table, one row for each claim that can be
  * tested here, with the part that decided. PB_E_INPUT: no such result. The caller frees *out. */
 pb_status pb_claims_table(const pb_json *results, pb_text *out);
 
+/* claims.md. The caller frees *out. */
+pb_status pb_claims_markdown(const pb_json *results, pb_text *out);
 /* Writes claims.json, claims.md and claims.html of a result into a folder; paths go to `log`. */
 pb_status pb_claims_write(const pb_json *results, const char *dir, FILE *log);
 

@@ -98,6 +98,9 @@ extern const char cl_in_part[]; /* the value of `decides` that says so */
 pb_status cl_known(const char *where, const char *what, const char *name, const char *const *names,
                    size_t n);
 
+/* Adds `counts` to a result: verdict: number. */
+pb_status cl_add_counts(pb_json *results);
+
 /* ---- parity (claims_parity.c) ---- */
 
 #define CL_WAIVERS 16

@@ -178,19 +178,34 @@ static pb_status write_one(const char *dir, const char *name, const char *data, 
     return status;
 }
 
+static pb_status compose_page(const pb_json *results, rp_doc *doc) {
+    doc->title = strdup("Claims");
+    if (!doc->title) return PB_ERROR(PB_E_OOM, "no memory for the claims");
+    cl_compose(results, true, doc);
+    cl_compose_basis(results, doc);
+    return rp_doc_status(doc);
+}
+
+pb_status pb_claims_markdown(const pb_json *results, pb_text *out) {
+    pb_status status = PB_OK;
+    rp_doc doc = {0};
+    PB_TRY(compose_page(results, &doc));
+    PB_TRY(rp_render_markdown(&doc, out));
+    status = pb_text_status(out);
+done:
+    rp_doc_free(&doc);
+    return status;
+}
+
 pb_status pb_claims_write(const pb_json *results, const char *dir, FILE *log) {
     pb_status status = PB_OK;
     rp_doc doc = {0};
     pb_text markdown = {0}, html = {0};
     char *json = pb_json_print(results, true);
-    doc.title = strdup("Claims");
-    if (!json || !doc.title) PB_FAIL(PB_E_OOM, "no memory for the claims");
-    cl_compose(results, true, &doc);
-    cl_compose_basis(results, &doc);
-    PB_TRY(rp_doc_status(&doc));
-    PB_TRY(rp_render_markdown(&doc, &markdown));
+    if (!json) PB_FAIL(PB_E_OOM, "no memory for the claims");
+    PB_TRY(pb_claims_markdown(results, &markdown));
+    PB_TRY(compose_page(results, &doc));
     PB_TRY(rp_render_html(&doc, dir, &html));
-    PB_TRY(pb_text_status(&markdown));
     PB_TRY(pb_text_status(&html));
     PB_TRY(pb_make_dirs(dir));
     PB_TRY(write_one(dir, "claims.json", json, strlen(json), log));

@@ -91,14 +91,17 @@ static void check_gate(const gate *g, const cp_panels *all, pb_text *why) {
 }
 
 pb_status cp_gates_check(const char *fail_on, const cp_panels *all, pb_text *why) {
-    for (const char *p = fail_on; p && *p;) {
+    for (const char *p = fail_on; p;) {
         char one[128];
         gate g;
         size_t len = strcspn(p, ",");
+        if (!len)
+            return PB_ERROR(PB_E_INPUT, "--fail-on '%s': a gate is empty; expected one such as worse:accuracy:1.0",
+                            fail_on);
         snprintf(one, sizeof one, "%.*s", (int)(len < 120 ? len : 120), p);
         PB_RETURN(parse_gate(one, &g));
         if (all) check_gate(&g, all, why);
-        p += len + (p[len] == ',');
+        p = p[len] ? p + len + 1 : NULL;
     }
     return pb_text_status(why);
 }

@@ -19,7 +19,8 @@ typedef struct pb_compare_options {
     const char *anchor;   /* label or method of a row in every folder to which the others are
                              related; NULL = none */
     const char *waive;    /* fields of the parity guard, separated by commas; NULL = none */
-    const char *fail_on;  /* gates separated by commas, VERDICT:MEASURE[:AMOUNT]; NULL = none */
+    const char *fail_on;  /* gates separated by commas, VERDICT:MEASURE[:AMOUNT]; NULL = none, "" or an
+                             empty one among them is PB_E_INPUT */
     pb_compare_format format;
 } pb_compare_options;
 

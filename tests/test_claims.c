@@ -1101,6 +1101,102 @@ START_TEST(the_command_returns_what_it_says) {
 }
 END_TEST
 
+static int judged(const char *verdict, const char *parts) {
+    pb_json *results = NULL;
+    pb_text text = {0};
+    pb_text_add(&text, "{\"claims\":[{\"id\":\"x\",\"verdict\":\"%s\",\"assertions\":[%s]}]}", verdict, parts);
+    pb_assert_ok(pb_json_parse("test", text.data, text.len, &results));
+    int n = pb_claims_judged(results);
+    pb_text_free(&text);
+    pb_json_free(results);
+    return n;
+}
+
+/* A gate that nothing went through has not been passed. */
+START_TEST(a_gate_that_judges_nothing_has_not_been_passed) {
+#define FOUND(decides, finding) "{\"decides\":" decides ",\"finding\":\"" finding "\"}"
+    ck_assert_int_eq(judged("supported", FOUND("true", "holds")), 1);
+    ck_assert_int_eq(judged("contradicted", FOUND("true", "missing") "," FOUND("true", "fails")), 1);
+    ck_assert_int_eq(judged("inconclusive", FOUND("true", "unclear")), 1);
+    ck_assert_int_eq(judged("inconclusive", FOUND("true", "too few seeds")), 0);
+    ck_assert_int_eq(judged("inconclusive", FOUND("true", "not comparable") "," FOUND("false", "holds")), 0);
+    ck_assert_int_eq(judged("not run", FOUND("true", "holds") "," FOUND("true", "missing")), 0);
+    ck_assert_int_eq(judged("not testable at this scale", ""), 0);
+    char *dir = pb_test_dir();
+    pb_assert_ok(pb_synthetic_suite(dir, "s", 1));
+    ck_assert_int_eq(call("check", dir, "--claims", "ada-01", NULL, NULL), 0); /* not run */
+    ck_assert_int_eq(call("check", dir, "--claims=ada-01", "--fail-on", "contradicted", NULL), 1);
+    ck_assert_ptr_nonnull(strstr(pb_error_message(), "none was judged (1 not run, 0 not testable, 0 inconclusive)"));
+    ck_assert_int_eq(call("check", dir, "--claims=ada-01,lora-11", "--fail-on", "contradicted", NULL), 0);
+    free(dir);
+}
+END_TEST
+
+/* Every id on one line: only the last word is wrong. */
+START_TEST(all_claims_fit_on_one_line) {
+    pb_claim_file *claims = NULL;
+    int n = 0;
+    pb_assert_ok(pb_claims_load("reports/claims", &claims, &n));
+    char **argv = calloc((size_t)n + 5, sizeof *argv);
+    argv[0] = (char *)(uintptr_t)"peftbench";
+    argv[1] = (char *)(uintptr_t)"claims";
+    argv[2] = (char *)(uintptr_t)"run";
+    for (int i = 0; i < n; i++) argv[3 + i] = claims[i].id;
+    argv[3 + n] = (char *)(uintptr_t)"art-z";
+    ck_assert_int_eq(pb_cli_main(n + 4, argv), 2);
+    ck_assert_ptr_nonnull(strstr(pb_error_message(), "unknown claim 'art-z'"));
+    free(argv);
+    pb_claims_free(claims, n);
+}
+END_TEST
+
+/* The ids of DIR/claims.json in its order, "a,b". */
+static void assert_claims(const char *dir, const char *want) {
+    pb_text ids = {0};
+    pb_json *results = NULL;
+    const pb_json *c = NULL;
+    char *path = pb_path_join(dir, "claims.json");
+    pb_assert_ok(pb_json_load(path, 1 << 24, &results));
+    cJSON_ArrayForEach (c, pb_json_get(results, "claims"))
+        pb_text_add(&ids, "%s%s", ids.len ? "," : "", pb_json_text(c, "id"));
+    ck_assert_str_eq(ids.data, want);
+    double total = 0;
+    const pb_json *count = NULL;
+    cJSON_ArrayForEach (count, pb_json_get(results, "counts")) total += count->valuedouble;
+    ck_assert(total == cJSON_GetArraySize(pb_json_get(results, "claims")));
+    pb_text_free(&ids);
+    pb_json_free(results);
+    free(path);
+}
+
+/* A check of some claims takes none of the others out of the files. */
+START_TEST(other_claims_of_a_folder_stay) {
+    char *dir = pb_test_dir(), *other = pb_test_dir(), *made = pb_test_dir();
+    ck_assert_int_eq(call("run", "lora-11", "--out", made, NULL, NULL), 0); /* arithmetic: no folder of records */
+    ck_assert_int_eq(call("run", "art-b", "--out", made, NULL, NULL), 0);
+    assert_claims(made, "art-b,lora-11");
+    pb_assert_ok(pb_synthetic_suite(dir, "s", 1));
+    pb_assert_ok(pb_synthetic_suite(other, "t", 1));
+    ck_assert_int_eq(call("check", dir, other, "--claims", "lora-11,ada-01", NULL), 0);
+    assert_claims(dir, "ada-01,lora-11");
+    /* Half of the records: the others cannot be renewed from them. */
+    ck_assert_int_eq(call("check", dir, "--claims", "art-b", "--fail-on", "contradicted"), 1);
+    assert_claims(dir, "ada-01,lora-11");
+    ck_assert_int_eq(call("check", dir, other, "--claims", "art-b", NULL), 0);
+    assert_claims(dir, "ada-01,art-b,lora-11");
+    /* The gate sees what was asked for alone: art-b is contradicted. */
+    ck_assert_int_eq(call("check", dir, other, "--claims=lora-11", "--fail-on", "contradicted"), 0);
+    assert_claims(dir, "ada-01,art-b,lora-11");
+    /* `run` without runs reads the records that the others need. */
+    ck_assert_int_eq(call("check", other, "--claims", "ada-01", "--out", other), 0);
+    ck_assert_int_eq(call("run", "lora-11", "--out", other, NULL, NULL), 0);
+    assert_claims(other, "ada-01,lora-11");
+    free(dir);
+    free(other);
+    free(made);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("claims");
     TCase *files = pb_test_case(s, "files"), *verdicts = pb_test_case(s, "verdicts"),
@@ -1129,5 +1225,8 @@ int main(void) {
     tcase_add_test(facts, facts_follow_from_shapes);
     tcase_add_test(facts, rivals_that_fit_do_fit);
     tcase_add_test(facts, the_command_returns_what_it_says);
+    tcase_add_test(facts, all_claims_fit_on_one_line);
+    tcase_add_test(facts, a_gate_that_judges_nothing_has_not_been_passed);
+    tcase_add_test(facts, other_claims_of_a_folder_stay);
     return pb_run_suite(s);
 }

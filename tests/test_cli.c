@@ -162,6 +162,15 @@ START_TEST(usage_errors_exit_2_with_one_line) {
         {"--time: 'soon', expected a time", "advise", "--gpu=h200", "--model=llama-7b", "--time=soon"},
         {"--time needs --gpu", "advise", "--gpu-memory=9G", "--model=llama-7b", "--time=2h"},
         {"has 2048 positions", "advise", "--gpu=h200", "--model=llama-7b", "--length=4096"},
+        {"--fail-on: '', expected a value that is not empty", "compare", "/", "--fail-on", ""},
+        {"--fail-on: '', expected a value that is not empty", "compare", "/", "--fail-on="},
+        {"--fail-on 'worse:nll,': a gate is empty", "compare", "/", "--fail-on", "worse:nll,"},
+        {"--fail-on: '', expected nothing or contradicted", "claims", "check", "/", "--fail-on", ""},
+        {"--scale full: no claim is tested at it; there are ", "claims", "list", "--scale", "full"},
+        {"--scale full: no claim is tested at it; there are ", "claims", "check", "/", "--scale", "full"},
+        {"--scale full: no claim is tested at it; there are ", "claims", "run", "--scale", "full"},
+        {"not both", "claims", "list", "--scale=small", "--claims=art-a"},
+        {"an id is empty", "claims", "run", "art-b", ""},
         {"/no/such/dir is no folder", "advise", "--gpu=h200", "--model=llama-7b", "--records=/no/such/dir"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -171,6 +180,8 @@ START_TEST(usage_errors_exit_2_with_one_line) {
         ck_assert_ptr_eq(strchr(r.err, '\n'), r.err + strlen(r.err) - 1);
         expect(r, 2, NULL, c[0]);
     }
+    expect(RUN("kernels", "count", "--baseline", ""), 1, NULL, "--baseline: '', expected"); /* its own codes */
+    expect(RUN("kernels", "compare", "", ""), 1, NULL, "no program peftbench there");
     expect(RUN("verify", "/no/such/folder"), 2, NULL, "/no/such/folder");
     expect(RUN("report", "/no/such/folder"), 2, NULL, "/no/such/folder");
     expect(RUN("compare", "/no/such/folder"), 2, NULL, "/no/such/folder");

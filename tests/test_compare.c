@@ -275,7 +275,10 @@ START_TEST(gates_trip_on_verdicts_of_their_size) {
                  {"wrse:nll", PB_E_INPUT, "worse"},
                  {"worse:speed", PB_E_INPUT, "|memory|"}, /* every measure is named */
                  {"worse:nll:x", PB_E_INPUT, "amount"},
-                 {"worse:nll:-1", PB_E_INPUT, "amount"}};
+                 {"worse:nll:-1", PB_E_INPUT, "amount"},
+                 {"", PB_E_INPUT, "a gate is empty"}, /* no gate would always be passed */
+                 {"worse:nll:5,", PB_E_INPUT, "a gate is empty"},
+                 {",worse:nll:5", PB_E_INPUT, "a gate is empty"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char *text =
             compare(dirs, 1, &(pb_compare_options){.fail_on = cases[i].gate}, cases[i].want);

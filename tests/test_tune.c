@@ -197,7 +197,7 @@ typedef struct place {
 
 #define HEAD                                                                                  \
     "{\"title\": \"Tuned\", \"model\": \"./model\", \"data\": {\"dir\": \"texts\", \"max_len\": " \
-    "16}, \"dtype\": \"f32\", \"seeds\": [1, 2], \"train\": {\"steps\": 4, \"batch\": 4},"       \
+    "16}, \"dtype\": \"f32\", \"train\": {\"steps\": 4, \"batch\": 4},"                            \
     "\"eval\": {\"batch\": 8, \"train_examples\": 4, \"infer_repeats\": 1},"
 #define ROWS                                                                        \
     "\"runs\": [{\"label\": \"LoRA\", \"method\": \"lora\", \"params\": {\"rank\": 2}}, " \
@@ -212,7 +212,7 @@ static void settle(place *p, const char *json) {
     p->out = pb_path_join(p->dir, "results");
     p->file = pb_path_join(p->dir, "t.json");
     p->folder = pb_path_join(p->out, "t");
-    pb_assert_ok(pb_suite_load(p->file, NULL, &p->suite));
+    pb_assert_ok(pb_suite_load(p->file, &(pb_suite_overrides){.seeds = 2}, &p->suite)); /* for time's sake */
     p->log = fopen("/dev/null", "w");
     ck_assert_ptr_nonnull(p->log);
     p->options = (pb_runner_options){.out_dir = p->out, .threads = 1, .log = p->log};
@@ -263,6 +263,24 @@ START_TEST(trials_choose_and_finals_alone_see_the_test_split) {
     pb_records_free(r, n);
     pb_status status = pb_records_verify(p.out, stdout, &checked, &bad);
     ck_assert_msg(status == PB_OK, "%s", pb_error_message());
+    leave(&p);
+}
+END_TEST
+
+/* Five where the file says nothing; fewer only by the command line, and without tuning by the file. */
+START_TEST(the_final_comparison_has_five_fresh_seeds) {
+    place p;
+    pb_suite suite;
+    settle(&p, tuned);
+    pb_assert_ok(pb_suite_load(p.file, NULL, &suite));
+    ck_assert_int_eq(suite.n_runs, 2 * (4 + 5));
+    for (int i = 0; i < 5; i++) ck_assert_uint_eq(suite.runs[4 + i].seed, (uint64_t)i + 1);
+    pb_suite_free(&suite);
+    edit(p.dir, "t.json", "\"tune\"", "\"seeds\": [1, 2], \"tune\"");
+    pb_assert_fails(pb_suite_load(p.file, NULL, &suite), PB_E_INPUT, "at least 5");
+    pb_assert_ok(pb_suite_load(p.file, &(pb_suite_overrides){.has_lr = true, .lr = 1e-3}, &suite));
+    ck_assert_int_eq(suite.n_runs, 2 * 2);
+    pb_suite_free(&suite);
     leave(&p);
 }
 END_TEST
@@ -340,6 +358,11 @@ static const char *const refusals[][2] = {
     {HEAD "\"tune\": {\"trials\": 4, \"lr\": \"1e-4,1e-2\"}," ROWS, "FROM/TO/POINTS"},
     {HEAD "\"tune\": {\"trials\": 4, \"lr\": [1e-4, 1e-4, 1]}," ROWS, "rising"},
     {HEAD "\"tune\": {\"trials\": 4, \"lr\": \"1e-4/1e-1/3\", \"seeds\": [2]}," ROWS, "fresh"},
+    {HEAD "\"seeds\": [1, 2, 3, 4], \"tune\": {\"trials\": 4, \"lr\": \"1e-4/1e-1/3\"}," ROWS,
+     "runs[0]: seeds: 4, expected at least 5"},
+    {HEAD "\"tune\": {\"trials\": 4, \"lr\": \"1e-4/1e-1/3\"}, \"runs\": [{\"method\": \"lora\"}, "
+          "{\"method\": \"full\", \"seeds\": [8]}]}",
+     "runs[1]: seeds: 1, expected at least 5"},
     {HEAD "\"tune\": {\"trials\": 4, \"strategie\": \"grid\"}," ROWS, "strategy"},
     {HEAD "\"tune\": {\"trials\": 4}," ROWS, "lr: missing"},
     {HEAD "\"tune\": {\"trials\": 4, \"lr\": \"1e-4/1e-1/3\"}, \"runs\": [{\"method\": \"lora\", "
@@ -394,6 +417,7 @@ int main(void) {
     tcase_add_test(t, equal_losses_take_the_smaller_rate);
     t = pb_test_case(s, "suites");
     tcase_add_test(t, trials_choose_and_finals_alone_see_the_test_split);
+    tcase_add_test(t, the_final_comparison_has_five_fresh_seeds);
     tcase_add_test(t, a_tuned_suite_goes_on_and_chooses_the_same);
     tcase_add_loop_test(t, a_changed_choice_is_found, 0, (int)(sizeof lies / sizeof lies[0]));
     tcase_add_test(t, a_seed_moves_the_order_for_all_methods_alike);
