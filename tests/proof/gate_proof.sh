@@ -8,7 +8,14 @@
 #   --rows N        token rows of the timed kernels (default 256); counted ones have the table's 64
 #   --cases N       kernels of the time part (default 12, of different ops)
 #   --program FILE  a peftbench_planted (default: builds one in build-proof); both sides are copies of it
+#   --part PART     instructions or time alone (default: both, instructions for half of the time)
+#   --beside FILE   a gate-proof.json from before: the part that is not run is shown from it, and of which revision it is
+#   --filter TEXT, --comparisons N, --planted N   of the part by instructions: only these kernels, so many comparisons
+#                   of A with itself (default 2995) and planted kernels (59). With fewer it is a trial, and says so
 #   --summary       only writes the summary of what OUT holds
+#
+# An OUT is of one program on one machine and of one --filter: with another one it is refused. To go on after the sources changed:
+# --program OUT/a/peftbench.
 #
 # A and B are folders with the same program, tests/tools/planted.c. Beside B's lies what is planted into a kernel.
 #
@@ -16,25 +23,27 @@
 #   1. the table of `kernels count` once, as a baseline; then again and again against it, each in a process of its own, until
 #      2995 kernels were judged: none may be MORE_WORK. After four whole tables without the ops of more than 4e6 instructions,
 #      which would take most of the time;
-#   2. 59 kernels one after the other with 5 % more instructions: each must be MORE_WORK; the same with 1 %: what is said is
-#      reported. Kernels whose 5 % are less than the gate's slack of 64 instructions are left out, and listed.
+#   2. 59 kernels one after the other with 5 % more instructions: each must be MORE_WORK; the same with up to 1 % more: each
+#      must be SAME. Kernels whose 5 % are less than the gate's slack of 64 instructions are left out, and listed.
 # Time (a quiet machine):
 #   3. a process times every kernel: the cheapest of each op are candidates; a comparison of A with itself over them: the
-#      --cases with the least spread are taken. This is done before, and once; nothing is left out afterwards.
+#      --cases with the least spread are taken. This is done before, and once; nothing is left out afterwards: a REGRESSED
+#      among the candidates is a false alarm as any other.
 #   4. sets, until the time is over: `kernels compare A B` of all those kernels, of which a third spins for 5 % of its own
 #      time, a third for 1 % and a third for nothing, by turns. Every comparison is reported, with the slowdown that its own
 #      spread could have found. Those of a set share 20 processes: the sets are what is independent.
-# About half of the time goes to 1 and 2 at most. OUT/times.tsv says how long each step took.
+# OUT/times.tsv says how long each step took.
 #
 # Results: OUT/gate-proof.md and OUT/gate-proof.json (tests/proof/summary.py). Exit status: 0 what was planted was found
-# where it had to be and nothing else, 1 refuted, 2 usage, 3 not finished: call it again.
+# where it had to be and nothing else, 1 refuted, 2 usage or the OUT of another program, 3 not finished: call it again.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 minutes=40 jobs=$(nproc) threads=1 rows=256 cases=12 program='' only_summary=0 out=''
+part=both beside='' filter='' comparisons=2995 planted=59
 usage() { sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//' >&2 && exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
-    --minutes | --jobs | --threads | --rows | --cases | --program)
+    --minutes | --jobs | --threads | --rows | --cases | --program | --part | --beside | --filter | --comparisons | --planted)
         [ $# -ge 2 ] || usage
         declare "${1#--}=$2"
         shift ;;
@@ -45,12 +54,14 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ -n "$out" ] || usage
+case $part in both | instructions | time) ;; *) usage ;; esac
+[ -z "$beside" ] || [ -r "$beside" ] || { echo "--beside $beside: no such file" >&2 && exit 2; }
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-want_aa=2995 want_planted=59
 start=$(date +%s)
 end=$((start + 60 * minutes)) middle=$((start + 30 * minutes))
-summary() { python3 "$root/tests/proof/summary.py" "$out" "$want_aa" "$want_planted"; }
+[ "$part" = both ] || middle=$end
+summary() { python3 "$root/tests/proof/summary.py" "$out" "$comparisons" "$planted" "$part" ${beside:+"$beside"}; }
 if [ "$only_summary" = 1 ]; then
     code=0
     summary || code=$?
@@ -75,11 +86,27 @@ build() {
         return 1
     }
 }
-if [ -z "$program" ] && [ ! -e "$out/a/peftbench" ]; then
+if [ -z "$program" ]; then
     step build build
     program=$root/build-proof/tests/peftbench_planted
 fi
+# What all of OUT is of: the program's hash and revision, the machine, the kernels.
+origin() {
+    "$program" info --format json | python3 -c 'import json, sys
+info = json.load(sys.stdin)
+json.dump({"program_sha256": sys.argv[1], "filter": sys.argv[2], **{k: info[k] for k in ("machine", "system", "build", "libraries")}},
+          sys.stdout, indent=1)' "$(sha256sum <"$program" | cut -d' ' -f1)" "$filter"
+}
+origin >"$out/origin.part"
+if [ -e "$out/a/peftbench" ] && ! cmp -s "$out/origin.part" "$out/origin.json"; then
+    rm "$out/origin.part"
+    if [ ! -e "$out/origin.json" ]; then echo "$out does not say which program and machine it is of: take a new folder" >&2 && exit 2; fi
+    echo "$out is of another program, machine or --filter (its origin.json): take a new folder, or go on with" >&2
+    echo "--program $out/a/peftbench on its machine" >&2
+    exit 2
+fi
 mkdir -p "$out"/{a,b,sets}
+mv "$out/origin.part" "$out/origin.json"
 [ -e "$out/a/peftbench" ] || cp "$program" "$out/a/peftbench"
 ln -f "$out/a/peftbench" "$out/b/peftbench"
 a=$out/a/peftbench
@@ -117,26 +144,28 @@ run_counts() {
     done | xargs -0 -r -P "$jobs" -I{} bash -c 'IFS=$'"'\\t'"' read -r g n o p f <<<"$1"; count_one "$g" "$n" "$o" "$p" "$f"' _ {}
 }
 
-base() { "$a" kernels count --gauge "$1" --save "$out/$1/base.json" >"$out/$1/base.txt" 2>"$out/$1/base.log"; }
+base() {
+    "$a" kernels count --gauge "$1" ${filter:+--filter "$filter"} --save "$out/$1/base.json" >"$out/$1/base.txt" 2>"$out/$1/base.log"
+}
 
 plan() { # GAUGE PART: the lines for run_counts
-    python3 - "$out/$1" "$1" "$2" "$want_aa" "$want_planted" <<'PLAN'
+    python3 - "$out/$1" "$1" "$2" "$comparisons" "$planted" "$filter" <<'PLAN'
 import json, sys
 OWN = 4  # what plants takes so many more when there is something to plant
 WHOLE, LIGHT = 4, 4e6  # processes that count the whole table; the others leave out ops that execute more
-folder, gauge, part, want_aa, want = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+folder, gauge, part, want_aa, want, filter = *sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6]
 base = json.load(open(folder + "/base.json"))
 counts = {name: n for group in base["instructions"].values() for name, n in group.items()}
 if part == "aa":
     most = {}
     for name, n in counts.items():
         most[name.split("/")[1]] = max(n, most.get(name.split("/")[1], 0))
-    light = [op for op, n in most.items() if n <= LIGHT]
+    light = [] if filter else [op for op, n in most.items() if n <= LIGHT]
     each = sum(name.split("/")[1] in light for name in counts)
     left, i = want_aa, 0
     while left > 0:
         whole = i < WHOLE or not light
-        print(gauge, f"aa-{i:04d}", "-", 0, "" if whole else "|".join(f"/{op}/" for op in light), sep="\t")
+        print(gauge, f"aa-{i:04d}", "-", 0, filter if whole else "|".join(f"/{op}/" for op in light), sep="\t")
         left -= len(counts) if whole else each
         i += 1
 else:
@@ -155,14 +184,20 @@ count_part() { plan "$1" "$2" | run_counts; }
 gauges=()
 if command -v valgrind >/dev/null; then gauges+=(callgrind); fi
 if "$a" kernels count --gauge perf --filter minilm/axpby/ --dtype f32 >/dev/null 2>&1; then gauges+=(perf); fi
-[ ${#gauges[@]} -gt 0 ] || { echo "neither valgrind nor a counter of the processor: nothing to count with" >&2 && exit 1; }
+[ "$part" != time ] || gauges=()
+[ ${#gauges[@]} -gt 0 ] || [ "$part" = time ] || { echo "neither valgrind nor a counter of the processor: nothing to count with" >&2 && exit 1; }
 for gauge in "${gauges[@]}"; do
     mkdir -p "$out/$gauge"
     [ -e "$out/$gauge/base.json" ] || step "$gauge: the baseline" base "$gauge"
-    for part in five one aa; do
-        if [ "$(date +%s)" -lt "$middle" ]; then step "$gauge: $part" count_part "$gauge" "$part"; fi
+    for what in five one aa; do
+        if [ "$(date +%s)" -lt "$middle" ]; then step "$gauge: $what" count_part "$gauge" "$what"; fi
     done
 done
+if [ "$part" = instructions ]; then
+    code=0
+    summary || code=$?
+    exit $code
+fi
 
 # ---- time ----
 
