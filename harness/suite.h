@@ -72,6 +72,7 @@ typedef struct pb_run_config {
     char general_sha256[PB_SHA256_HEX];       /* of the folder's files */
     int64_t general_examples;                 /* 0 = not measured */
     int64_t infer_repeats; /* latency passes, merged and unmerged */
+    int64_t shape_repeats; /* the same of each of infer_shapes; 0 = infer_repeats */
     pb_infer_shape infer_shapes[PB_INFER_SHAPES];
     int n_infer_shapes;
     int64_t gradients;     /* gradient norms of the method's parts every n steps; 0 = never */

@@ -87,7 +87,7 @@ static bool add_shapes(pb_json *e, const pb_run_config *r) {
         snprintf(text, sizeof text, "%dx%d", r->infer_shapes[i].batch, r->infer_shapes[i].length);
         ok = pb_json_add_str(list, NULL, text);
     }
-    return ok;
+    return ok && (r->shape_repeats == 0 || pb_json_add_i64(e, "shape_repeats", r->shape_repeats));
 }
 
 /* Only where it is on, as `checkpoint`. */

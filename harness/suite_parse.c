@@ -349,7 +349,7 @@ static pb_status read_eval(const pb_json *root, const char *file, const pb_suite
                            pb_run_config *r) {
     static const char *const keys[] = {"batch", "every", "train_examples", "infer_repeats",
                                        "infer_shapes", "general", "gradients", "weights",
-                                       "before"};
+                                       "before", "shape_repeats"};
     char where[512];
     const pb_json *o = NULL;
     snprintf(where, sizeof where, "%s: eval", file);
@@ -362,6 +362,10 @@ static pb_status read_eval(const pb_json *root, const char *file, const pb_suite
     PB_RETURN(pb_json_read_bool(o, where, "before", &r->before));
     PB_RETURN(pb_json_read_i64(o, where, "train_examples", 0, INT32_MAX, &r->train_eval));
     PB_RETURN(pb_json_read_i64(o, where, "infer_repeats", 0, 10000, &r->infer_repeats));
+    PB_RETURN(pb_json_read_i64(o, where, "shape_repeats", 1, 10000, &r->shape_repeats));
+    if (r->shape_repeats > 0 && !pb_json_get(o, "infer_shapes"))
+        return PB_ERROR(PB_E_INPUT, "%s: shape_repeats: passes of infer_shapes, but there are none", where);
+    if (r->shape_repeats == r->infer_repeats) r->shape_repeats = 0; /* one run, one identity */
     PB_RETURN(pb_json_read_i64(o, where, "gradients", 0, 1000000000, &r->gradients));
     PB_RETURN(pb_json_read_i64(o, where, "weights", 0, 1000000000, &r->weights));
     return read_shapes(o, where, r);

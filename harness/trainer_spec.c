@@ -39,7 +39,7 @@ static void widen(pb_loader_bounds *a, const pb_loader_bounds *b) {
 /* The batches of the latency grid, none longer than the model has positions for. */
 static pb_status bounds_of_shapes(const pb_run_config *run, const pb_assets *assets,
                                   pb_session_spec *spec) {
-    for (int i = 0; i < run->n_infer_shapes && run->infer_repeats > 0; i++) {
+    for (int i = 0; i < run->n_infer_shapes && (run->infer_repeats > 0 || run->shape_repeats > 0); i++) {
         int64_t batch = run->infer_shapes[i].batch, length = run->infer_shapes[i].length;
         int64_t rows = (batch * length + PB_ROW_ROUND - 1) / PB_ROW_ROUND * PB_ROW_ROUND;
         pb_loader_bounds bounds = {

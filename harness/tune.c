@@ -35,6 +35,7 @@ void pb_tune_trial_run(const pb_suite *suite, const pb_tune_row *row, double lr,
     r->before = false;
     r->eval_every = r->train_eval = r->infer_repeats = r->gradients = r->weights = 0;
     r->n_infer_shapes = 0;
+    r->shape_repeats = 0;
     r->general_examples = 0;
     if (r->epochs > 0) r->epochs /= (double)divisor;
     else r->steps = (r->steps + divisor - 1) / divisor;

@@ -246,8 +246,9 @@ static pb_status add_assertion(pb_json *list, const pb_json *a, const cl_outcome
     pb_json *r = pb_json_add_object(list, NULL);
     bool ok = pb_json_add_str(r, "says", pb_json_get(a, "says")->valuestring) &&
               pb_json_add_str(r, "op", pb_json_get(a, "op")->valuestring) &&
-              (role == CL_IN_PART ? pb_json_add_str(r, "decides", cl_in_part)
-                                  : pb_json_add_bool(r, "decides", role == CL_DECIDES)) &&
+              (role == CL_IN_PART || role == CL_CONDITION
+                   ? pb_json_add_str(r, "decides", role == CL_IN_PART ? cl_in_part : cl_condition)
+                   : pb_json_add_bool(r, "decides", role == CL_DECIDES)) &&
               (!cl_is_optional(a) || pb_json_add_bool(r, "optional", true)) &&
               pb_json_add_str(r, "finding", cl_finding_name(o->finding)) &&
               pb_json_add_f64(r, "value", o->value) && pb_json_add_f64(r, "low", o->low) &&
@@ -259,12 +260,13 @@ static pb_status add_assertion(pb_json *list, const pb_json *a, const cl_outcome
     return ok ? PB_OK : PB_ERROR(PB_E_OOM, "no memory for the verdicts");
 }
 
-const char cl_in_part[] = "in part";
+const char cl_in_part[] = "in part", cl_condition[] = "condition";
 
 cl_role cl_role_of(const pb_json *assertion) {
     const pb_json *decides = pb_json_get(assertion, "decides");
     if (cJSON_IsFalse(decides)) return CL_REPORTED;
-    return cJSON_IsString(decides) ? CL_IN_PART : CL_DECIDES;
+    if (!cJSON_IsString(decides)) return CL_DECIDES;
+    return strcmp(decides->valuestring, cl_condition) == 0 ? CL_CONDITION : CL_IN_PART;
 }
 
 bool cl_is_optional(const pb_json *assertion) {
@@ -278,14 +280,16 @@ cl_role cl_role_found(const pb_json *assertion, cl_finding finding) {
 
 void cl_count(cl_counts *counts, cl_role role, cl_finding finding) {
     if (role == CL_REPORTED) return;
+    if (role == CL_CONDITION && finding != CL_HOLDS) counts->unmet++;
     if (role == CL_IN_PART && finding == CL_FAILS) counts->failed_parts++;
-    else counts->of[finding]++;
+    else if (role != CL_CONDITION || finding != CL_FAILS) counts->of[finding]++;
 }
 
 pb_verdict_of_claim cl_verdict_of(const pb_claim_file *c, const cl_counts *counts) {
     const int *of = counts->of;
     bool small = c->scale == PB_SCALE_SMALL;
     if (c->scale == PB_SCALE_NONE) return PB_CLAIM_NOT_TESTABLE;
+    if (counts->unmet) return of[CL_MISSING] ? PB_CLAIM_NOT_RUN : PB_CLAIM_INCONCLUSIVE;
     if (of[CL_FAILS]) return PB_CLAIM_CONTRADICTED;
     if (of[CL_MISSING]) return PB_CLAIM_NOT_RUN;
     if (of[CL_INCOMPARABLE] || of[CL_TOO_FEW] || of[CL_UNCLEAR]) return PB_CLAIM_INCONCLUSIVE;
@@ -298,6 +302,7 @@ typedef struct tally {
     cl_counts counts;
     char missing[256], stop[400]; /* the first ones */
     char failed[400];             /* the parts that fail alone */
+    char unmet[400];              /* the first condition that does not hold */
     int fewest;                   /* seeds, of the assertions with too few */
     int64_t need;
 } tally;
@@ -314,6 +319,8 @@ static void take(tally *t, const pb_json *a, const cl_outcome *o, int64_t need, 
         t->fewest = o->n;
         t->need = need;
     }
+    if (role == CL_CONDITION && o->finding != CL_HOLDS && !*t->unmet)
+        snprintf(t->unmet, sizeof t->unmet, "%s", pb_json_get(a, "says")->valuestring);
     if (role != CL_IN_PART || o->finding != CL_FAILS) return;
     size_t len = strlen(t->failed);
     snprintf(t->failed + len, sizeof t->failed - len, "%s%s", len ? "; " : "",
@@ -326,7 +333,9 @@ static void because(const pb_claim_file *c, pb_verdict_of_claim v, const tally *
     if (v == PB_CLAIM_NOT_RUN) snprintf(out, 512, "missing: %.480s", t->missing);
     if (v == PB_CLAIM_IN_PART || v == PB_CLAIM_DIRECTION_IN_PART)
         snprintf(out, 512, "the part that fails: %.480s", t->failed);
-    if (v == PB_CLAIM_INCONCLUSIVE && t->counts.of[CL_INCOMPARABLE])
+    if (v == PB_CLAIM_INCONCLUSIVE && *t->unmet)
+        snprintf(out, 512, "a condition that does not hold: %.400s", t->unmet);
+    else if (v == PB_CLAIM_INCONCLUSIVE && t->counts.of[CL_INCOMPARABLE])
         snprintf(out, 512, "not comparable: %.480s", t->stop);
     else if (v == PB_CLAIM_INCONCLUSIVE && t->counts.of[CL_TOO_FEW])
         snprintf(out, 512, "too few seeds: %d there, %d needed", t->fewest, (int)t->need);

@@ -128,12 +128,12 @@ static pb_status read_settings(const pb_json *a, const char *where, const cl_ope
     return read_numbers(a, where, keys, s);
 }
 
-/* true, false, or "in part" */
+/* true, false, "in part" or "condition" */
 static pb_status check_role(const pb_json *a, const char *where) {
     const pb_json *v = pb_json_get(a, "decides");
-    bool part = cJSON_IsString(v) && strcmp(v->valuestring, cl_in_part) == 0;
-    if (!v || cJSON_IsBool(v) || part) return PB_OK;
-    return PB_ERROR(PB_E_INPUT, "%s: decides: expected true, false or \"%s\"", where, cl_in_part);
+    bool named = cJSON_IsString(v) && (strcmp(v->valuestring, cl_in_part) == 0 || strcmp(v->valuestring, cl_condition) == 0);
+    if (!v || cJSON_IsBool(v) || named) return PB_OK;
+    return PB_ERROR(PB_E_INPUT, "%s: decides: expected true, false, \"%s\" or \"%s\"", where, cl_in_part, cl_condition);
 }
 
 static bool is_quality(const pb_json *term) {

@@ -20,11 +20,37 @@ cl_estimate cl_alone(double v) {
     return (cl_estimate){.value = v, .low = NAN, .high = NAN, .n = 1};
 }
 
-cl_estimate cl_mean(const double *v, int n, double level, bool exact) {
+/* What a grid does to the interval of a mean. Each value x stands for x + e with |e| <= q. The values behind
+ * have a mean off by m, |m| <= q, and their deviation is larger by sqrt((q^2 - m^2) n / (n - 1)) at most (Minkowski),
+ * so that Student's arm of theirs ends at most m + t sqrt((q^2 - m^2) / (n - 1)) beyond the arm of what stands
+ * there: at most q sqrt(1 + t^2 / (n - 1)), by Cauchy and Schwarz. Measured values without a grid that are equal for
+ * every seed say nothing about the next seed: no interval. scale: of the values, for their rounding. */
+static void grind(cl_estimate *e, double scale, double level, cl_grain grain) {
+    if (e->exact || e->n < 2) return;
+    if (grain.reach > 0) {
+        double t = gsl_cdf_tdist_Qinv((1 - level) / 2, e->n - 1);
+        double more = grain.reach * sqrt(1 + t * t / (e->n - 1));
+        e->low -= more;
+        e->high += more;
+    } else if (!grain.determined && e->high - e->low <= 1e-12 * scale) {
+        e->low = e->high = NAN;
+    }
+    if (!isfinite(grain.reach)) e->low = e->high = NAN;
+}
+
+static double largest(const double *v, int n) {
+    double most = 0;
+    for (int i = 0; i < n; i++) most = fmax(most, fabs(v[i]));
+    return most;
+}
+
+cl_estimate cl_mean(const double *v, int n, double level, bool exact, cl_grain grain) {
     if (exact) return cl_exactly(v[0]);
     if (n == 1) return cl_alone(v[0]);
     pb_mean m = pb_mean_of(v, n, level);
-    return (cl_estimate){.value = m.mean, .low = m.interval.low, .high = m.interval.high, .n = n};
+    cl_estimate e = {.value = m.mean, .low = m.interval.low, .high = m.interval.high, .n = n};
+    grind(&e, largest(v, n), level, grain);
+    return e;
 }
 
 static bool is_before(const pb_json *o) {
@@ -101,6 +127,7 @@ pb_status cl_compared(cl_context *x, const cl_settings *s, double level, cl_esti
     }
     if (!s->relative) {
         PB_TRY(difference_of(x, s, a, b, seeds, n, level, out));
+        grind(out, fmax(largest(a, n), largest(b, n)), level, cl_grain_of(l.grain, r.grain));
         goto done;
     }
     pb_ratio ratio;
@@ -108,6 +135,9 @@ pb_status cl_compared(cl_context *x, const cl_settings *s, double level, cl_esti
     *out = (cl_estimate){.value = ratio.ratio, .low = ratio.interval.low, .high = ratio.interval.high,
                       .n = n};
     if (n == 1) *out = cl_alone(ratio.ratio);
+    cl_grain grain = cl_grain_of(l.grain, r.grain);
+    if (grain.reach > 0) grain.reach = INFINITY; /* known to within so much, not so many per cent */
+    grind(out, ratio.ratio, level, grain);
 done:
     cl_values_free(&l);
     cl_values_free(&r);

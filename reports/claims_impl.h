@@ -8,10 +8,19 @@
 
 /* ---- values of a term (claims_term.c) ---- */
 
+typedef struct cl_grain {
+    bool determined; /* by settings alone: no seed can move it, and equal values say all there is to say */
+    double reach;    /* what stands there for a value may be off by so much each way; 0 = as measured */
+} cl_grain;
+
+/* That of a sum or difference. */
+cl_grain cl_grain_of(cl_grain a, cl_grain b);
+
 /* One number per seed, in the order of the seeds, or one number for all (`constant`: facts and
  * values, which have no seed). */
 typedef struct cl_values {
     bool constant;
+    cl_grain grain;
     int n;
     uint64_t *seed; /* distinct and rising unless `raw`; NULL for a constant */
     double *value;
@@ -36,6 +45,8 @@ pb_status cl_check_term(const pb_claim_file *claim, const char *where, const pb_
 pb_status cl_term(cl_context *x, const pb_json *term, cl_values *out);
 /* One value per run of a term over rows: no mean over equal seeds, diverged runs included. */
 pb_status cl_term_raw(cl_context *x, const pb_json *term, cl_values *out);
+/* Mean over runs of equal seed, seeds rising. */
+void cl_merge_seeds(cl_values *v);
 /* Joins by seed: rows of a and b with the same seed, constants repeated. PB_OK with *n = 0 when
  * nothing pairs. *a and *b (malloc'ed) have n values each. */
 pb_status cl_pair(const cl_values *a, const cl_values *b, double **va, double **vb,
@@ -82,6 +93,7 @@ pb_status cl_assertion_rows(const pb_json *a, pb_claim_visit visit, void *user);
 typedef enum cl_role {
     CL_DECIDES,
     CL_IN_PART, /* a figure or a part of the statement: when it alone fails, the rest still stands */
+    CL_CONDITION, /* must be so for the other parts to say anything: where it is not, nothing is decided */
     CL_REPORTED
 } cl_role;
 cl_role cl_role_of(const pb_json *assertion);
@@ -92,7 +104,7 @@ cl_role cl_role_found(const pb_json *assertion, cl_finding finding);
 /* The same of an assertion among the results (claims.json), and its finding. */
 cl_finding cl_finding_of(const pb_json *result);
 cl_role cl_role_of_result(const pb_json *result);
-extern const char cl_in_part[]; /* the value of `decides` that says so */
+extern const char cl_in_part[], cl_condition[]; /* the values of `decides` that say so */
 
 /* PB_E_INPUT unless name is one of names[0..n-1], with the nearest. */
 pb_status cl_known(const char *where, const char *what, const char *name, const char *const *names,
@@ -116,10 +128,11 @@ pb_status cl_parity(const cl_context *x, const pb_json *assertion, char stop[400
 typedef struct cl_counts {
     int of[CL_FINDINGS]; /* without failed_parts */
     int failed_parts;    /* CL_IN_PART and CL_FAILS */
+    int unmet;           /* CL_CONDITION and not CL_HOLDS */
 } cl_counts;
 void cl_count(cl_counts *counts, cl_role role, cl_finding finding);
 /* One failing part contradicts the whole, unless it decides in part alone; what is not there is never
- * support. */
+ * support. A condition that is not met leaves open what the other parts found. */
 pb_verdict_of_claim cl_verdict_of(const pb_claim_file *c, const cl_counts *counts);
 /* Adds `finding_family` to every assertion, `verdict_family` to every claim and `family` to the results:
  * what stays when the chance of any false decision over all parts is held at 5 %. */

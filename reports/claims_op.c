@@ -101,7 +101,7 @@ static pb_status op_within(cl_context *x, const cl_settings *s, int64_t need, cl
     cl_values v = {0};
     PB_RETURN(cl_term(x, s->of, &v));
     cl_estimate e = {.value = NAN, .low = NAN, .high = NAN};
-    if (v.n > 0) e = cl_mean(v.value, v.n, cl_level(x, PB_STAT_LEVEL), v.constant);
+    if (v.n > 0) e = cl_mean(v.value, v.n, cl_level(x, PB_STAT_LEVEL), v.constant, v.grain);
     cl_values_free(&v);
     settle(&e, need, judged(&e, s->low, s->high), out);
     say_range(out, "value", s->low, s->high);
@@ -200,10 +200,12 @@ static pb_status op_slope(cl_context *x, const cl_settings *s, int64_t need, cl_
     double *slopes = calloc((size_t)x->n_records + 2, sizeof *slopes);
     int n = 0;
     bool constant = true;
+    cl_grain grain = {.determined = true};
     if (!slopes) return PB_ERROR(PB_E_OOM, "no memory for slopes");
     for (int i = 0; i < s->n_list; i++) {
         PB_TRY(cl_term(x, s->list[i], &v[i]));
         constant = constant && v[i].constant;
+        grain = cl_grain_of(grain, v[i].grain);
     }
     for (int k = 0; k < (constant ? 1 : v[0].n); k++) {
         double y[CL_TERMS];
@@ -216,7 +218,8 @@ static pb_status op_slope(cl_context *x, const cl_settings *s, int64_t need, cl_
                 }
         if (found == s->n_list) slopes[n++] = slope_of(s->x, y, found);
     }
-    if (n > 0) e = cl_mean(slopes, n, cl_level(x, PB_STAT_LEVEL), constant);
+    if (grain.reach > 0) grain.reach = INFINITY; /* a logarithm has no grid */
+    if (n > 0) e = cl_mean(slopes, n, cl_level(x, PB_STAT_LEVEL), constant, grain);
     settle(&e, need, judged(&e, s->low, s->high), out);
     say_range(out, "exponent", s->low, s->high);
 done:
@@ -267,26 +270,52 @@ static pb_status op_share(cl_context *x, const cl_settings *s, int64_t need, cl_
     return PB_OK;
 }
 
-/* Difference of two shares (Newcombe 1998, from Wilson's intervals). */
+/* One run a seed: difference of two shares (Newcombe 1998, from Wilson's intervals). */
+static void newcombe(const cl_values *l, const cl_values *r, const cl_settings *s, double level, cl_estimate *e) {
+    share a = share_of(l, s, level), b = share_of(r, s, level);
+    e->value = a.value - b.value;
+    e->low = e->value - hypot(a.value - a.interval.low, b.interval.high - b.value);
+    e->high = e->value + hypot(a.interval.high - a.value, b.value - b.interval.low);
+    e->n = a.seeds < b.seeds ? a.seeds : b.seeds;
+}
+
+/* Runs become the share of each seed's runs beyond the threshold. Where between two of a seed's m rates (or other
+ * settings) the threshold is crossed no share says: it is known to within half a step of 1/m. */
+static void shares_of_seeds(cl_values *v, const cl_settings *s) {
+    int runs = v->n;
+    for (int i = 0; i < runs; i++)
+        v->value[i] = (v->bad && v->bad[i]) || v->value[i] > s->above || v->value[i] < s->below;
+    cl_merge_seeds(v);
+    v->grain = (cl_grain){.reach = v->n ? 0.5 / (double)(runs / v->n) : 0};
+}
+
+/* Seeds are the observations; several runs of one are paired, share with share. */
 static pb_status op_rarer(cl_context *x, const cl_settings *s, int64_t need, cl_outcome *out) {
     pb_status status = PB_OK;
     cl_values l = {0}, r = {0};
     cl_estimate e = {.value = NAN, .low = NAN, .high = NAN};
+    double level = cl_level(x, PB_STAT_LEVEL), *a = NULL, *b = NULL;
+    uint64_t *seeds = NULL;
+    int n = 0;
     PB_TRY(cl_term_raw(x, s->left, &l));
     PB_TRY(cl_term_raw(x, s->right, &r));
-    if (l.n > 0 && r.n > 0) {
-        double level = cl_level(x, PB_STAT_LEVEL);
-        share a = share_of(&l, s, level), b = share_of(&r, s, level);
-        e.value = a.value - b.value;
-        e.low = e.value - hypot(a.value - a.interval.low, b.interval.high - b.value);
-        e.high = e.value + hypot(a.interval.high - a.value, b.value - b.interval.low);
-        e.n = a.seeds < b.seeds ? a.seeds : b.seeds;
+    if (l.n > 0 && r.n > 0 && distinct_seeds(&l) == l.n && distinct_seeds(&r) == r.n) {
+        newcombe(&l, &r, s, level, &e);
+    } else if (l.n > 0 && r.n > 0) {
+        shares_of_seeds(&l, s);
+        shares_of_seeds(&r, s);
+        PB_TRY(cl_pair(&l, &r, &a, &b, &seeds, &n));
+        for (int i = 0; i < n; i++) a[i] -= b[i];
+        if (n > 0) e = cl_mean(a, n, level, false, cl_grain_of(l.grain, r.grain));
     }
     settle(&e, need, judged_below(e.low, e.high, 0), out);
     say(out, "difference of shares", "below 0");
 done:
     cl_values_free(&l);
     cl_values_free(&r);
+    free(a);
+    free(b);
+    free(seeds);
     return status;
 }
 
@@ -303,7 +332,9 @@ static pb_status op_spread(cl_context *x, const cl_settings *s, int64_t need, cl
         double tail = (1 - cl_level(x, PB_STAT_LEVEL)) / 2;
         pb_mean a = pb_mean_of(l.value, l.n, PB_STAT_LEVEL),
                 b = pb_mean_of(r.value, r.n, PB_STAT_LEVEL);
-        if (b.sd > 0 && a.sd > 0) {
+        if (l.grain.reach > 0 || r.grain.reach > 0) { /* a spread below the grid is not seen */
+            e.value = b.sd > 0 ? a.sd / b.sd : 0;
+        } else if (b.sd > 0 && a.sd > 0) {
             e.value = a.sd / b.sd;
             e.low = e.value / sqrt(gsl_cdf_fdist_Qinv(tail, l.n - 1, r.n - 1));
             e.high = e.value / sqrt(gsl_cdf_fdist_Pinv(tail, l.n - 1, r.n - 1));

@@ -33,8 +33,9 @@ double cl_level(const cl_context *x, double level);
 cl_estimate cl_exactly(double v);
 /* One run says nothing about its spread: a value without an interval, which decides nothing. */
 cl_estimate cl_alone(double v);
-/* Several values: their mean and Student's interval; one alone has none. */
-cl_estimate cl_mean(const double *v, int n, double level, bool exact);
+/* Several values: their mean and Student's interval; one alone has none, nor have measured values that
+ * are equal for every seed. */
+cl_estimate cl_mean(const double *v, int n, double level, bool exact, cl_grain grain);
 /* left - right, or left / right when relative. n = 0 and value NaN: nothing pairs. */
 pb_status cl_compared(cl_context *x, const cl_settings *s, double level, cl_estimate *out);
 

@@ -63,14 +63,15 @@ static void claims_table(const pb_json *results, rp_doc *doc) {
 }
 
 static void assertions_table(const pb_json *results, rp_doc *doc) {
-    static const char *const roles[] = {"yes", cl_in_part, "no"};
+    static const char *const roles[] = {"yes", cl_in_part, cl_condition, "no"};
     const pb_json *c = NULL, *a = NULL;
     int i = 0;
     rp_add_table(doc);
     rp_column_add(doc, "Claim", false, NULL);
     rp_column_add(doc, "What was tested", false, NULL);
     rp_column_add(doc, "Decides", false,
-                  "In part: when it alone fails, the rest still stands. No: reported only. Where it ran: the "
+                  "In part: when it alone fails, the rest still stands. Condition: where it does not hold, nothing is "
+                  "decided. No: reported only. Where it ran: the "
                   "claim stands without runs of it");
     rp_column_add(doc, "Seen", false, "95 % interval; 90 % for equivalence and non-inferiority");
     rp_column_add(doc, "Holds when", false, "Where the whole interval must lie");

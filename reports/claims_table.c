@@ -50,6 +50,10 @@ static const pb_json *deciding(const pb_json *claim) {
         if (cl_role_of_result(a) == CL_REPORTED) continue;
         bool fails = strcmp(finding, cl_finding_name(CL_FAILS)) == 0;
         bool missing = strcmp(finding, cl_finding_name(CL_MISSING)) == 0;
+        if (cl_role_of(a) == CL_CONDITION) {
+            if (strcmp(finding, cl_finding_name(CL_HOLDS)) != 0) return a;
+            continue;
+        }
         if (!first) first = a;
         /* A part that fails alone decides only where nothing worse does. */
         if (fails && (!failed || (cl_role_of(failed) == CL_IN_PART && cl_role_of(a) == CL_DECIDES))) failed = a;

@@ -388,6 +388,28 @@ static const char *read_name(const pb_json *term) {
     return "";
 }
 
+/* Follows from the settings: sizes, counts, work, the memory of the arenas; a rank over all matrices is the budget's. */
+static bool is_determined(const pb_json *term) {
+    const char *tag = pb_json_text(term, "metric"), *over = pb_json_text(term, "over");
+    static const char *const families[] = {"work/*", "size/*", "memory/peak/*"};
+    bool value = false, by = !*over;
+    if (*pb_json_text(term, "memory") || *pb_json_text(term, "field")) return true;
+    if (*pb_json_text(term, "ranks")) return strcmp(pb_json_text(term, "ranks"), "*") == 0;
+    for (size_t i = 0; i < COUNT(families); i++) {
+        value = value || pb_glob(families[i], tag);
+        by = by || pb_glob(families[i], over);
+    }
+    return value && by;
+}
+
+/* A curve with one valley has its lowest point between the neighbours of the lowest that was evaluated. */
+static double reach_of(const pb_record *r, const pb_json *term) {
+    int64_t n = 0;
+    if (strcmp(pb_json_text(term, "how"), "turn") != 0) return 0;
+    const pb_sample *s = pb_record_find_sample(r, pb_json_text(term, "sample"));
+    return s && between(r, term, s, &n) && n > 1 ? 1.0 / (double)(n - 1) : 0;
+}
+
 /* The same run in two folders of a suite counts once; another suite may hold it too. */
 static bool seen_before(const cl_context *x, const pb_json *term, int at) {
     for (int i = 0; i < at; i++)
@@ -399,6 +421,7 @@ static bool seen_before(const cl_context *x, const pb_json *term, int at) {
 
 static pb_status rows(cl_context *x, const pb_json *term, bool raw, cl_values *out) {
     PB_RETURN(values_new(out, (size_t)x->n_records));
+    out->grain.determined = is_determined(term);
     bool any = false;
     for (int i = 0; i < x->n_records; i++) {
         const pb_record *r = &x->records[i];
@@ -414,6 +437,7 @@ static pb_status rows(cl_context *x, const pb_json *term, bool raw, cl_values *o
             if (r->status == PB_RUN_OK) note_missing(x, term, read_name(term));
             continue;
         }
+        out->grain.reach = fmax(out->grain.reach, reach_of(r, term));
         out->seed[out->n] = r->seed;
         out->value[out->n] = diverged ? 0 : v;
         out->bad[out->n++] = diverged;
@@ -422,8 +446,7 @@ static pb_status rows(cl_context *x, const pb_json *term, bool raw, cl_values *o
     return PB_OK;
 }
 
-/* Mean over runs of equal seed, seeds rising. */
-static void merge_seeds(cl_values *v) {
+void cl_merge_seeds(cl_values *v) {
     int kept = 0;
     for (int i = 1; i < v->n; i++) { /* few values: insertion */
         uint64_t seed = v->seed[i];
@@ -471,6 +494,7 @@ const pb_record *cl_term_run(const cl_context *x, const pb_json *term, uint64_t 
 static pb_status constant(double value, cl_values *out) {
     PB_RETURN(values_new(out, 1));
     out->constant = true;
+    out->grain.determined = true;
     out->n = isfinite(value) ? 1 : 0;
     out->value[0] = value;
     return PB_OK;
@@ -529,12 +553,28 @@ static double apply(const char *form, double a, double b) {
     return strcmp(form, "difference") == 0 ? a - b : a / b;
 }
 
+cl_grain cl_grain_of(cl_grain a, cl_grain b) {
+    return (cl_grain){.determined = a.determined && b.determined, .reach = a.reach + b.reach};
+}
+
+/* Through sums and differences, and multiples by what has no grain and no seed; else nothing is known of it. */
+static cl_grain combined(const char *form, const cl_values *a, const cl_values *b) {
+    cl_grain g = cl_grain_of(a->grain, b->grain);
+    if (strcmp(form, "sum") == 0 || strcmp(form, "difference") == 0 || !(g.reach > 0)) return g;
+    double by = b->constant && b->n ? b->value[0] : NAN;
+    if (strcmp(form, "product") == 0 && a->constant && a->n) by = a->value[0];
+    else if (strcmp(form, "ratio") == 0) by = 1 / by;
+    g.reach = isfinite(by) ? g.reach * fabs(by) : INFINITY;
+    return g;
+}
+
 /* *a becomes a o b; b is freed. */
 static pb_status combine(const char *form, cl_values *a, cl_values *b) {
     double *va = NULL, *vb = NULL;
     uint64_t *seeds = NULL;
     int n = 0;
     bool both = a->constant && b->constant;
+    cl_grain grain = combined(form, a, b);
     pb_status status = cl_pair(a, b, &va, &vb, &seeds, &n);
     cl_values_free(a);
     cl_values_free(b);
@@ -546,6 +586,7 @@ static pb_status combine(const char *form, cl_values *a, cl_values *b) {
         a->value[a->n++] = v;
     }
     a->constant = both;
+    a->grain = grain;
     free(va);
     free(vb);
     free(seeds);
@@ -560,7 +601,7 @@ pb_status cl_term(cl_context *x, const pb_json *term, cl_values *out) {
     if (strcmp(form, "fact") == 0) return fact(x, term, out);
     if (strcmp(form, "suite") == 0) {
         PB_RETURN(rows(x, term, false, out));
-        merge_seeds(out);
+        cl_merge_seeds(out);
         return PB_OK;
     }
     const pb_json *e = NULL;

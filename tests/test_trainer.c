@@ -370,9 +370,11 @@ START_TEST(latency_is_measured_over_shapes) {
         run.infer_shapes[0] = (pb_infer_shape){1, 16};
         run.infer_shapes[1] = (pb_infer_shape){24, 5}; /* more rows than any batch of the data */
         run.n_infer_shapes = 2;
+        run.shape_repeats = 4;
         pb_lab_execute(&world, &run, &grid);
         ck_assert_msg(grid.status == PB_RUN_OK, "%s: %s", method->name, grid.reason);
-        ck_assert_int_eq(samples(&grid, "time/infer/base@shape=1x16"), 3);
+        ck_assert_int_eq(samples(&grid, "time/infer/base@shape=1x16"), 4);
+        ck_assert_int_eq(samples(&grid, "time/infer/unmerged"), 3);
         ck_assert(metric(&grid, "time/infer/unmerged/median@shape=24x5") > 0.0);
         ck_assert(metric(&grid, "time/infer/base/median@shape=24x5") > 0.0);
         bool merged = pb_record_find(&grid, "time/infer/merged/median@shape=1x16") != NULL;
