@@ -152,9 +152,9 @@ static pb_status print_verdicts(const pb_json *results) {
             const pb_json *decides = pb_json_get(a, "decides");
             pb_table_cell(&t, 3, "%s: %s, wanted %s%s%s", pb_json_text(a, "finding"), pb_json_text(a, "seen"),
                           pb_json_text(a, "wanted"),
-                          cJSON_IsFalse(decides)    ? " (reported only)"
-                          : cJSON_IsString(decides) ? " (a part of it)"
-                                                    : "",
+                          cJSON_IsFalse(decides)     ? " (reported only)"
+                          : !cJSON_IsString(decides) ? ""
+                          : strcmp(decides->valuestring, "in part") == 0 ? " (a part of it)" : " (the condition)",
                           cJSON_IsTrue(pb_json_get(a, "optional")) ? " (optional)" : "");
             first = false;
         }

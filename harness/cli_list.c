@@ -36,6 +36,9 @@ static pb_status add_methods(pb_json *list) {
         pb_status status = m->describe(self, defaults);
         m->destroy(self);
         PB_RETURN(status);
+        for (int k = 0; m->keys[k] && ok; k++) /* a parameter that is not set by default */
+            if (!pb_json_get(defaults, m->keys[k])) ok = cJSON_AddNullToObject(defaults, m->keys[k]) != NULL;
+        PB_RETURN(pb_cli_built(ok));
     }
     return PB_OK;
 }

@@ -144,6 +144,7 @@ static pb_status open_session(pb_lab *lab) {
         .config = &lab->config,
         .weights = lab->weights,
         .method = o->base_only ? NULL : o->method,
+        .method_params = o->base_only ? NULL : o->params,
         .where = "lab",
         .model = {.dtype = o->dtype,
                   .checkpoint = o->checkpoint,

@@ -19,6 +19,7 @@ void pb_lab_write_config(const char *json, double sigma, const char *dir);
 typedef struct pb_lab_options {
     pb_lab_model model;
     const pb_method *method;
+    const pb_json *params; /* of the method; NULL = its defaults */
     pb_dtype dtype;
     const char *device; /* NULL = "cpu" */
     int threads;        /* 0 = 2 */

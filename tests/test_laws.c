@@ -106,6 +106,43 @@ START_TEST(frozen_weights_keep_their_bits) {
 }
 END_TEST
 
+/* Some of the base: what the globs name over parameters and sites, and nothing else, has a gradient and moves. */
+START_TEST(full_moves_its_targets_alone) {
+    static const char *const targets[] = {"layers.1.*", "*.norm", "*.attention.self.query.bias"};
+    for (int i = 0; i < 3; i++) {
+        char text[96], frozen[2][PB_SHA256_HEX], trained[2][PB_SHA256_HEX];
+        pb_json *params = NULL;
+        pb_lab lab;
+        snprintf(text, sizeof text, "{\"targets\": [\"%s\"]}", targets[i]);
+        pb_assert_ok(pb_json_parse("test", text, strlen(text), &params));
+        pb_lab_options o = {.method = pb_method_find("full"), .model = PB_LAB_BERT, .dtype = PB_F32, .params = params};
+        pb_assert_ok(pb_lab_open(&lab, dirs[PB_LAB_BERT], &o, NULL));
+        pb_params *all = pb_model_params(lab.session.model);
+        int named = 0;
+        for (int k = 0; k < pb_params_count(all); k++) {
+            const pb_param *p = pb_params_at(all, k);
+            if (p->role != PB_ROLE_BASE) continue;
+            bool norm = strstr(p->name, "LayerNorm") != NULL;
+            bool wanted = i == 0   ? strstr(p->name, "layer.1.") != NULL
+                          : i == 1 ? norm
+                                   : strstr(p->name, "query.bias") != NULL;
+            ck_assert_msg(p->trainable == wanted && pb_has(p->grad) == wanted, "%s: %s", targets[i], p->name);
+            named += wanted;
+        }
+        ck_assert_int_eq(named, i == 0 ? 16 : i == 1 ? 10 : 2);
+        pb_assert_ok(pb_lab_hash(&lab, false, frozen[0]));
+        pb_assert_ok(pb_lab_hash(&lab, true, trained[0]));
+        pb_assert_ok(pb_lab_train(&lab, 3));
+        pb_assert_ok(pb_lab_hash(&lab, false, frozen[1]));
+        pb_assert_ok(pb_lab_hash(&lab, true, trained[1]));
+        ck_assert_msg(strcmp(frozen[0], frozen[1]) == 0, "%s moved what it does not name", targets[i]);
+        ck_assert_msg(strcmp(trained[0], trained[1]) != 0, "%s moved nothing", targets[i]);
+        pb_lab_close(&lab);
+        pb_json_free(params);
+    }
+}
+END_TEST
+
 START_TEST(only_trainable_parameters_have_gradients_and_state) {
     pb_lab_options o = option_of(_i);
     pb_lab lab, bare;
@@ -399,6 +436,7 @@ int main(void) {
     tcase_add_checked_fixture(t, write_models, free_models);
     tcase_add_loop_test(t, step_0_equals_the_base_model, 0, all);
     tcase_add_loop_test(t, frozen_weights_keep_their_bits, 0, all);
+    tcase_add_test(t, full_moves_its_targets_alone);
     tcase_add_loop_test(t, only_trainable_parameters_have_gradients_and_state, 0, all);
     tcase_add_loop_test(t, loss_falls_on_a_tiny_task, 0, all);
     tcase_add_loop_test(t, saved_and_loaded_gives_the_same_logits, 0, all);

@@ -292,6 +292,7 @@ typedef struct method_case {
 /* DoRA with its norm taken as a constant is no gradient of anything: it has a test of its own. DyLoRA likewise. */
 static const method_case linear_cases[] = {
     {"full", "{}"},
+    {"full", "{'targets': ['*.up', 'q.bias']}"},
     {"head", "{}"},
     {"lora", "{'rank': 4, 'alpha': 6}"},
     {"lora", "{'rank': 4, 'alpha': 6, 'dropout': 0.4, 'bias': 'all', 'rslora': true}"},
@@ -1229,6 +1230,9 @@ static const refusal refusals[] = {
     {"adapter", "{'variant': 'lin'}", "variant"},
     {"adapter", "{'init_sigma': 0}", "init_sigma"},
     {"full", "{'rank': 4}", "rank"},
+    {"full", "{'targets': []}", "at least one pattern"},
+    {"full", "{'targets': 'layers.5.*'}", "at least one pattern"},
+    {"full", "{'targets': ['*.up', 'layers.7.*']}", "norm1.beta (site layers.0.mlp.norm)"},
 };
 enum { N_REFUSALS = sizeof refusals / sizeof refusals[0] };
 
@@ -1246,7 +1250,10 @@ START_TEST(full_fine_tuning_refuses_a_4_bit_base) {
     bench b;
     bench_open(&b, PB_F64, "qlora", "{'rank': 4}", 0);
     pb_attach ctx = {.dev = b.dev, .params = b.params, .sites = b.sites, .n_sites = N_SITES};
-    pb_assert_fails(pb_method_find("full")->attach(NULL, &ctx), PB_E_INPUT, "4 bits");
+    void *full = NULL;
+    pb_assert_ok(pb_method_find("full")->create(NULL, "full", &full));
+    pb_assert_fails(pb_method_find("full")->attach(full, &ctx), PB_E_INPUT, "4 bits");
+    pb_method_find("full")->destroy(full);
     bench_close(&b);
 }
 END_TEST
@@ -1291,7 +1298,8 @@ START_TEST(scales_follow_each_method) {
 }
 END_TEST
 
-/* describe gives exactly the method's keys, and the same method when it is read again. */
+/* describe gives exactly the method's keys, and the same method when it is read again. Full fine-tuning without targets
+ * is what it was before there were any, and keeps the identity of its runs. */
 START_TEST(a_description_describes_itself) {
     for (int i = 0; i < pb_method_registry_count; i++) {
         const pb_method *m = pb_method_registry[i];
@@ -1301,7 +1309,7 @@ START_TEST(a_description_describes_itself) {
         pb_assert_ok(m->describe(self, first));
         m->destroy(self);
         for (int k = 0; m->keys[k]; k++)
-            ck_assert_msg(pb_json_get(first, m->keys[k]), "%s.%s", m->name, m->keys[k]);
+            ck_assert_msg(pb_json_get(first, m->keys[k]) || strcmp(m->name, "full") == 0, "%s.%s", m->name, m->keys[k]);
         pb_assert_ok(m->create(first, "test", &self));
         pb_assert_ok(m->describe(self, second));
         m->destroy(self);
@@ -1311,6 +1319,24 @@ START_TEST(a_description_describes_itself) {
         free(b);
         pb_json_free(first);
         pb_json_free(second);
+    }
+}
+END_TEST
+
+START_TEST(full_describes_its_targets_when_it_has_any) {
+    const pb_method *m = pb_method_find("full");
+    const char *const cases[][2] = {{"{}", "{}"}, {"{'targets': ['*.norm', 'x']}", "{\"targets\":[\"*.norm\",\"x\"]}"}};
+    for (int i = 0; i < 2; i++) {
+        void *self = NULL;
+        pb_json *in = json(cases[i][0]), *out = json("{}");
+        pb_assert_ok(m->create(in, "test", &self));
+        pb_assert_ok(m->describe(self, out));
+        char *text = pb_json_print(out, false);
+        ck_assert_str_eq(text, cases[i][1]);
+        m->destroy(self);
+        free(text);
+        pb_json_free(in);
+        pb_json_free(out);
     }
 }
 END_TEST
@@ -1377,6 +1403,7 @@ int main(void) {
     tcase_add_test(t, methods_are_found_by_name_and_near_misses_are_named);
     tcase_add_test(t, scales_follow_each_method);
     tcase_add_test(t, a_description_describes_itself);
+    tcase_add_test(t, full_describes_its_targets_when_it_has_any);
     tcase_add_test(t, dropout_streams_differ_by_step_micro_batch_site_and_slot);
     return pb_run_suite(s);
 }

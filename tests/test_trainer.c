@@ -407,6 +407,40 @@ START_TEST(a_shape_longer_than_the_model_is_refused) {
 }
 END_TEST
 
+/* Counts, memory as predicted, and backward no lower than the lowest trained layer: equal counts, less work on top. */
+START_TEST(full_of_some_layers_costs_what_it_trains) {
+    static const char *const targets[] = {"layers.1.*", "layers.0.*", "*.norm", "*"};
+    static const double counts[] = {8544, 8544, 320}; /* hidden size 32, intermediate 64, two layers */
+    double work[4], activations[4];
+    for (int i = 0; i < 4; i++) {
+        char text[64];
+        pb_run_config run = pb_lab_run(&world, PB_LAB_BERT, "full");
+        pb_record r;
+        snprintf(text, sizeof text, "{\"targets\": [\"%s\"]}", targets[i]);
+        pb_assert_ok(pb_json_parse("test", text, strlen(text), &run.method_params));
+        run.infer_repeats = 0;
+        pb_lab_execute(&world, &run, &r);
+        ck_assert_msg(r.status == PB_RUN_OK, "%s: %s", targets[i], r.reason);
+        double trained = pb_json_number(r.model, "params_trainable") - pb_json_number(r.model, "params_head");
+        if (i < 3) ck_assert_msg(trained == counts[i], "%s trains %g", targets[i], trained);
+        else ck_assert_double_eq(trained, pb_json_number(r.model, "params_base"));
+        for (int k = 0; k < r.n_memory; k++) {
+            const char *tag = r.memory[k].tag;
+            bool kept = strcmp(tag, "gradient") == 0 || strcmp(tag, "optimizer") == 0 || strcmp(tag, "base") == 0;
+            if (kept) ck_assert_msg(r.memory[k].predicted == r.memory[k].peak, "%s: %s", targets[i], tag);
+            if (strcmp(tag, "activation") == 0) activations[i] = (double)r.memory[k].peak;
+        }
+        assert_memory(&r);
+        work[i] = metric(&r, "work/step/flops");
+        pb_record_free(&r);
+        pb_json_free(run.method_params);
+    }
+    ck_assert_msg(work[0] < work[1] && work[1] < work[3] && work[2] < work[3], "%g %g %g %g", work[0], work[1], work[2],
+                  work[3]);
+    ck_assert(activations[0] < activations[1]);
+}
+END_TEST
+
 START_TEST(adalora_reports_the_rank_of_every_matrix) {
     for (int model = 0; model < PB_LAB_MODELS; model++) {
         pb_run_config run = pb_lab_run(&world, (pb_lab_model)model, "adalora");
@@ -907,6 +941,7 @@ int main(void) {
     tcase_add_test(parts, adamw8_keeps_small_tensors_in_32_bits);
     tcase_add_checked_fixture(runs, make_world, free_world);
     tcase_add_loop_test(runs, a_run_gives_a_complete_record, 0, 4 * pb_method_registry_count);
+    tcase_add_test(runs, full_of_some_layers_costs_what_it_trains);
     tcase_add_test(runs, language_models_are_measured_per_token);
     tcase_add_test(runs, training_learns_the_task);
     tcase_add_test(runs, every_variant_is_evaluated_and_the_best_is_the_headline);
