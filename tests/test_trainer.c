@@ -348,7 +348,7 @@ static const double *times_of(const pb_record *r, const char *start, const char 
     char tag[96];
     snprintf(tag, sizeof tag, "%s/%s@shape=%s", start, form, shape);
     const pb_sample *sample = pb_record_find_sample(r, tag);
-    ck_assert_msg(sample && sample->n == 3, "%s", tag);
+    ck_assert_msg(sample && sample->n == 4, "%s", tag);
     return sample->values;
 }
 
@@ -357,7 +357,7 @@ static void assert_ratios_of_turns(const pb_record *r, const char *form, const c
     const double *with = times_of(r, "time/infer", form, shape);
     const double *without = times_of(r, "time/infer", base, shape);
     const double *ratios = times_of(r, "ratio/infer", form, shape);
-    for (int i = 0; i < 3; i++) ck_assert_double_eq(ratios[i], with[i] / without[i]);
+    for (int i = 0; i < 4; i++) ck_assert_double_eq(ratios[i], with[i] / without[i]);
 }
 
 /* Over batch x length beside the base model; hooks and weights are as before afterwards. */
