@@ -15,9 +15,11 @@ static struct {
     bool on[KINDS];
     uint64_t open, launched[MOST]; /* external ids, in order */
     int n, flushed;
+    size_t dropped; /* records: told once, as CUPTI does */
 } activity;
 
 void pb_cupti_activity_reset(void) { memset(&activity, 0, sizeof activity); }
+void pb_cupti_activity_drop(size_t n) { activity.dropped = n; }
 int pb_cupti_activity_on(void) {
     int n = 0;
     for (int i = 0; i < KINDS; i++) n += activity.on[i];
@@ -113,6 +115,7 @@ CUptiResult cuptiActivityGetNumDroppedRecords(CUcontext context, uint32_t stream
     (void)context;
     (void)stream;
     CALL();
-    *dropped = 0;
+    *dropped = activity.dropped;
+    activity.dropped = 0;
     return CUPTI_SUCCESS;
 }

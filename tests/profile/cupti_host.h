@@ -3,6 +3,7 @@
 #define PB_TESTS_PROFILE_CUPTI_HOST_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -26,6 +27,7 @@ void pb_cupti_host_supported(bool yes);       /* does the device allow profiling
 void pb_cupti_host_rename(int range, const char *name); /* decoded under another name; NULL = none */
 void pb_cupti_host_spoil(int range, double value);      /* its first value; -1 = none */
 void pb_cupti_activity_reset(void);
+void pb_cupti_activity_drop(size_t n); /* activity records that the next question says were lost */
 int pb_cupti_activity_on(void); /* activity kinds that are enabled */
 /* What range number `at` of a pass counts for metric m. */
 double pb_cupti_host_value(int64_t at, int m);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/profile/cupti/buffers.h"
 #include "harness/profile/cupti/common.h"
 #include "harness/profile/cupti/plugin.h"
 #include "kernels/ops.h"
@@ -283,6 +284,30 @@ START_TEST(kernels_find_the_op_that_launched_them) {
 }
 END_TEST
 
+/* What CUPTI lost is counted once, warned of, and makes the record's trace incomplete. */
+START_TEST(lost_records_are_told) {
+    tiny t;
+    pb_profile p = {0};
+    pb_record r = {0};
+    pb_cupti_host_reset();
+    pb_cupti_activity_reset();
+    open_tiny(&t);
+    if (_i > 0) pb_cupti_activity_drop(7);
+    pb_assert_ok(traced(&t, &p));
+    ck_assert_int_eq((int)p.dropped, _i > 0 ? 7 : 0);
+    pb_assert_ok(pb_profile_record(&p, true, &r));
+    const pb_json *of = pb_json_get(r.profile, "trace");
+    ck_assert(pb_json_get(of, "dropped")->valuedouble == (double)p.dropped);
+    ck_assert(cJSON_IsBool(pb_json_get(of, "complete")) && cJSON_IsTrue(pb_json_get(of, "complete")) == (_i == 0));
+    ck_assert_int_eq(r.n_warnings, _i);
+    if (_i > 0) ck_assert_str_eq(r.warnings[0], "the trace is incomplete: 7 records were dropped");
+    ck_assert_int_eq((int)pb_cupti_buffers_dropped(), 0);
+    pb_record_free(&r);
+    pb_profile_free(&p);
+    pb_device_close(t.dev);
+}
+END_TEST
+
 /* Not one kind stays on, whichever call fails; a failing Disable alone cannot be helped. */
 START_TEST(a_tracer_that_fails_leaves_nothing_on) {
     tiny t;
@@ -327,6 +352,7 @@ int main(void) {
     tcase_add_test(t, a_failing_step_stays_a_failure);
     t = pb_test_case(s, "tracer");
     tcase_add_test(t, kernels_find_the_op_that_launched_them);
+    tcase_add_loop_test(t, lost_records_are_told, 0, 2);
     tcase_add_test(t, a_tracer_that_fails_leaves_nothing_on);
     return pb_run_suite(s);
 }
