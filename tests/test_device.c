@@ -211,6 +211,41 @@ START_TEST(reserve_makes_one_block) {
 }
 END_TEST
 
+/* For memory checkers: a block of exactly the size for every tensor, the same counts, zeros all the same. */
+START_TEST(tensors_may_have_memory_of_their_own) {
+    pb_device *dev = open_with(all_devices[_i], (pb_device_options){.separate = true});
+    static const int64_t sizes[] = {250, 16, 1, 1250000, 250};
+    enum { N = sizeof sizes / sizeof sizes[0] };
+    pb_tensor first[N], t;
+    const void *data = NULL;
+    uint64_t bytes = 0, now = 0;
+    pb_assert_ok(pb_device_reserve(dev, PB_MEM_ACT, 10000000)); /* would be shared */
+    for (int round = 0; round < 3; round++) {
+        pb_mark mark = pb_device_mark(dev, PB_MEM_ACT);
+        for (int i = 0; i < N; i++) {
+            pb_assert_ok(pb_alloc1(dev, PB_MEM_ACT, PB_F32, sizes[i], round == 0 ? &first[i] : &t));
+            if (round == 0) now += rounded(4 * (uint64_t)sizes[i]);
+            ck_assert(round == 0 || t.data == first[i].data);
+            ck_assert(pb_device_block(dev, PB_MEM_ACT, i, &data, &bytes));
+            ck_assert(data == first[i].data && bytes == rounded(4 * (uint64_t)sizes[i]));
+            double *back = calloc((size_t)sizes[i], sizeof *back);
+            ck_assert_ptr_nonnull(back);
+            pb_assert_ok(pb_device_get_f64(dev, back, first[i]));
+            for (int64_t k = 0; k < sizes[i]; k++) ck_assert(back[k] == 0.0);
+            for (int64_t k = 0; k < sizes[i]; k++) back[k] = 1.0;
+            pb_assert_ok(pb_device_put_f64(dev, first[i], back));
+            free(back);
+        }
+        ck_assert_uint_eq(pb_device_mem_now(dev, PB_MEM_ACT), now);
+        pb_device_rewind(dev, PB_MEM_ACT, mark);
+    }
+    ck_assert_uint_eq(pb_device_growths(dev), N);
+    pb_assert_ok(pb_alloc1(dev, PB_MEM_ACT, PB_F32, 249, &t)); /* rounds to what 250 does, but its bytes are fewer */
+    ck_assert(pb_device_block(dev, PB_MEM_ACT, N, &data, &bytes) && data == t.data && bytes == 1024);
+    pb_device_close(dev);
+}
+END_TEST
+
 START_TEST(budget_is_over_all_arenas_and_a_refusal_changes_nothing) {
     pb_device *dev = open_with(all_devices[_i], (pb_device_options){.memory_budget = 10240});
     pb_tensor t;
@@ -570,6 +605,7 @@ int main(void) {
     tcase_add_loop_test(arena, tensors_that_live_together_do_not_overlap, 0, ALL);
     tcase_add_loop_test(arena, peaks_are_per_purpose_and_of_one_instant, 0, ALL);
     tcase_add_loop_test(arena, reserve_makes_one_block, 0, ALL);
+    tcase_add_loop_test(arena, tensors_may_have_memory_of_their_own, 0, ALL);
     tcase_add_loop_test(arena, budget_is_over_all_arenas_and_a_refusal_changes_nothing, 0, ALL);
     tcase_add_loop_test(arena, impossible_sizes_are_refused, 0, ALL);
     tcase_add_loop_test(arena, every_growth_may_fail_and_the_device_survives, 0, ALL);

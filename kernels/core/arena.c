@@ -35,9 +35,9 @@ static void *system_alloc(pb_device *dev, pb_mem mem, uint64_t bytes) {
 
 static void system_free(pb_device *dev, pb_mem mem, pb_block block) {
     if (paged(dev, mem) && dev->backend->host_alloc != NULL)
-        dev->backend->host_free(dev->ctx, block.data, (size_t)block.size);
+        dev->backend->host_free(dev->ctx, block.data, (size_t)block.given);
     else
-        dev->backend->mem_free(dev->ctx, block.data, (size_t)block.size);
+        dev->backend->mem_free(dev->ctx, block.data, (size_t)block.given);
 }
 
 void pb_arenas_free(pb_device *dev) {
@@ -49,12 +49,18 @@ void pb_arenas_free(pb_device *dev) {
     }
 }
 
-/* Appends a block of at least `need` bytes. */
-static pb_status grow(pb_device *dev, pb_mem mem, uint64_t need, bool exact) {
+static uint64_t rounded(uint64_t bytes) {
+    return bytes == 0 ? ALIGN : (bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+/* Appends a block of at least `bytes`. */
+static pb_status grow(pb_device *dev, pb_mem mem, uint64_t bytes, bool exact) {
     pb_arena *a = &dev->arena[mem];
+    bool separate = dev->options.separate;
+    uint64_t need = rounded(bytes);
     uint64_t size = a->capacity < MIN_BLOCK ? MIN_BLOCK : a->capacity; /* doubles the arena ... */
     if (size > MAX_CHUNK) size = MAX_CHUNK;
-    if (exact || size < need) size = need;
+    if (exact || separate || size < need) size = need;
     if (dev->options.fail_alloc > 0)
         size = need; /* tests: one growth per request that does not fit */
     if (dev->options.fail_alloc > 0 && dev->growths + 1 == (uint64_t)dev->options.fail_alloc) {
@@ -70,9 +76,10 @@ static pb_status grow(pb_device *dev, pb_mem mem, uint64_t need, bool exact) {
         a->blocks = blocks;
         a->cap = cap;
     }
-    void *data = system_alloc(dev, mem, size);
+    uint64_t given = separate ? bytes : size;
+    void *data = system_alloc(dev, mem, given);
     if (data == NULL && size > need) {
-        size = need;
+        size = given = need;
         data = system_alloc(dev, mem, size);
     }
     if (data == NULL) {
@@ -84,7 +91,8 @@ static pb_status grow(pb_device *dev, pb_mem mem, uint64_t need, bool exact) {
                         dev->name, size, pb_mem_name(mem), dev->now_total);
     }
     PB_ASSERT((uintptr_t)data % ALIGN == 0);
-    a->blocks[a->n++] = (pb_block){.data = data, .size = size, .start = a->now, .dirty = 0};
+    a->blocks[a->n++] = (pb_block){
+        .data = data, .size = size, .given = given, .start = a->now, .dirty = separate ? size : 0};
     a->capacity += size;
     dev->growths++;
     return PB_OK;
@@ -103,10 +111,15 @@ static uint64_t room(const pb_arena *a) {
     return a->n == 0 ? 0 : a->blocks[a->cur].size - (a->now - a->blocks[a->cur].start);
 }
 
-/* Enters the first later block with `need` bytes. False when there is none. */
-static bool enter_next(pb_arena *a, uint64_t need) {
+/* Does the block take a tensor in the `left` bytes behind what it holds? One of its own is empty and of exactly the size. */
+static bool takes(const pb_device *dev, const pb_block *b, uint64_t left, uint64_t bytes) {
+    return dev->options.separate ? left == b->size && b->given == bytes : left >= rounded(bytes);
+}
+
+/* Enters the first later block that takes `bytes`. False when there is none. */
+static bool enter_next(const pb_device *dev, pb_arena *a, uint64_t bytes) {
     for (int j = a->cur + 1; j < a->n; j++) {
-        if (a->blocks[j].size < need) continue;
+        if (!takes(dev, &a->blocks[j], a->blocks[j].size, bytes)) continue;
         for (int k = a->cur + 1; k <= j; k++)
             a->blocks[k].start = a->now; /* skipped ones stay empty */
         a->cur = j;
@@ -123,17 +136,19 @@ pb_status pb_arena_take(pb_device *dev, pb_mem mem, uint64_t bytes, bool raw, vo
                         pb_mem_name(mem));
     }
     pb_arena *a = &dev->arena[mem];
-    uint64_t need = bytes == 0 ? ALIGN : (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    uint64_t need = rounded(bytes);
     PB_RETURN(check_budget(dev, mem, need));
-    if (room(a) < need && !enter_next(a, need)) {
-        PB_RETURN(grow(dev, mem, need, false));
-        bool entered = a->n == 1 || enter_next(a, need);
+    bool fits = a->n > 0 && takes(dev, &a->blocks[a->cur], room(a), bytes);
+    if (!fits && !enter_next(dev, a, bytes)) {
+        PB_RETURN(grow(dev, mem, bytes, false));
+        bool entered = a->n == 1 || enter_next(dev, a, bytes);
         PB_ASSERT(entered);
     }
     pb_block *b = &a->blocks[a->cur];
     uint64_t at = a->now - b->start;
     if (!raw && at < b->dirty) {
-        uint64_t old = b->dirty - at < need ? b->dirty - at : need;
+        uint64_t mine = dev->options.separate ? bytes : need;
+        uint64_t old = b->dirty - at < mine ? b->dirty - at : mine;
         PB_RETURN(dev->backend->zero(dev->ctx, b->data + at, (size_t)old));
     }
     if (b->dirty < at + need) b->dirty = at + need;
@@ -151,7 +166,7 @@ pb_status pb_device_reserve(pb_device *dev, pb_mem mem, uint64_t bytes) {
         return PB_ERROR(PB_E_OOM, "%s: reserve %" PRIu64 " bytes", dev->name, bytes);
     uint64_t need = (bytes + ALIGN - 1) / ALIGN * ALIGN;
     PB_RETURN(check_budget(dev, mem, need));
-    if (need == 0 || room(&dev->arena[mem]) >= need) return PB_OK;
+    if (need == 0 || dev->options.separate || room(&dev->arena[mem]) >= need) return PB_OK;
     return grow(dev, mem, need, true);
 }
 

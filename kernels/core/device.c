@@ -82,6 +82,7 @@ pb_status pb_device_open(const char *backend, const pb_device_options *options, 
     dev->kernels = kernels;
     dev->backend = plan ? &pb_backend_plan : kernels;
     if (options != NULL) dev->options = *options;
+    if (getenv("PB_MEMORY_SEPARATE") != NULL) dev->options.separate = true;
     if (dev->options.threads < 0 || dev->options.fail_alloc < 0) {
         PB_FAIL(PB_E_INPUT,
                 "device '%s': threads %d and fail_alloc %" PRId64 " must not be negative", backend,

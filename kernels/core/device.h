@@ -43,6 +43,9 @@ typedef struct pb_device_options {
                              * grow by one request at a time, so that n counts requests, not chunks */
     bool page_optimizer;    /* PB_MEM_OPTIM lies in the host's pinned memory where the device has a memory of its own; it
                              * then counts neither in the total nor against the budget. No effect elsewhere. */
+    bool separate;          /* tests (also by PB_MEMORY_SEPARATE in the environment): every tensor has an allocation of
+                             * exactly its size, and a GPU's memory is not zeroed beforehand: a memory checker then sees what
+                             * leaves a tensor and what is read before it was written. Counts stay the same; reserves do nothing */
 } pb_device_options;
 
 /* Opens "ref", "cpu", "cuda" or "plan:<one of these>". options NULL = defaults. PB_E_INPUT for an unknown name (names the

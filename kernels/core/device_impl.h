@@ -8,6 +8,7 @@
 typedef struct pb_block {
     unsigned char *data;
     uint64_t size;
+    uint64_t given; /* bytes asked of the backend: fewer than size where a tensor has its own, to the byte */
     uint64_t start; /* bytes the arena had handed out when it entered this block */
     uint64_t dirty; /* bytes ever handed out: what lies behind is still the backend's zeros */
 } pb_block;

@@ -13,6 +13,7 @@ typedef struct context {
     void *staging[2];
     void *free_again[2]; /* event: the copy out of this buffer has run */
     int turn;
+    bool unzeroed; /* memory is given out as it comes */
 } context;
 
 static void cuda_close(void *ctx) {
@@ -71,10 +72,10 @@ static pb_status open_parts(context *c) {
 }
 
 static pb_status cuda_open(const pb_device_options *options, void **ctx) {
-    (void)options;
     *ctx = NULL;
     context *c = (context *)calloc(1, sizeof *c);
     if (c == NULL) return PB_ERROR(PB_E_OOM, "no host memory for the cuda device");
+    c->unzeroed = options->separate;
     pb_status status = open_parts(c);
     if (status == PB_OK) *ctx = c;
     else cuda_close(c);
@@ -86,6 +87,7 @@ static void *cuda_mem_alloc(void *ctx, size_t bytes) {
     context *c = (context *)ctx;
     void *p = NULL;
     if (pb_api_malloc(&p, bytes == 0 ? 1 : bytes) != 0) return NULL;
+    if (c->unzeroed) return p;
     if (pb_api_zero(p, bytes, c->cuda.stream) == 0 && pb_api_stream_sync(c->cuda.stream) == 0) return p;
     (void)pb_api_free(p);
     return NULL;

@@ -39,6 +39,7 @@ run bad "$out/build" ""
 [ "$rc" = 1 ] || die "exit status $rc with failing parts, expected 1"
 says bad "^build  *passed"
 says bad "^info  *FAILED: exit 9"
+! grep -q "^STALE" "$out/bad/summary.txt" || die "a folder that nobody packed was called stale"
 says bad "^qlora-65b  *FAILED"
 says bad "^racecheck  *\(FAILED\|not run: no compute-sanitizer\)"
 tar -tzf "$out/bad/results.tar.gz" >"$out/list"
@@ -68,9 +69,20 @@ tar -xzOf "$out/fault/results.tar.gz" ./op-cases.log | grep -q "the kernel is na
 tar -xzOf "$out/fault/results.tar.gz" ./parity-ten-steps.log | grep -q "all of it" || die "a log was lost"
 rm -r "$out/build/tests"
 
-# The same as an archive; two parts of it.
+# The same as an archive; two parts of it. One that was packed from other sources is told, one from these is not.
+mkdir -p "$out/wheels/of"
+: >"$out/wheels/of/bitsandbytes.py"
+(cd "$out/wheels/of" && python3 -m zipfile -c ../bitsandbytes-1.2-py3-none-any.whl bitsandbytes.py)
+"$here/source_id.sh" >"$out/build/REVISION"
 tar -cJf "$out/build.tar.xz" -C "$out/build" .
 run some "$out/build.tar.xz" "op-*, trace"
+! grep -q "^STALE" "$out/some/summary.txt" || die "a build of these very sources was called stale"
+says some "^python  *.*, with bitsandbytes-1.2$"
+tar -xzOf "$out/some/results.tar.gz" ./build.log | grep -q "^packed from" || die "the log does not say from what was packed"
+echo "abc1234 0123456789ab" >"$out/build/REVISION"
+tar -cJf "$out/build.tar.xz" -C "$out/build" .
+run stale "$out/build.tar.xz" "op-*"
+says stale "^STALE BUILD: packed from abc1234 0123456789ab"
 says some "^build  *passed"
 says some "^op-cases  *FAILED"
 says some "^counted-run  *FAILED"

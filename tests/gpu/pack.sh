@@ -33,6 +33,7 @@ done | awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' | sort -u | while read -r
     *) cp -L "$path" "$stage/lib/$name" ;;
     esac
 done
+"$root/tests/gpu/source_id.sh" >"$stage/REVISION" # run_all.sh tells an archive that the sources have left behind
 XZ_OPT=${XZ_OPT:--3 -T0} tar -cJf "$file.new" -C "$stage" .
 mv "$file.new" "$file"
 echo "$file: $(($(stat -c %s "$file") / 1048576)) MiB for sm_$arch: $(find "$stage" -type f -printf '%P ')"

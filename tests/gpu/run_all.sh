@@ -127,6 +127,17 @@ find_python() { # the first that can import torch, else any
     done
     echo "$any"
 }
+# Wheels of what that Python lacks, as bitsandbytes, for a machine without a network: wheels/*.whl in the root of the sources or
+# beside the given build. A wheel is an archive of what goes on Python's path.
+unpack_wheels() {
+    local wheel
+    [ -n "$python" ] || return 0
+    for wheel in "$root"/wheels/*.whl ${given:+"$(dirname "$given")"/wheels/*.whl}; do
+        [ -f "$wheel" ] || continue
+        "$python" -m zipfile -e "$wheel" "$scratch/wheels" && wheels="$wheels $(basename "$wheel" | cut -d- -f1,2)"
+    done
+    [ -z "$wheels" ] || export PYTHONPATH=$scratch/wheels${PYTHONPATH:+:$PYTHONPATH}
+}
 nvcc=$(find_tool nvcc)
 sanitizer=$(find_tool compute-sanitizer)
 smi=$(find_tool nvidia-smi)
@@ -144,13 +155,16 @@ fi
 given=${PB_GPU_BUILD:-}
 if [ -z "$given" ] && [ -f "$root/build-gpu.tar.xz" ]; then given=$root/build-gpu.tar.xz; fi
 if [ -f "$given" ]; then build=$scratch/build; else build=${given:-$root/build-gpu}; fi
+wheels=""
+unpack_wheels
 bench=$scratch/peftbench # build/peftbench with what it needs around it
 say "gpu      ${gpu:-none}${arch:+, sm_$arch}"
 say "nvcc     ${nvcc:-none}"
 say "sanitizer ${sanitizer:-none}"
-say "python   ${python:-none}"
+say "python   ${python:-none}${wheels:+, with$wheels}"
 say "build    ${given:-here}"
-say "source   $(git -C "$root" rev-parse --short HEAD 2>/dev/null || echo unknown)"
+source=$("$root/tests/gpu/source_id.sh")
+say "source   $source"
 [ ${#wanted[@]} -eq 0 ] || say "parts    ${wanted[*]}"
 
 # --- the parts ---
@@ -176,9 +190,17 @@ unpack() { # ARCHIVE
     tar -xf "$1" -C "$build" && return 0
     [ -n "$python" ] && "$python" -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$1" "$build"
 }
+# What pack.sh packed may be older than the tests, suites and goldens here.
+check_revision() {
+    local packed="of unknown sources"
+    [ ! -f "$build/REVISION" ] || packed=$(cat "$build/REVISION")
+    echo "packed from $packed, the sources here are $source"
+    if [ "${packed#* }" != "${source#* }" ]; then echo "$packed" >"$scratch/stale"; fi
+}
 make_build() {
     if [ -f "$given" ]; then
         unpack "$given" || return 1
+        check_revision
     elif [ -z "$given" ]; then
         [ -n "$nvcc" ] || { echo "no nvcc and no finished build (PB_GPU_BUILD, tests/gpu/pack.sh)" && return 1; }
         export CUDACXX=$nvcc
@@ -219,7 +241,8 @@ check() { # TOOL: a compute-sanitizer tool over the op cases
     local rc log
     [ -n "$sanitizer" ] || { echo "no compute-sanitizer" && return 77; }
     log=$(mktemp -p "$scratch")
-    CK_RUN_CASE=table PB_TEST_ONCE=1 on_device "$sanitizer" --tool "$1" --error-exitcode 9 --print-limit 20 "$build/tests/test_cuda_ops" 2>&1 | tee "$log"
+    # What leaves a tensor lands in another one, and all memory was zeroed once: a tool sees either only with memory of its own.
+    PB_MEMORY_SEPARATE=1 CK_RUN_CASE=table PB_TEST_ONCE=1 on_device "$sanitizer" --tool "$1" --error-exitcode 9 --print-limit 20 "$build/tests/test_cuda_ops" 2>&1 | tee "$log"
     rc=${PIPESTATUS[0]}
     if grep -q 'Device not supported' "$log"; then # as in some sandboxes
         echo "compute-sanitizer does not support the device as it is given here" && return 77
@@ -251,7 +274,8 @@ suite_run() { # NAME SUITE ARGS...
 traced_run() { made_suite && suite_run traced "$scratch/suite/gpu.json" --profile; }
 counted_run() { made_suite && suite_run counted "$scratch/suite/gpu.json" --steps 12 --counters; }
 minilm_run() {
-    [ -d "$root/.cache/models/all-MiniLM-L6-v2" ] || { echo "no model under .cache/models" && return 77; }
+    [ -f "$root/.cache/models/all-MiniLM-L6-v2/config.json" ] || { echo "no all-MiniLM-L6-v2 under .cache/models" && return 77; }
+    [ -n "$(find -L "$root/.cache/datasets" /usr/share/wordnet -name data.noun 2>/dev/null)" ] || { echo "no WordNet under .cache/datasets" && return 77; }
     suite_run minilm gpu-quick --seeds 1 --steps 60 --profile
 }
 # Kernels bound by memory at the rows of a training batch, from cold caches, checked against the reference: it computes them too,
@@ -269,15 +293,16 @@ refuses_48() { # a refusal with numbers is what must come
     "$bench" bench step --device cuda --shape llama-7b --methods full --batch 1 --max-len 512 --steps 1 --memory-budget 48Gi 2>&1 | tee /dev/stderr |
         grep -q 'would need .* bytes'
 }
-export -f toolkits find_library link_libraries unpack make_build ours on_device tests_on_device check memory_tests step eager_step \
+export -f toolkits find_library link_libraries unpack check_revision make_build ours on_device tests_on_device check memory_tests step eager_step \
     peer made_suite suite_run traced_run counted_run minilm_run kernels fits_48 refuses_48
-export root work scratch given build bench nvcc sanitizer python arch
+export root work scratch given build bench nvcc sanitizer python arch source
 
 tests=$build/tests
 every=lora,adalora,dylora,dora,qlora,adapter
 # Behind each line the seconds that it is thought to need on an H100 with 16 cores: guesses, no GPU has run this yet. Their sum is
 # above what there is.
 part right build 240 make_build # 10 (a pack)
+if [ -f "$scratch/stale" ]; then say "STALE BUILD: packed from $(cat "$scratch/stale"), the sources here are $source: pack again"; fi
 if [ -z "$why" ] && [ ! -x "$bench" ]; then why="there is no build"; fi
 part right info 20 "$bench" info # 3
 begin right device-tests 60 memory_tests

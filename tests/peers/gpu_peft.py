@@ -21,10 +21,13 @@ if missing:
 
 import torch  # noqa: E402
 from peft import AdaLoraConfig, LoraConfig, get_peft_model  # noqa: E402
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BertConfig, GPT2Config, LlamaConfig  # noqa: E402
+from transformers.pytorch_utils import Conv1D  # noqa: E402
 
 LLAMA3 = {"rope_theta": 500000.0, "rms_norm_eps": 1e-5, "vocab_size": 128256, "max_position_embeddings": 8192}
 SHAPES = {
+    "minilm": BertConfig(vocab_size=30522, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536,
+                         max_position_embeddings=512, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_labels=2),
     "gpt2-124m": GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0),
     "llama-3.2-1b": LlamaConfig(hidden_size=2048, num_hidden_layers=16, num_attention_heads=32, num_key_value_heads=8,
                                 intermediate_size=8192, tie_word_embeddings=True, **LLAMA3),
@@ -33,19 +36,24 @@ SHAPES = {
     "llama-3.1-8b": LlamaConfig(hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8,
                                 intermediate_size=14336, **LLAMA3),
 }
-LINEARS = {"gpt2-124m": ["c_attn", "c_proj", "c_fc"]}
+ENCODERS = ("minilm",)  # with a head of two classes, as the bench's; they learn a class per text, the others the next token
+LINEARS = {"gpt2-124m": ["c_attn", "c_proj", "c_fc"],
+           "minilm": r".*layer\.\d+\.(attention\.self\.(query|key|value)|attention\.output\.dense|intermediate\.dense|output\.dense)"}
 LLAMA_LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 def quantized(model):
-    """Every linear layer of the decoder in NF4 with double quantisation, as bitsandbytes' loader would make it."""
+    """Every linear layer but heads in NF4 with double quantisation, as bitsandbytes' loader would make it."""
     import bitsandbytes as bnb
     for name, module in list(model.named_modules()):
-        if not isinstance(module, torch.nn.Linear) or name.endswith("lm_head"):
+        if not isinstance(module, (torch.nn.Linear, Conv1D)) or name.endswith(("lm_head", "classifier", "pooler.dense")):
             continue
-        new = bnb.nn.Linear4bit(module.in_features, module.out_features, bias=module.bias is not None,
+        weight = module.weight.data.T if isinstance(module, Conv1D) else module.weight.data  # Conv1D holds [in, out]
+        new = bnb.nn.Linear4bit(weight.shape[1], weight.shape[0], bias=module.bias is not None,
                                 compute_dtype=torch.bfloat16, compress_statistics=True, quant_type="nf4")
-        new.weight = bnb.nn.Params4bit(module.weight.data.cpu(), requires_grad=False, compress_statistics=True,
+        if module.bias is not None:
+            new.bias = module.bias
+        new.weight = bnb.nn.Params4bit(weight.contiguous().cpu(), requires_grad=False, compress_statistics=True,
                                        quant_type="nf4", module=new)
         parent = model.get_submodule(name.rpartition(".")[0])
         setattr(parent, name.rpartition(".")[2], new.cuda())
@@ -61,8 +69,10 @@ def build(args, method, way):
     torch.manual_seed(0)
     dtype = torch.float32 if method == "full" and way == "autocast" else torch.bfloat16
     torch.set_default_dtype(dtype)
+    encoder = args.shape in ENCODERS
     with torch.device("cuda"):
-        model = AutoModelForCausalLM.from_config(SHAPES[args.shape], attn_implementation="sdpa")
+        model = (AutoModelForSequenceClassification if encoder else AutoModelForCausalLM).from_config(
+            SHAPES[args.shape], attn_implementation="sdpa")
     torch.set_default_dtype(torch.float32)
     if next(model.parameters()).dtype != dtype:  # releases differ in what a config without a type means
         model = model.to(dtype)
@@ -72,11 +82,12 @@ def build(args, method, way):
     if method == "qlora":
         model = quantized(model)
     targets = LINEARS.get(args.shape, LLAMA_LINEARS)
+    task = {"task_type": "SEQ_CLS"} if encoder else {}  # the head is trained too
     if method == "adalora":
         config = AdaLoraConfig(init_r=args.rank, target_r=args.rank - args.rank // 3, lora_alpha=2 * args.rank, total_step=10000,
-                               tinit=5, tfinal=100, target_modules=targets)
+                               tinit=5, tfinal=100, target_modules=targets, **task)
     else:
-        config = LoraConfig(r=args.rank, lora_alpha=2 * args.rank, target_modules=targets, use_dora=method == "dora")
+        config = LoraConfig(r=args.rank, lora_alpha=2 * args.rank, target_modules=targets, use_dora=method == "dora", **task)
     model = get_peft_model(model, config, autocast_adapter_dtype=way == "autocast").train()
     if way == "bf16":
         for weight in model.parameters():
@@ -98,6 +109,7 @@ class Peer:
         self.run = torch.compile(self.model) if compiled else self.model
         self.adalora = method == "adalora"
         self.ids = torch.randint(0, SHAPES[args.shape].vocab_size, (args.batch, args.max_len), device="cuda")
+        self.labels = torch.randint(0, 2, (args.batch,), device="cuda") if args.shape in ENCODERS else self.ids
         self.count = 0
         for _ in range(4):
             self.step()
@@ -108,7 +120,7 @@ class Peer:
         begin = time.perf_counter()
         self.optim.zero_grad(set_to_none=True)
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.way == "autocast"):
-            loss = self.run(input_ids=self.ids, labels=self.ids).loss
+            loss = self.run(input_ids=self.ids, labels=self.labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
         self.optim.step()
