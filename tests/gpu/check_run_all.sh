@@ -12,7 +12,7 @@ rc=0
 PB_GPU_DRY=1 "$here/run_all.sh" "$out/dry" >/dev/null || rc=$?
 [ "$rc" = 3 ] || die "exit status $rc, expected 3: nothing was run"
 for name in build device-tests op-cases plain-kernels parity-ten-steps goldens bench-ops step-llama-3.2-1b step-eager peer-eager \
-    peer-compile refuses-7b-full qlora-65b traced-run counted-run calibration memcheck racecheck initcheck synccheck; do
+    peer-compile refuses-7b-full qlora-65b peer-full-1b peer-llama-3.1-8b peer-minilm traced-run counted-run calibration memcheck racecheck initcheck synccheck; do
     says dry "^$name  *not run: no GPU"
 done
 says dry "^0 passed, 0 failed"
@@ -42,9 +42,59 @@ says bad "^info  *FAILED: exit 9"
 ! grep -q "^STALE" "$out/bad/summary.txt" || die "a folder that nobody packed was called stale"
 says bad "^qlora-65b  *FAILED"
 says bad "^racecheck  *\(FAILED\|not run: no compute-sanitizer\)"
+says bad "^GEMM >= 95 % of the best cuBLASLt  *not measured"
 tar -tzf "$out/bad/results.tar.gz" >"$out/list"
 grep -q "info.log" "$out/list" || die "no log was packed"
 [ "$(find "$out/bad" -type f | wc -l)" = 2 ] || die "more than a summary and an archive was left"
+
+# Targets from figures made up: the worst decides, and what is not there is not met.
+mkdir -p "$out/figures/empty"
+step() { # NAME SECONDS MFU IDLE TRACER HEAD DEVICE TRACED DROPPED
+    printf '[{"step_s_median": %s, "mfu": %s, "idle_share": %s, "tracer": "%s", "head_bytes": %s, "logits_bytes": 1000, "predicted_bytes": 100, "device_bytes": %s, "traced": "%s", "trace_dropped": %s}]\n' \
+        "${@:2}" >"$out/figures/$1.json"
+}
+step step-llama-3.2-1b-lora 0.10 0.50 0.01 cupti 90 null none 0
+step step-llama-3.2-1b-dora 0.12 0.40 0.50 host 90 null none 0 # its idle share is none: no CUPTI
+step step-llama-3.2-1b-qlora 0.10 null 0.02 cupti 90 null none 0
+step step-llama-3.2-1b-lora-budget 9 0.1 0.9 cupti 90 104 none 0
+step step-gpt2-124m-lora 1 0.01 0.01 cupti 0 null none 0
+step trace-eager-none-1 0.100 null 0 cupti 0 null none 0
+step trace-eager-none-2 0.110 null 0 cupti 0 null none 0
+step trace-eager-ops-1 0.104 null 0 cupti 0 null ops 3
+step trace-eager-ops-2 0.102 null 0 cupti 0 null ops 0
+cat >"$out/figures/peer-eager.log" <<'END'
+llama-3.2-1b  lora     eager            100.0 ms (bf16)  peftbench     45.0 ms  ratio 2.22  peak 10.0 and 5.0 GiB
+llama-3.2-1b  dora     eager            100.0 ms (bf16)  peftbench    110.0 ms  ratio 0.91  peak 10.0 and 8.0 GiB
+qlora eager: not run: bitsandbytes is not importable
+END
+printf 'm/norm_fwd/rms/bf16 two pass 12.0 11 13 - 2000 83 %% memory\nm/dequantize4/nf4/bf16 a 1 1 1 - 1 80 %% memory\n' >"$out/figures/kernels-4096.txt"
+printf 'linear  2048 x 2048 -> 8192  120.0  118.0  3  98.3 %% of the best\ngemm  2048 x 2048 x 2048  40.0  36.0  1  90.0 %% of the best\n' >"$out/figures/algorithms.log"
+# shellcheck source-path=SCRIPTDIR source=targets.sh
+. "$here/targets.sh"
+(set +eo pipefail && tell_targets "$out/figures") >"$out/targets" # as run_all.sh does
+while read -r line; do
+    grep -q "$line" "$out/targets" || { cat "$out/targets" && die "targets: no line '$line'"; }
+done <<'END'
+^LoRA >= 2.0x HF PEFT eager  *met  *worst 2.220: llama-3.2-1b; 1 of 1
+^LoRA >= 1.3x HF PEFT with torch.compile  *not measured
+^QLoRA >= 2.0x PEFT with bitsandbytes  *not measured
+^no method of a model below 1.0x  *NOT MET  *worst 0.910: llama-3.2-1b dora eager; 1 of 2
+^peak memory <= 0.7x PEFT's  *NOT MET  *worst 0.800: llama-3.2-1b dora eager; 1 of 2
+^QLoRA >= 0.95x own LoRA's speed  *met  *worst 1.000
+^DoRA and AdaLoRA <= 1.15x own LoRA's step  *NOT MET  *worst 1.200: llama-3.2-1b dora; 0 of 1
+^MFU >= 45 % from 1B parameters on  *NOT MET  *worst 0.400: llama-3.2-1b dora; 1 of 2
+^GPU idle <= 2 % of a step  *met  *worst 0.020: llama-3.2-1b qlora; 3 of 3
+^NF4 dequantisation >= 85 % of copy bandwidth  *NOT MET  *worst 80.000
+^norms, activations, AdamW >= 80 %  *met  *worst 83.000
+^GEMM >= 95 % of the best cuBLASLt  *NOT MET  *worst 90.000: gemm 2048 x 2048 x 2048 .*; 1 of 2
+^loss layer <= 1/10 of all logits, vocabulary 128k  *met  *worst 0.090
+^predicted peak within 5 % of the driver's  *met  *worst 3.846
+^tracing <= 3 % of a step, eager  *met  *worst 2.000: eager
+^tracing <= 5 % of a step, per graph node  *not measured
+^no dropped records  *NOT MET  *worst 3.000: trace-eager-ops-1; 1 of 2
+END
+(set +eo pipefail && tell_targets "$out/figures/empty") >"$out/targets"
+[ "$(grep -c "not measured$" "$out/targets")" = 17 ] || { cat "$out/targets" && die "a target without a figure was judged"; }
 
 # A kernel's fault takes what is behind it with it: once more with a process for every test. What does not end is ended, and
 # neither loses what others left.

@@ -5,7 +5,7 @@
 # PEFT beside them, what fits, kernels against their roofs. Where the time goes: traced and counted runs. Needs no network and no
 # data; what is missing (nvcc, Python packages, compute-sanitizer) is said and the rest goes on. The most telling parts come
 # first. Parts that take no times run side by side, those that do alone. What the time did not suffice for is named at the end,
-# with the call that makes up for it.
+# with the call that makes up for it. Behind the figures the summary says of every target: met, not met, or not measured.
 #
 # The build: PB_GPU_BUILD names a finished build folder or an archive that tests/gpu/pack.sh made; else build-gpu.tar.xz in the
 # root of the sources is such an archive; else it is built here, for this machine's GPU.
@@ -282,7 +282,9 @@ minilm_run() {
 # so that products and attention have fewer rows.
 kernels() {
     "$bench" kernels run --device cuda --model shape:llama-3.2-1b --dtype bf16 --rows 4096 --budget 20s --save "$work/kernels.json" \
-        --filter '/norm_fwd/|/norm_bwd/|/act_fwd/|/act_bwd/|/swiglu_fwd/|/swiglu_bwd/|/dropout/|/axpby/|/rope/|/dequantize4/|/adamw' &&
+        --filter '/norm_fwd/|/norm_bwd/|/act_fwd/|/act_bwd/|/swiglu_fwd/|/swiglu_bwd/|/dropout/|/axpby/|/rope/|/dequantize4/|/adamw' |
+        tee "$work/kernels-4096.txt"
+    [ "${PIPESTATUS[0]}" -eq 0 ] &&
         "$bench" kernels run --device cuda --model shape:llama-3.2-1b --dtype bf16 --rows 64 --budget 10s --save "$work/kernels-64.json"
 }
 fits_48() {
@@ -299,6 +301,7 @@ export root work scratch given build bench nvcc sanitizer python arch source
 
 tests=$build/tests
 every=lora,adalora,dylora,dora,qlora,adapter
+every_peer=lora,dora,qlora,adalora
 # Behind each line the seconds that it is thought to need on an H100 with 16 cores: guesses, no GPU has run this yet. Their sum is
 # above what there is.
 part right build 240 make_build # 10 (a pack)
@@ -328,10 +331,15 @@ for shape in llama-3.2-3b gpt2-124m minilm; do part fast "step-$shape" 40 step "
 part trace minilm-run 60 minilm_run # 20
 part fast calibration 60 "$bench" advise --calibrate "$work/calibration.json" --device cuda # 40
 part fast peer-compile 120 peer --shape llama-3.2-1b --methods lora,dora --modes compile --seconds 60 # 100
+part fast peer-full-1b 60 peer --shape llama-3.2-1b --methods full --modes eager --seconds 40 # 25
+part fast peer-llama-3.1-8b 90 peer --shape llama-3.1-8b --methods lora,qlora --modes eager --seconds 60 # 50
+part fast peer-llama-3.2-3b 90 peer --shape llama-3.2-3b --methods $every_peer --modes eager --seconds 60 # 80
+for shape in gpt2-124m minilm; do part fast "peer-$shape" 90 peer --shape "$shape" --methods "$every_peer,full" --modes eager --seconds 60; done # 80
 
 # --- in short ---
 
-field() { grep -oE "\"$2\":[[:space:]]*[^],}]*" "$1" | head -n 1 | sed -E 's/^[^:]*:[[:space:]]*//'; }
+# shellcheck source-path=SCRIPTDIR source=targets.sh
+. "$root/tests/gpu/targets.sh"
 for file in "$work"/step-*.json; do
     [ -s "$file" ] || continue
     say "$(echo "$(basename "$file" .json)" "$(field "$file" step_s_median)" "$(field "$file" limit_share)" "$(field "$file" mfu)" \
@@ -342,9 +350,9 @@ done
 find "$work" -name record.json -path '*/counted/*' -exec grep -h -A 2 '"counters": {' {} + | grep -oE '"(available|reason|passes)".*' |
     sort | uniq -c | sed 's/^/counters /' | tee -a "$summary"
 if [ -f "$work/kernels.log" ]; then grep -E '/bf16 .* [0-9]+ %' "$work/kernels.log" | cut -c1-150 | tee -a "$summary"; fi
-for name in peer-eager peer-compile; do
-    if [ -f "$work/$name.log" ]; then grep -E 'ratio|not run' "$work/$name.log" | tee -a "$summary"; fi
-done
+cat "$work"/peer-*.log 2>/dev/null | grep -E 'ratio|not run' | tee -a "$summary"
+if [ -f "$work/algorithms.log" ]; then grep 'of the best' "$work/algorithms.log" | tee -a "$summary"; fi
+if [ "$ran" -gt 0 ]; then say "--- targets" && tell_targets "$work" | tee -a "$summary"; fi
 for name in $failed; do # the first failures of a test program, else the last lines
     say "--- $name"
     { grep -m 3 -E '^[^ ]+:[0-9]+:[FE]:' "$work/$name.log" || tail -n 3 "$work/$name.log"; } | cut -c1-240 | tee -a "$summary"

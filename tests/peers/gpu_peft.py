@@ -227,7 +227,8 @@ def main():
                                 "why": f"{type(error).__name__}: {error}"[:300]})
             failed += results[-1].get("ratio") is None
             print(told(results[-1]), flush=True)
-            with open(os.path.join(args.out, f"peer-{args.shape}-{args.modes.replace(',', '-')}.json"), "w", encoding="utf-8") as f:
+            name = f"peer-{args.shape}-{args.modes}-{args.methods}.json".replace(",", "-")
+            with open(os.path.join(args.out, name), "w", encoding="utf-8") as f:
                 json.dump({"torch": torch.__version__, "gpu": torch.cuda.get_device_name(0), "results": results}, f, indent=1)
     return 1 if failed else 0 if results else 77
 
