@@ -133,11 +133,19 @@ void pb_kernels_child_options(const pb_kernels_request *q, pb_kernels_options *o
 
 static pb_status compare(pb_cli *cli, const pb_kernels_request *q, const pb_command_line *line) {
     const char *a = line->args[1], *b = line->args[2];
-    if (q->stored && (q->save || q->instructions))
-        return PB_ERROR(PB_E_INPUT, "compare --stored takes no --save and no --instructions: it runs no "
-                                    "builds");
+    if (q->stored && (q->aa || q->instructions || q->revisions))
+        return PB_ERROR(PB_E_INPUT, "compare --stored takes no --aa, --instructions or --revisions: it runs "
+                                    "no builds");
+    bool asks = q->model || q->all || q->rows || q->dtype >= 0 || q->device_given || q->cache_given ||
+                q->threads || q->budget || q->save;
+    if (q->stored && line->n_args == 3 && asks)
+        return PB_ERROR(PB_E_INPUT, "compare --stored A B: both were measured already; it takes --filter, "
+                                    "and nothing that is for a run made now");
     if (q->stored && (line->n_args == 2 || line->n_args == 3))
         return pb_kernels_compare_stored(cli, q, a, line->n_args == 3 ? b : NULL);
+    if (q->instructions && strcmp(q->device, "cpu") != 0)
+        return PB_ERROR(PB_E_INPUT, "compare --device %s --instructions: the counts are of the CPU's "
+                                    "kernels; compare without one of them", q->device);
     if (q->aa && line->n_args == 2) return pb_kernels_compare(cli, q, a, a);
     if (q->aa)
         return PB_ERROR(PB_E_INPUT, "usage: peftbench kernels compare --aa A: one build");
@@ -244,15 +252,16 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
         PB_OPTION_FLAG("anchors", &q.anchors, "run: measures the roofs, --unchecked or not"),
         PB_OPTION_TEXT("save", &q.save, "FILE",
                        "run: writes all with the raw samples as JSON; count: the counts; compare: a "
-                       "folder, what each process\nmeasured"),
+                       "folder, for the raw samples of\neach process, which are gone without it; compare "
+                       "--stored A: the run made now"),
         PB_OPTION_FLAG("instructions", &q.instructions,
                        "compare: counts instructions of both too (as count does, with --gauge): "
                        "MORE_WORK"),
         PB_OPTION_TEXT("history", &q.history, "FILE",
                        "run: appends the medians as one line, for trend"),
         PB_OPTION_TEXT("plots", &q.plots, "DIR",
-                       "run: roofline and share of the roof, trend: every series that changed; as SVG "
-                       "and PNG"),
+                       "run: roofline and share of the roof, trend: the first 24 series that changed; as "
+                       "SVG and PNG"),
         {.name = "below",
          .kind = PB_OPT_NUMBER,
          .value = &q.below,
@@ -261,8 +270,8 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
          .hi = 1000,
          .help = "run, show: only what is below this share of its roof, worst first"},
         PB_OPTION_FLAG("stored", &q.stored,
-                       "compare: A and B are saved runs (without B: a run made now); suspicions, no "
-                       "more"),
+                       "compare: A and B are saved runs (without B: a run made now as A was); suspicions, "
+                       "no more"),
         PB_OPTION_FLAG("aa", &q.aa,
                        "compare: A against itself: what this machine can tell apart, before B is "
                        "asked about"),
@@ -293,6 +302,10 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
     const char *what = line.args[0];
     PB_RETURN(check_options(options, given, N, what));
     if (json) q.format = 1;
+    for (int i = 0; i < N; i++) {
+        q.device_given = q.device_given || (given[i] && strcmp(options[i].name, "device") == 0);
+        q.cache_given = q.cache_given || (given[i] && strcmp(options[i].name, "cache") == 0);
+    }
     if (q.budget && !pb_parse_seconds(q.budget, &q.budget_s))
         return PB_ERROR(PB_E_INPUT, "--budget: '%s', expected a time above 0 as 5min or 30s",
                         q.budget);

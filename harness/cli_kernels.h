@@ -13,6 +13,7 @@ typedef struct pb_kernels_request {
     const char *model, *filter, *save, *budget;
     const char *device; /* "cpu" (NULL: the same), "cuda" */
     int cache;          /* 0 cold, 1 hot */
+    bool device_given, cache_given; /* on the command line */
     int dtype, format;  /* dtype: 0 f32, 1 bf16, -1 not given */
     int gauge;         /* pb_gauge */
     int64_t rows, threads, processes;
@@ -34,9 +35,10 @@ void pb_kernels_child_options(const pb_kernels_request *q, pb_kernels_options *o
 
 /* kernels run: exit status 5 when a result is wrong. */
 pb_status pb_kernels_run(pb_cli *cli, const pb_kernels_request *q);
-/* What processes of `program` measure, first one checked, in one tree. */
-pb_status pb_kernels_measure_processes(const pb_kernels_request *q, const char *program,
-                                       int processes, struct cJSON **out);
+/* What it measures, in this process or in q->processes fresh ones of which the first is checked; *run is read
+ * from *root. */
+pb_status pb_kernels_measure(const pb_kernels_request *q, struct cJSON **root, pb_saved_run *run,
+                             pb_machine_report *machine);
 
 /* How the process was placed, and a line for everything that makes times differ. */
 pb_status pb_kernels_print_machine(const pb_machine_report *machine);
@@ -58,7 +60,8 @@ pb_status pb_kernels_trend(const pb_kernels_request *q, const char *path);
 /* Set the exit code by the worst verdict. Builds, programs, revisions: */
 pb_status pb_kernels_compare(pb_cli *cli, const pb_kernels_request *q, const char *a,
                              const char *b);
-/* Saved runs; b NULL = a run made now by this program. */
+/* Saved runs; b NULL = a run made now by this program as A was, and kept in q->save. Only kernels that
+ * q->filter holds. */
 pb_status pb_kernels_compare_stored(pb_cli *cli, const pb_kernels_request *q, const char *a,
                                     const char *b);
 

@@ -28,7 +28,19 @@ typedef struct told {
     double budget_s;               /* 0 = none */
     const pb_stored_notes *stored; /* or NULL */
     const pb_machine_report *machine; /* or NULL: nothing was measured now */
+    const char *samples;              /* folder or file with the raw ones; NULL: not kept */
 } told;
+
+/* Lines as a list. */
+static bool add_advice(pb_json *root, const pb_comparison_of_builds *c, const told *t) {
+    pb_text lines = {0};
+    pb_json *list = pb_json_add_array(root, "advice");
+    bool ok = list && pb_compared_advice(c, t->machine, &lines) == PB_OK;
+    char *save = NULL, *line = ok && lines.data ? strtok_r(lines.data, "\n", &save) : NULL;
+    for (; ok && line; line = strtok_r(NULL, "\n", &save)) ok = pb_json_add_str(list, NULL, line);
+    pb_text_free(&lines);
+    return ok;
+}
 
 static bool add_stored(pb_json *root, const pb_stored_notes *notes) {
     pb_json *anchors = pb_json_add_object(root, "anchors");
@@ -52,6 +64,9 @@ static pb_status print_json(const pb_comparison_of_builds *c, const told *t, int
     bool ok = pb_json_add_str(root, "schema", "peftbench-kernels-compare-2") &&
               pb_json_add_str(root, "a_sha256", c->sha256[0]) &&
               pb_json_add_str(root, "b_sha256", c->sha256[1]) &&
+              pb_json_add_str(root, "a_backend_sha256", *c->backend[0] ? c->backend[0] : NULL) &&
+              pb_json_add_str(root, "b_backend_sha256", *c->backend[1] ? c->backend[1] : NULL) &&
+              pb_json_add_str(root, "samples_in", t->samples) && add_advice(root, c, t) &&
               pb_json_add_bool(root, "stored", t->stored != NULL) &&
               pb_json_add_i64(root, "order_key", (int64_t)t->key) &&
               pb_json_add_f64(root, "budget_s", t->budget_s > 0 ? t->budget_s : (double)NAN) &&
@@ -116,6 +131,8 @@ static void print_kernel(const pb_compared *k) {
 
 static pb_status print_text(const pb_comparison_of_builds *c, const told *t) {
     printf("programs: A %.12s, B %.12s\n", c->sha256[0], c->sha256[1]);
+    if (*c->backend[0] || *c->backend[1])
+        printf("CUDA backends: A %.12s, B %.12s\n", c->backend[0], c->backend[1]);
     for (const char *p = c->differences.data; p && *p; p += strcspn(p, "\n") + 1)
         printf("differs: %.*s\n", (int)strcspn(p, "\n"), p);
     if (*c->gauge) printf("instructions: %s\n", c->gauge);
@@ -145,7 +162,7 @@ static pb_status tell(pb_cli *cli, const pb_kernels_request *q, const pb_compari
         PB_TRY(write_file(q->junit, &text));
     }
     if (q->markdown) {
-        PB_TRY(pb_compared_markdown(c, cli->exit_code, &text));
+        PB_TRY(pb_compared_markdown(c, t->machine, cli->exit_code, &text));
         PB_TRY(write_file(q->markdown, &text));
     }
     if (q->format != 0)
@@ -160,13 +177,14 @@ done:
 /* A folder or a program as it is; anything else is the name of a revision. */
 static pb_status find_side(const pb_kernels_request *q, const char *name, char program[1024]) {
     char cache[1024];
+    bool cuda = strcmp(q->device, "cuda") == 0;
     if (pb_is_dir(name) || pb_file_exists(name)) {
         if (pb_copy(program, 1024, name)) return PB_OK;
         return PB_ERROR(PB_E_INPUT, "%s: the path is too long", name);
     }
-    if (q->revisions) return pb_kernel_revision(".", name, q->revisions, program);
+    if (q->revisions) return pb_kernel_revision(".", name, q->revisions, cuda, program);
     PB_RETURN(pb_beside_program("revisions", cache, sizeof cache));
-    return pb_kernel_revision(".", name, cache, program);
+    return pb_kernel_revision(".", name, cache, cuda, program);
 }
 
 /* What is counted: the timed model and rows where they are named, else the table of `kernels
@@ -185,6 +203,11 @@ pb_status pb_kernels_compare(pb_cli *cli, const pb_kernels_request *q, const cha
     pb_machine_watch *watch = NULL;
     pb_machine_report machine;
     uint64_t key = ((uint64_t)pb_now_ns() ^ (uint64_t)getpid()) & UINT64_C(0xffffffffffff);
+    const char *backend = getenv("PB_CUDA_PLUGIN");
+    bool cuda = strcmp(q->device, "cuda") == 0;
+    if (cuda && backend && *backend && strcmp(a, b) != 0)
+        PB_FAIL(PB_E_INPUT, "PB_CUDA_PLUGIN names one backend for both builds, %s: unset it, and each opens "
+                            "its own", backend);
     pb_kernels_child_options(q, &options);
     count_options(q, &counting);
     PB_TRY(find_side(q, a, program[0]));
@@ -192,6 +215,7 @@ pb_status pb_kernels_compare(pb_cli *cli, const pb_kernels_request *q, const cha
     pb_compare_request request = {.a = program[0],
                                   .b = program[1],
                                   .options = options.argv,
+                                  .cuda = cuda,
                                   .filter = q->filter,
                                   .budget_s = q->budget_s,
                                   .save = q->save,
@@ -207,7 +231,8 @@ pb_status pb_kernels_compare(pb_cli *cli, const pb_kernels_request *q, const cha
     watch = NULL;
     if (status != PB_OK) goto done;
     memcpy(machine.pinning, pinning, sizeof pinning);
-    PB_TRY(tell(cli, q, &c, &(told){.key = key, .budget_s = q->budget_s, .machine = &machine}));
+    const told t = {.key = key, .budget_s = q->budget_s, .machine = &machine, .samples = q->save};
+    PB_TRY(tell(cli, q, &c, &t));
 done:
     pb_machine_drop(watch);
     pb_comparison_of_builds_free(&c);
@@ -216,15 +241,60 @@ done:
 
 /* ---- saved runs ---- */
 
-/* A run made now that can be held against a saved one: the same options, as many processes. */
-static pb_status run_now(const pb_kernels_request *q, const pb_saved_run *like, pb_json **out) {
-    pb_kernels_request now = *q;
-    int64_t threads = 0;
-    char self[1024];
-    PB_RETURN(pb_json_read_i64(like->environment, "environment", "threads", 1, 4096, &threads));
-    if (!now.threads) now.threads = threads;
-    PB_RETURN(pb_own_program(self, sizeof self));
-    return pb_kernels_measure_processes(&now, self, like->processes, out);
+/* One option of the saved run: its value is taken, and another one on the command line refused. What it does
+ * not say it was made without, or, where it is of a program that did not write it down, is not known. */
+static pb_status like_text(const char *option, const char *saved, bool known, const char **mine) {
+    if (!*saved && !known) return PB_OK;
+    if (*mine && strcmp(*mine, saved) != 0)
+        return PB_ERROR(PB_E_INPUT, "--%s %s: A was measured with%s%s, and B is measured as A was", option,
+                        *mine, *saved ? " " : "out it", saved);
+    if (*saved) *mine = saved;
+    return PB_OK;
+}
+
+static pb_status like_number(const char *option, double saved, bool known, int64_t *mine) {
+    char text[2][32] = {"", ""};
+    const char *value = *mine ? text[0] : NULL;
+    snprintf(text[0], sizeof text[0], "%lld", (long long)*mine);
+    if (saved > 0) snprintf(text[1], sizeof text[1], "%.0f", saved);
+    PB_RETURN(like_text(option, text[1], known, &value));
+    if (saved > 0) *mine = (int64_t)saved;
+    return PB_OK;
+}
+
+/* What a run made now must ask for to be held against a saved one; texts point into its tree. */
+static pb_status like_saved(const pb_json *tree, const pb_saved_run *like, pb_kernels_request *now) {
+    static const char *const dtypes[] = {"f32", "bf16"}, *const caches[] = {"cold", "hot"};
+    const pb_json *asked = pb_json_get(tree, "asked"), *e = like->environment;
+    const char *device = now->device_given ? now->device : NULL;
+    const char *cache = now->cache_given ? caches[now->cache] : NULL;
+    const char *dtype = now->dtype >= 0 ? dtypes[now->dtype] : NULL;
+    bool known = asked != NULL, was_all = cJSON_IsTrue(pb_json_get(asked, "all"));
+    PB_RETURN(like_number("threads", pb_json_number(e, "threads"), false, &now->threads));
+    PB_RETURN(like_text("device", pb_json_text(e, "device"), false, &device));
+    PB_RETURN(like_text("cache", pb_json_text(e, "cache"), false, &cache));
+    PB_RETURN(like_text("model", pb_json_text(asked, "model"), known, &now->model));
+    if (now->all && known && !was_all)
+        return PB_ERROR(PB_E_INPUT, "--all: A was measured without it, and B is measured as A was");
+    PB_RETURN(like_text("dtype", pb_json_text(asked, "dtype"), known, &dtype));
+    PB_RETURN(like_number("rows", pb_json_number(asked, "rows"), known, &now->rows));
+    if (device) now->device = device;
+    now->cache = cache && strcmp(cache, "hot") == 0;
+    now->all = now->all || was_all;
+    if (dtype) now->dtype = strcmp(dtype, "bf16") == 0;
+    if (!now->filter && *pb_json_text(asked, "filter")) now->filter = pb_json_text(asked, "filter");
+    double budget = pb_json_number(asked, "budget_s") * like->processes;
+    if (!(now->budget_s > 0) && budget > 0) now->budget_s = budget;
+    now->processes = like->processes;
+    return PB_OK;
+}
+
+/* Leaves the kernels that the filter holds. */
+static void narrow(pb_saved_run *run, const char *filter) {
+    int n = 0;
+    for (int i = 0; i < run->n; i++)
+        if (pb_kernel_case_holds(run->kernels[i].name, filter)) run->kernels[n++] = run->kernels[i];
+    run->n = n;
 }
 
 pb_status pb_kernels_compare_stored(pb_cli *cli, const pb_kernels_request *q, const char *a,
@@ -234,15 +304,25 @@ pb_status pb_kernels_compare_stored(pb_cli *cli, const pb_kernels_request *q, co
     pb_saved_run runs[2] = {{.n = 0}, {.n = 0}};
     pb_comparison_of_builds c = {0};
     pb_stored_notes notes = {.anchors = {0}};
+    pb_kernels_request now = *q;
+    pb_machine_report machine;
     PB_TRY(pb_json_load(a, MOST_BYTES, &trees[0]));
     PB_TRY(pb_saved_run_read(trees[0], a, &runs[0]));
-    if (b)
+    if (b) {
         PB_TRY(pb_json_load(b, MOST_BYTES, &trees[1]));
-    else
-        PB_TRY(run_now(q, &runs[0], &trees[1]));
-    PB_TRY(pb_saved_run_read(trees[1], b ? b : "the run made now", &runs[1]));
+        PB_TRY(pb_saved_run_read(trees[1], b, &runs[1]));
+    } else {
+        PB_TRY(like_saved(trees[0], &runs[0], &now));
+        PB_TRY(pb_kernels_measure(&now, &trees[1], &runs[1], &machine));
+        if (q->save) PB_TRY(pb_json_save(trees[1], q->save));
+    }
+    for (int i = 0; i < 2; i++) narrow(&runs[i], q->filter);
     PB_TRY(pb_compare_stored(&runs[0], &runs[1], &c, &notes));
-    PB_TRY(tell(cli, q, &c, &(told){.stored = &notes}));
+    const told t = {.budget_s = b ? 0 : now.budget_s,
+                    .stored = &notes,
+                    .machine = b ? NULL : &machine,
+                    .samples = q->save};
+    PB_TRY(tell(cli, q, &c, &t));
 done:
     pb_comparison_of_builds_free(&c);
     for (int i = 0; i < 2; i++) {

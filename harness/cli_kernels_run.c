@@ -55,12 +55,33 @@ static pb_status add_roofs(pb_json *root, const pb_kernels_request *q, const pb_
     return pb_cli_built(ok && add_anchors(root, r));
 }
 
+/* Kernels of the device "cuda" are not in the program. */
+static pb_status add_programs(pb_json *root, const pb_kernels_request *q) {
+    char hash[PB_SHA256_HEX], self[1024], backend[1024];
+    PB_RETURN(pb_sha256_file("/proc/self/exe", hash));
+    PB_RETURN(pb_cli_built(pb_json_add_str(root, "binary_sha256", hash)));
+    if (strcmp(q->device, "cuda") != 0) return PB_OK;
+    PB_RETURN(pb_own_program(self, sizeof self));
+    PB_RETURN(pb_kernel_backend(self, backend));
+    PB_RETURN(pb_sha256_file(backend, hash));
+    return pb_cli_built(pb_json_add_str(root, "backend_sha256", hash));
+}
+
+/* What another run needs to do the same; null where nothing was said. */
+static bool add_asked(pb_json *root, const pb_kernels_request *q) {
+    pb_json *o = pb_json_add_object(root, "asked");
+    return pb_json_add_str(o, "model", q->model) && pb_json_add_bool(o, "all", q->all) &&
+           pb_json_add_f64(o, "rows", q->rows ? (double)q->rows : (double)NAN) &&
+           pb_json_add_str(o, "dtype", q->dtype < 0 ? NULL : q->dtype ? "bf16" : "f32") &&
+           pb_json_add_str(o, "filter", q->filter) &&
+           pb_json_add_f64(o, "budget_s", q->budget_s > 0 ? q->budget_s : (double)NAN);
+}
+
 static pb_status start_json(const pb_kernels_request *q, const pb_device *dev,
                             const pb_cpu_roofs *roofs, pb_json *root) {
-    char binary[PB_SHA256_HEX], now[32], described[512];
+    char now[32], described[512];
     pb_json *environment = NULL;
     pb_utc_now(now);
-    PB_RETURN(pb_sha256_file("/proc/self/exe", binary));
     PB_RETURN(pb_environment_json(q->device, (int)q->threads, &environment));
     if (!pb_json_add_str(environment, "cache", q->cache == 1 ? "hot" : "cold") ||
         !cJSON_AddItemToObject(root, "environment", environment)) {
@@ -71,8 +92,8 @@ static pb_status start_json(const pb_kernels_request *q, const pb_device *dev,
     PB_RETURN(pb_environment_add_gpu(environment, described));
     PB_RETURN(pb_cli_built(pb_json_add_str(root, "schema", PB_KERNELS_SCHEMA) &&
                            pb_json_add_str(root, "time_utc", now) &&
-                           pb_json_add_str(root, "binary_sha256", binary) &&
-                           pb_json_add_i64(root, "processes", 1)));
+                           pb_json_add_i64(root, "processes", 1) && add_asked(root, q)));
+    PB_RETURN(add_programs(root, q));
     return add_roofs(root, q, roofs);
 }
 
@@ -180,8 +201,8 @@ done:
 
 /* ---- several ---- */
 
-pb_status pb_kernels_measure_processes(const pb_kernels_request *q, const char *program,
-                                       int processes, struct cJSON **out) {
+static pb_status measure_processes(const pb_kernels_request *q, const char *program, int processes,
+                                   pb_json **out) {
     pb_status status = PB_OK;
     pb_kernel_folder folder = {.path = ""};
     pb_kernels_options options;
@@ -244,7 +265,7 @@ static pb_status measure(const pb_kernels_request *q, pb_json **root, pb_machine
     PB_TRY(pb_machine_begin("", (int)q->threads, &watch));
     if (q->processes > 1) {
         PB_TRY(pb_own_program(self, sizeof self));
-        PB_TRY(pb_kernels_measure_processes(q, self, (int)q->processes, root));
+        PB_TRY(measure_processes(q, self, (int)q->processes, root));
         cJSON_DeleteItemFromObjectCaseSensitive(*root, "machine_state"); /* of the first alone */
     } else {
         *root = cJSON_CreateObject();
@@ -260,14 +281,19 @@ done:
     return status;
 }
 
+pb_status pb_kernels_measure(const pb_kernels_request *q, struct cJSON **root, pb_saved_run *run,
+                             pb_machine_report *machine) {
+    PB_RETURN(measure(q, root, machine));
+    PB_RETURN(pb_saved_run_read(*root, "this run", run));
+    return add_derived(*root, run);
+}
+
 pb_status pb_kernels_run(pb_cli *cli, const pb_kernels_request *q) {
     pb_status status = PB_OK;
     pb_saved_run run = {.n = 0};
     pb_machine_report machine;
     pb_json *root = NULL;
-    PB_TRY(measure(q, &root, &machine));
-    PB_TRY(pb_saved_run_read(root, "this run", &run));
-    PB_TRY(add_derived(root, &run));
+    PB_TRY(pb_kernels_measure(q, &root, &run, &machine));
     if (q->save) PB_TRY(pb_json_save(root, q->save));
     if (q->history) PB_TRY(pb_history_append(q->history, &run));
     if (q->plots) PB_TRY(pb_kernels_draw(&run, q->plots));

@@ -44,9 +44,11 @@ static void add_reason(pb_table *table, const pb_saved_run *run, const pb_saved_
     pb_table_cell(table, 9, "%s", text);
 }
 
+/* What is wrong comes first, whatever its share. */
 static int by_share(const void *a, const void *b) {
     const pb_saved_kernel *x = *(const pb_saved_kernel *const *)a;
     const pb_saved_kernel *y = *(const pb_saved_kernel *const *)b;
+    if (x->wrong || y->wrong) return y->wrong - x->wrong;
     return (x->share > y->share) - (x->share < y->share);
 }
 
@@ -101,24 +103,28 @@ pb_status pb_kernels_print(const pb_kernels_request *q, const pb_saved_run *run)
                                        "GB/S", "OF ROOF", "ROOF",      NULL, NULL};
     const char *names[11];
     pb_table table = {0};
-    int n = 0;
+    int n = 0, wrong = 0;
     memcpy(names, head, sizeof names);
     if (q->below > 0) names[9] = "KNOWN";
     const pb_saved_kernel **list = calloc((size_t)run->n + 1, sizeof *list);
     if (!list) return PB_ERROR(PB_E_OOM, "no memory for a table of %d kernels", run->n);
-    for (int i = 0; i < run->n; i++)
-        if (!(q->below > 0) || 100 * run->kernels[i].share < q->below)
+    for (int i = 0; i < run->n; i++) {
+        wrong += run->kernels[i].wrong;
+        if (!(q->below > 0) || run->kernels[i].wrong || 100 * run->kernels[i].share < q->below)
             list[n++] = &run->kernels[i];
+    }
     if (q->below > 0) qsort(list, (size_t)n, sizeof *list, by_share);
     pb_table_start(&table, names, 3);
     for (int i = 0; i < n; i++) {
         add_row(&table, list[i]);
-        if (q->below > 0) add_reason(&table, run, list[i]);
+        if (q->below > 0 && !list[i]->wrong) add_reason(&table, run, list[i]);
     }
     free(list);
     PB_RETURN(pb_table_end(&table, stdout));
     print_short_ones(run);
-    if (q->below > 0) printf("%d of %d kernels below %g %% of their roof\n", n, run->n, q->below);
+    if (q->below > 0)
+        printf("%d of %d kernels below %g %% of their roof, %d wrong\n", n - wrong, run->n, q->below,
+               wrong);
     print_roofs(run);
     print_above(run);
     return pb_kernels_print_clock(run->cycles_by, run->mhz_least, run->mhz_most, &run->gpu);
@@ -140,13 +146,10 @@ pb_status pb_kernels_print_clock(const char *by, double mhz_least, double mhz_mo
     pb_text advice = {0};
     if (!isnan(mhz_least))
         printf("clock: %.0f to %.0f MHz while kernels ran (%s)\n", mhz_least, mhz_most, by);
-    if (!isnan(mhz_least) && gpu->looks == 0 && mhz_most > PB_NOISY_CLOCK * mhz_least)
-        printf("noise: the clock moved by %.0f %%: see to governor, boost and temperature; what is slower "
-               "by as much is CLOCK\n",
-               100 * (mhz_most / mhz_least - 1));
     if (gpu->looks > 0)
         printf("gpu: driver %s, at most %.0f W of %.0f, %.0f degrees\n", gpu->driver, gpu->watts_most,
                gpu->watts_limit, gpu->celsius_most);
+    if (gpu->looks == 0) pb_kernel_clock_advice(mhz_least, mhz_most, &advice);
     pb_gpu_advice(gpu, &advice);
     return print_noise(&advice);
 }

@@ -153,7 +153,8 @@ static pb_status trend_text(const pb_history *h) {
            "changed\n",
            h->n, h->n_points, n, PB_CHANGE_P, by_chance(h));
     if (h->others > 0)
-        printf("%d lines of other machines, threads or numbers of processes left out\n", h->others);
+        printf("%d lines of other machines, devices, caches, threads or numbers of processes left out\n",
+               h->others);
     if (h->n_points < 2 * PB_CHANGE_SEGMENT)
         printf("fewer than %d points show no change\n", 2 * PB_CHANGE_SEGMENT);
     return PB_OK;
@@ -188,10 +189,15 @@ static pb_status draw_series(const pb_history *h, const pb_history_series *s, in
 pb_status pb_kernels_trend(const pb_kernels_request *q, const char *path) {
     pb_status status = PB_OK;
     pb_history h = {.n = 0};
-    int drawn = 0;
+    int drawn = 0, changed = 0;
     PB_TRY(pb_history_read(path, &h));
-    for (int i = 0; q->plots && i < h.n && drawn < MOST_TREND_PLOTS; i++)
-        if (h.series[i].n_changes > 0) PB_TRY(draw_series(&h, &h.series[i], ++drawn, q->plots));
+    for (int i = 0; q->plots && i < h.n; i++) {
+        if (h.series[i].n_changes == 0 || ++changed > MOST_TREND_PLOTS) continue;
+        PB_TRY(draw_series(&h, &h.series[i], ++drawn, q->plots));
+    }
+    if (changed > drawn)
+        fprintf(stderr, "%d more series changed and have no figure: %d are drawn at most\n",
+                changed - drawn, MOST_TREND_PLOTS);
     if (q->format != 0)
         PB_TRY(trend_json(&h));
     else

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "harness/machine_state.h"
+
 #define LINKS 2667 /* of the chain: some 8000 cycles, so that reading the time is 1 % of it */
 #define LINK_CYCLES 3
 #define TRIES 3
@@ -85,4 +87,12 @@ double pb_kernel_clock_end(pb_kernel_clock *c, double seconds) {
         return NAN;
     }
     return cycles;
+}
+
+void pb_kernel_clock_advice(double mhz_least, double mhz_most, pb_text *lines) {
+    if (isnan(mhz_least) || mhz_most <= PB_NOISY_CLOCK * mhz_least) return;
+    pb_text_add(lines,
+                "the clock moved by %.0f %%: see to governor, boost and temperature; what is slower by as "
+                "much is CLOCK\n",
+                100 * (mhz_most / mhz_least - 1));
 }

@@ -37,4 +37,8 @@ double pb_kernel_clock_end(pb_kernel_clock *c, double seconds);
  * somebody else's makes it slower and nothing makes it faster. */
 double pb_chain_hz(void);
 
+/* A line with what helps where the clock moved, in MHz, between processes that were measured; none where it
+ * was not read (NaN). */
+void pb_kernel_clock_advice(double mhz_least, double mhz_most, pb_text *lines);
+
 #endif

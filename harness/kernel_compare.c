@@ -18,7 +18,10 @@
 typedef struct work {
     const pb_compare_request *q;
     char program[2][1024];
-    char binary[2][PB_SHA256_HEX]; /* as the processes say; "" before the first */
+    char backend[2][1024];         /* paths; "" on devices that have none */
+    char said[2][2][PB_SHA256_HEX]; /* side, program or backend: hashes as the first process says */
+    bool ran[2];                    /* a process of this side has said so */
+    char cycles_by[16];             /* how the last process read them */
     char other_machine[192];
     double share_s; /* budget of a kernel in a process of the first stage; 0 = none */
     pb_kernel_folder folder;
@@ -134,7 +137,7 @@ static pb_status take_gauges(work *w, const pb_json *o, pb_compared *k, int side
     cJSON_ArrayForEach(seen, pb_json_get(o, "gpu"))
         PB_RETURN(pb_gpu_report_add(seen, w->folder.samples, &c->gpu));
     /* A counter of a thread leaves out what the kernel of the system does: no clock. */
-    if (!(cycles > 0) || strcmp(c->cycles_by[side], "perf_event") == 0) return PB_OK;
+    if (!(cycles > 0) || strcmp(w->cycles_by, "perf_event") == 0) return PB_OK;
     double mhz = cycles / k->time[side][stage][process] * 1e-6;
     c->mhz_least = fmin(c->mhz_least, mhz); /* leaves NaN out */
     c->mhz_most = fmax(c->mhz_most, mhz);
@@ -178,18 +181,34 @@ static pb_status take(work *w, const pb_json *o, int side, int stage, int proces
     return wrong ? PB_OK : take_gauges(w, o, k, side, stage, process);
 }
 
-/* It must be the same program in every process, and the file that was there at the beginning. */
+/* It must be the same program, and backend, in every process, and the file that was there at the
+ * beginning. */
 static pb_status check_program(work *w, const pb_json *root, int side) {
-    char binary[PB_SHA256_HEX] = "", now[PB_SHA256_HEX];
-    copy_optional(root, "binary_sha256", binary, sizeof binary);
-    if (!*w->binary[side]) memcpy(w->binary[side], binary, sizeof binary);
-    PB_RETURN(pb_sha256_file(w->program[side], now));
-    if (strcmp(w->binary[side], binary) == 0 && strcmp(w->out->sha256[side], now) == 0)
-        return PB_OK;
-    return PB_ERROR(PB_E_ENV,
-                    "%s became another program while it was measured; compare copies that nobody "
-                    "builds over",
-                    w->program[side]);
+    static const char *const keys[] = {"binary_sha256", "backend_sha256"};
+    const char *const paths[] = {w->program[side], w->backend[side]};
+    const char *const then[] = {w->out->sha256[side], w->out->backend[side]};
+    for (int i = 0; i < 2; i++) {
+        const char *says = pb_json_text(root, keys[i]);
+        char now[PB_SHA256_HEX] = "";
+        if (!w->ran[side]) pb_copy(w->said[side][i], sizeof w->said[side][i], says);
+        if (*paths[i]) PB_RETURN(pb_sha256_file(paths[i], now));
+        if (strcmp(w->said[side][i], says) == 0 && strcmp(then[i], now) == 0) continue;
+        return PB_ERROR(PB_E_ENV,
+                        "%s became another %s while it was measured; compare copies that nobody "
+                        "builds over",
+                        *paths[i] ? paths[i] : paths[0], i ? "backend" : "program");
+    }
+    return PB_OK;
+}
+
+/* One process that reads cycles in another way leaves none to compare. */
+static void note_cycles(work *w, const pb_json *root, int side) {
+    char *all = w->out->cycles_by[side];
+    pb_copy(w->cycles_by, sizeof w->cycles_by, pb_json_text(root, "cycles_by"));
+    if (!w->ran[side])
+        pb_copy(all, sizeof w->out->cycles_by[side], w->cycles_by);
+    else if (strcmp(all, w->cycles_by) != 0)
+        pb_copy(all, sizeof w->out->cycles_by[side], PB_CYCLES_MIXED);
 }
 
 static pb_status keep(const work *w, const pb_json *root, int side, int stage, int process) {
@@ -257,7 +276,8 @@ static pb_status run_process(work *w, int side, int stage, int process) {
     }
     pb_machine_glance(w->q->watch);
     PB_TRY(check_program(w, root, side));
-    copy_optional(root, "cycles_by", w->out->cycles_by[side], sizeof w->out->cycles_by[side]);
+    note_cycles(w, root, side);
+    w->ran[side] = true;
     PB_TRY(keep(w, root, side, stage, process));
     if (stage == 0 && process == 0 && pb_json_get(root, "environment")) {
         w->out->environment[side] = cJSON_Duplicate(pb_json_get(root, "environment"), true);
@@ -271,10 +291,8 @@ done:
 
 /* ---- verdicts ---- */
 
-static void judge_samples(const work *w, pb_compared *k) {
-    if (k->samples == 0 || k->samples >= PB_KERNEL_SAMPLES || !(w->share_s > 0) ||
-        w->share_s >= PB_KERNEL_LIMIT_S)
-        return;
+void pb_compared_judge_samples(pb_compared *k, double limit_s) {
+    if (k->samples == 0 || k->samples >= PB_KERNEL_SAMPLES || limit_s >= PB_KERNEL_LIMIT_S) return;
     snprintf(k->few, sizeof k->few, "%d samples a process, %d are wanted: a greater --budget",
              k->samples, PB_KERNEL_SAMPLES);
 }
@@ -282,7 +300,8 @@ static void judge_samples(const work *w, pb_compared *k) {
 /* Every process of both sides read them, in one way. */
 static bool has_cycles(const work *w, const pb_compared *k, int stages, int processes) {
     const pb_comparison_of_builds *c = w->out;
-    bool all = *c->cycles_by[0] && strcmp(c->cycles_by[0], c->cycles_by[1]) == 0;
+    bool all = *c->cycles_by[0] && strcmp(c->cycles_by[0], PB_CYCLES_MIXED) != 0 &&
+               strcmp(c->cycles_by[0], c->cycles_by[1]) == 0;
     for (int side = 0; side < 2; side++)
         for (int s = 0; s < stages; s++)
             for (int p = 0; p < processes; p++) all = all && k->cycles[side][s][p] > 0;
@@ -299,7 +318,7 @@ static pb_status decide(const work *w, pb_compared *k, int stages, int processes
         in.stage[s].a = (pb_gate_side){processes, k->time[0][s], cycles ? k->cycles[0][s] : NULL};
         in.stage[s].b = (pb_gate_side){processes, k->time[1][s], cycles ? k->cycles[1][s] : NULL};
     }
-    judge_samples(w, k);
+    pb_compared_judge_samples(k, w->share_s > 0 ? w->share_s : PB_KERNEL_LIMIT_S);
     if (*k->few) in.few = k->few;
     if (*k->wrong) in.wrong = k->wrong;
     for (int side = 0; side < 2 && !k->counted_only; side++)
@@ -373,6 +392,9 @@ pb_status pb_compare_builds(const pb_compare_request *request, pb_comparison_of_
     for (int side = 0; side < 2; side++) {
         PB_RETURN(find_program(paths[side], w.program[side]));
         PB_RETURN(pb_sha256_file(w.program[side], out->sha256[side]));
+        if (!request->cuda) continue;
+        PB_RETURN(pb_kernel_backend(w.program[side], w.backend[side]));
+        PB_RETURN(pb_sha256_file(w.backend[side], out->backend[side]));
     }
     if (request->save) PB_RETURN(pb_make_dirs(request->save));
     PB_RETURN(pb_kernel_folder_open(&w.folder));

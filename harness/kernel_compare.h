@@ -15,6 +15,7 @@
 typedef struct pb_compare_request {
     const char *a, *b;          /* build folders with a peftbench in them, or programs */
     const char *const *options; /* of `kernels run`, NULL-terminated: model, rows, threads, ... */
+    bool cuda;                  /* they ask for that device: the backend beside each program is hashed too */
     const char *filter;         /* NULL = all cases */
     double budget_s;  /* for the samples of all processes together; 0 = as many as are wanted */
     const char *save; /* folder for what each process measured, "stage1-pair01-A.json"; or NULL */
@@ -55,8 +56,10 @@ typedef struct pb_comparison_of_builds {
     pb_compared *kernels;
     int n;
     char sha256[2][65];      /* of the programs */
+    char backend[2][65];     /* of their CUDA backends; "" on other devices */
     char gauge[64];          /* of instructions, "" = not counted */
-    char cycles_by[2][16];   /* as in pb_saved_run; cycles count where both sides have the same */
+    char cycles_by[2][16];   /* as in pb_saved_run: cycles count where both sides have the same, all their
+                                processes read them in */
     double mhz_least, mhz_most; /* clock while kernels ran: least and most of all processes' medians;
                                    NaN where it was not read */
     pb_gpu_report gpu;       /* of all processes; no looks on a CPU */
@@ -81,6 +84,9 @@ pb_status pb_compare_instructions(const pb_compare_request *request, const char 
 /* The kernel of that name; NULL, or with `add` a new one. */
 pb_status pb_compared_find(pb_comparison_of_builds *c, const char *name, bool add,
                            pb_compared **out);
+/* Says so in k->few when a process has fewer than 60 samples. From a limit of PB_KERNEL_LIMIT_S on nobody cut
+ * them short: then it is the kernel that is slow. */
+void pb_compared_judge_samples(pb_compared *k, double limit_s);
 
 /* What a comparison could see, over its timed kernels: {least, median, greatest} of A's spread and
  * of the slowdown that would be found, as ratios - 1. */
@@ -95,9 +101,14 @@ pb_status pb_compared_power_of(const pb_comparison_of_builds *c, pb_compared_pow
 /* One test case per kernel, with the seconds of its samples: a failure whatever does not exit with
  * 0; an unclear one is skipped when that is allowed. */
 pb_status pb_compared_junit(const pb_comparison_of_builds *c, bool allow_unclear, pb_text *out);
-/* A table for a pull request, with both programs, the machine, what else differs and the exit
- * status. */
-pb_status pb_compared_markdown(const pb_comparison_of_builds *c, int code, pb_text *out);
+/* What made times differ between processes, and what helps, a line each; without names of processes.
+ * machine: NULL when nothing was measured now. */
+pb_status pb_compared_advice(const pb_comparison_of_builds *c, const pb_machine_report *machine,
+                             pb_text *lines);
+/* A table for a pull request, with both programs, the machine and its noise, what else differs and the
+ * exit status. */
+pb_status pb_compared_markdown(const pb_comparison_of_builds *c, const pb_machine_report *machine,
+                               int code, pb_text *out);
 /* Everything that is known of a kernel. */
 bool pb_compared_json(const pb_compared *k, pb_json *o);
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/kernel_clock.h"
 #include "harness/kernel_compare.h"
 #include "results/record.h"
 
@@ -112,12 +113,38 @@ static void add_side(pb_text *out, const pb_comparison_of_builds *c, int side) {
     const char *revision = word_of(e, "build", "revision"), *cc = word_of(e, "build", "compiler");
     bool dirty = cJSON_IsTrue(pb_json_get(pb_json_get(e, "build"), "dirty"));
     pb_text_add(out, "- %s: program `%.12s`", side ? "B" : "A", c->sha256[side]);
+    if (*c->backend[side]) pb_text_add(out, ", CUDA backend `%.12s`", c->backend[side]);
     if (*revision) pb_text_add(out, ", revision `%.12s%s`", revision, dirty ? "+" : "");
     if (*cc) pb_text_add(out, ", %s, %s", cc, word_of(e, "build", "flags"));
     pb_text_add(out, "\n");
 }
 
-static void add_head(pb_text *out, const pb_comparison_of_builds *c, int code) {
+pb_status pb_compared_advice(const pb_comparison_of_builds *c, const pb_machine_report *machine,
+                             pb_text *lines) {
+    if (c->gpu.looks == 0) pb_kernel_clock_advice(c->mhz_least, c->mhz_most, lines);
+    pb_gpu_advice(&c->gpu, lines);
+    if (machine) {
+        pb_machine_report nameless = *machine; /* others read this */
+        *nameless.busiest = 0;
+        pb_machine_advice(&nameless, lines);
+    }
+    return pb_text_status(lines);
+}
+
+static void add_lines(pb_text *out, const char *what, const pb_text *lines) {
+    for (const char *p = lines->data; p && *p; p += strcspn(p, "\n") + 1)
+        pb_text_add(out, "- %s: %.*s\n", what, (int)strcspn(p, "\n"), p);
+}
+
+static void add_machine(pb_text *out, const pb_machine_report *m) {
+    pb_text_add(out, "- machine: %s; load %.2f, other processes %.0f %% of a core, stolen %.1f %%\n",
+                m->pinning, m->load, 100 * m->others, 100 * m->steal);
+}
+
+static pb_status add_head(pb_text *out, const pb_comparison_of_builds *c,
+                          const pb_machine_report *machine, int code) {
+    pb_text noise = {0};
+    pb_status status = pb_compared_advice(c, machine, &noise);
     const pb_json *e = c->environment[0], *threads = pb_json_get(e, "threads");
     const char *cpu = word_of(e, "machine", "cpu");
     for (int side = 0; side < 2; side++) add_side(out, c, side);
@@ -128,15 +155,17 @@ static void add_head(pb_text *out, const pb_comparison_of_builds *c, int code) {
     if (*c->cycles_by[0]) pb_text_add(out, "- cycles: %s\n", c->cycles_by[0]);
     if (!isnan(c->mhz_least))
         pb_text_add(out, "- clock %.0f to %.0f MHz\n", c->mhz_least, c->mhz_most);
-    for (const char *p = c->differences.data; p && *p; p += strcspn(p, "\n") + 1) {
-        pb_text_add(out, "- differs: ");
-        pb_text_add(out, "%.*s\n", (int)strcspn(p, "\n"), p);
-    }
+    if (machine) add_machine(out, machine);
+    add_lines(out, "noise", &noise);
+    add_lines(out, "differs", &c->differences);
     pb_text_add(out, "- exit status %d\n\n", code);
+    pb_text_free(&noise);
+    return status;
 }
 
-pb_status pb_compared_markdown(const pb_comparison_of_builds *c, int code, pb_text *out) {
-    add_head(out, c, code);
+pb_status pb_compared_markdown(const pb_comparison_of_builds *c, const pb_machine_report *machine,
+                               int code, pb_text *out) {
+    PB_RETURN(add_head(out, c, machine, code));
     pb_text_add(out, "| kernel | verdict | B / A | 95 %% interval | p | cycles B / A | instructions B / A | |\n");
     pb_text_add(out, "| --- | --- | --- | --- | --- | --- | --- | --- |\n");
     for (int i = 0; i < c->n; i++) {
@@ -155,6 +184,8 @@ pb_status pb_compared_markdown(const pb_comparison_of_builds *c, int code, pb_te
         if (!isnan(r->work)) pb_text_add(out, "%.4f ", r->work);
         pb_text_add(out, "| ");
         add_plain(out, r->why);
+        if (r->verdict == PB_GATE_SAME && !isnan(r->detectable))
+            pb_text_add(out, "; a slowdown of %.1f %% would have been found", 100 * (r->detectable - 1));
         pb_text_add(out, " |\n");
     }
     return pb_text_status(out);

@@ -27,8 +27,8 @@ static double number_of(const pb_json *o, const char *group, const char *key) {
 
 /* What a time depends on, and may be the reason of a change; not the command line. */
 static bool add_environment(pb_json *line, const pb_json *e) {
-    static const char *const keys[] = {"machine",   "system", "build",  "libraries",
-                                       "variables", "device", "threads"};
+    static const char *const keys[] = {"machine",   "system", "build",   "libraries",
+                                       "variables", "device", "threads", "cache"};
     pb_json *o = pb_json_add_object(line, "environment");
     bool ok = o != NULL;
     for (size_t i = 0; i < sizeof keys / sizeof keys[0] && ok; i++) {
@@ -124,12 +124,20 @@ static pb_status read_lines(const char *path, char *text, lines *out) {
     return PB_OK;
 }
 
+static const char *gpu_of(const pb_json *e) {
+    return text_of(pb_json_get(e, "machine"), "gpu", "name");
+}
+
+/* Lines of before it was written down are from cold caches, as a run is that asks for nothing else. */
+static bool is_hot(const pb_json *e) { return strcmp(text_of(e, NULL, "cache"), "hot") == 0; }
+
 /* Can the times of two lines be points of one series? */
 static bool same_kind(const pb_json *a, const pb_json *b) {
     const pb_json *x = pb_json_get(a, "environment"), *y = pb_json_get(b, "environment");
     return strcmp(text_of(x, "machine", "cpu"), text_of(y, "machine", "cpu")) == 0 &&
            number_of(x, "machine", "cores_online") == number_of(y, "machine", "cores_online") &&
            strcmp(text_of(x, NULL, "device"), text_of(y, NULL, "device")) == 0 &&
+           strcmp(gpu_of(x), gpu_of(y)) == 0 && is_hot(x) == is_hot(y) &&
            number_of(x, NULL, "threads") == number_of(y, NULL, "threads") &&
            number_of(a, NULL, "processes") == number_of(b, NULL, "processes");
 }
@@ -142,7 +150,7 @@ static bool is_dirty(const pb_json *line) {
 static bool same_point(const pb_json *a, const pb_json *b) {
     const char *revision = text_of(a, NULL, "revision");
     const pb_json *x = pb_json_get(a, "environment"), *y = pb_json_get(b, "environment");
-    return *revision && !is_dirty(a) && !is_dirty(b) &&
+    return same_kind(a, b) && *revision && !is_dirty(a) && !is_dirty(b) &&
            strcmp(revision, text_of(b, NULL, "revision")) == 0 &&
            strcmp(text_of(x, "build", "compiler"), text_of(y, "build", "compiler")) == 0 &&
            strcmp(text_of(x, "build", "flags"), text_of(y, "build", "flags")) == 0 &&

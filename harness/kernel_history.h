@@ -23,16 +23,16 @@ typedef struct pb_history {
     char (*revisions)[48]; /* oldest first; "+" at the end: with changes that were not committed */
     pb_json **environments; /* of the points: machine, system, build, libraries, variables */
     int n_points;
-    int others; /* lines of other machines, or other numbers of threads or processes, left out */
+    int others; /* lines of other machines, devices, caches, or numbers of threads or processes, left out */
     pb_history_series *series;
     int n;
 } pb_history;
 
-/* The last PB_CHANGE_MOST points that are like the last line: same processor, cores, device,
- * threads and number of processes. Compiler, libraries and system may differ: a change of them is a
- * change to be found. A committed revision that comes again from the same compiler and libraries
- * replaces its point, in the place where it was. PB_E_INPUT with file and line for what is no
- * history. Free with pb_history_free. */
+/* The last PB_CHANGE_MOST points that are like the last line: same processor, cores, device, GPU, caches
+ * (cold or hot; a line that does not say counts as cold), threads and number of processes. Compiler,
+ * libraries and system may differ: a change of them is a change to be found. A committed revision that
+ * comes again from the same compiler and libraries replaces its point, in the place where it was.
+ * PB_E_INPUT with file and line for what is no history. Free with pb_history_free. */
 pb_status pb_history_read(const char *path, pb_history *out);
 void pb_history_free(pb_history *h);
 /* What else differed where a series changed: lines as of pb_environment_differences. */

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/process.h"
 #include "base/text.h"
+#include "kernels/cuda/plugin.h"
 
 #define MOST_ARGS 40
 #define MOST_BYTES ((size_t)64 << 20)
@@ -24,6 +25,22 @@ pb_status pb_kernel_folder_open(pb_kernel_folder *f) {
 void pb_kernel_folder_close(pb_kernel_folder *f) {
     if (*f->path && pb_remove_tree(f->path) != PB_OK) pb_error_clear();
     *f->path = 0;
+}
+
+pb_status pb_kernel_backend(const char *program, char out[1024]) {
+    const char *given = getenv("PB_CUDA_PLUGIN");
+    char *real = given && *given ? NULL : realpath(program, NULL); /* links are followed, as it does */
+    int n = 0;
+    if (given && *given)
+        n = snprintf(out, 1024, "%s", given);
+    else if (real)
+        n = snprintf(out, 1024, "%.*s%s", (int)(strrchr(real, '/') + 1 - real), real, PB_CUDA_PLUGIN_FILE);
+    free(real);
+    if (n > 0 && n < 1024 && access(out, R_OK) == 0) return PB_OK;
+    return PB_ERROR(PB_E_ENV,
+                    "%s: no %s beside it; build the target cuda_backend in its build folder, on a machine "
+                    "with nvcc",
+                    program, PB_CUDA_PLUGIN_FILE);
 }
 
 static pb_status complain(const pb_kernel_folder *f, const char *program, const char *what,

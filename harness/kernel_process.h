@@ -13,6 +13,9 @@ typedef struct pb_kernel_folder {
 pb_status pb_kernel_folder_open(pb_kernel_folder *f);
 void pb_kernel_folder_close(pb_kernel_folder *f); /* a zeroed one is fine */
 
+/* The CUDA backend that `program` opens: $PB_CUDA_PLUGIN, else the one beside it. PB_E_ENV when there is none. */
+pb_status pb_kernel_backend(const char *program, char out[1024]);
+
 typedef struct pb_kernel_process {
     const char *program;
     const char *const *options; /* model, rows, threads, ..., NULL-terminated; or NULL */

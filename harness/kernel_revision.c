@@ -11,12 +11,14 @@
 #include "base/hash.h"
 #include "base/process.h"
 #include "base/text.h"
+#include "kernels/cuda/plugin.h"
 
 #define PATH_CHARS 1024
 #define MOST_BYTES ((size_t)1 << 30)
 
 typedef struct revision {
     const char *folder, *name;
+    bool cuda;
     char top[PATH_CHARS];  /* of the repository */
     char commit[80];
     char key[96], log[PATH_CHARS], kept[PATH_CHARS]; /* kept: CACHE/KEY */
@@ -89,30 +91,42 @@ static pb_status find_commit(revision *r) {
                     r->name, r->top);
 }
 
-/* Another compiler gives another program of the same commit. */
-static pb_status make_key(revision *r, const char *cache) {
-    static const char *const variables[] = {"CC", "CFLAGS", "LDFLAGS", "CMAKE_PREFIX_PATH"};
-    const char *cc = getenv("CC");
-    const char *const version[] = {cc && *cc ? cc : "cc", "--version", NULL};
-    char hex[PB_SHA256_HEX], *text = NULL;
+static pb_status add_answer(pb_sha256 *h, const char *const *argv, const char *log) {
+    char *text = NULL;
     size_t len = 0;
     int code = 0;
-    pb_sha256 *h = NULL;
-    PB_RETURN(pb_process_run(version, NULL, NULL, r->log, &code));
-    PB_RETURN(pb_file_read(r->log, MOST_BYTES, &text, &len));
-    pb_status status = pb_sha256_new(&h);
-    if (status == PB_OK) {
-        pb_sha256_add(h, text, len);
-        for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++) {
-            const char *v = getenv(variables[i]);
-            if (v) pb_sha256_add(h, v, strlen(v) + 1);
-        }
-        pb_sha256_end(h, hex);
-    }
+    PB_RETURN(pb_process_run(argv, NULL, NULL, log, &code));
+    PB_RETURN(pb_file_read(log, MOST_BYTES, &text, &len));
+    pb_sha256_add(h, text, len);
     free(text);
+    return PB_OK;
+}
+
+/* Another compiler gives another program of the same commit. */
+static pb_status make_key(revision *r, const char *cache) {
+    static const char *const variables[] = {"CC",       "CFLAGS",    "LDFLAGS", "CMAKE_PREFIX_PATH",
+                                            "CUDACXX", "CUDA_HOME", "CUDAARCHS"};
+    const size_t n = r->cuda ? 7 : 4;
+    const char *cc = getenv("CC"), *nvcc = getenv("CUDACXX");
+    const char *const ask_cc[] = {cc && *cc ? cc : "cc", "--version", NULL};
+    const char *const ask_nvcc[] = {nvcc && *nvcc ? nvcc : "nvcc", "--version", NULL};
+    char hex[PB_SHA256_HEX];
+    pb_sha256 *h = NULL;
+    PB_RETURN(pb_sha256_new(&h));
+    pb_status status = add_answer(h, ask_cc, r->log);
+    /* cmake looks for it elsewhere too: one that is not on the PATH has no version here. */
+    if (status == PB_OK && r->cuda && add_answer(h, ask_nvcc, r->log) != PB_OK) pb_error_clear();
+    for (size_t i = 0; i < n && status == PB_OK; i++) {
+        const char *v = getenv(variables[i]);
+        if (v) pb_sha256_add(h, v, strlen(v) + 1);
+    }
+    if (status == PB_OK)
+        pb_sha256_end(h, hex);
+    else
+        pb_sha256_free(h);
     PB_RETURN(status);
     unlink(r->log);
-    snprintf(r->key, sizeof r->key, "%.64s-%.8s", r->commit, hex);
+    snprintf(r->key, sizeof r->key, "%.64s-%.8s%s", r->commit, hex, r->cuda ? "-cuda" : "");
     PB_RETURN(put(r->log, cache, "/", r->key));
     PB_RETURN(put(r->kept, r->log, "", ""));
     return put(r->log, r->kept, ".log", "");
@@ -120,20 +134,37 @@ static pb_status make_key(revision *r, const char *cache) {
 
 /* ---- the build ---- */
 
-static pb_status keep_program(const revision *r, const char *built, const char *program) {
+static pb_status keep_file(const revision *r, const char *built, const char *file) {
     pb_status status = PB_OK;
     pb_map map = {.len = 0};
     PB_TRY(pb_map_open(built, &map));
     PB_TRY(pb_make_dirs(r->kept));
-    PB_TRY(pb_file_write_atomic(program, map.data, map.len));
-    if (chmod(program, 0755) != 0) PB_FAIL(PB_E_IO, "%s: %s", program, strerror(errno));
+    PB_TRY(pb_file_write_atomic(file, map.data, map.len));
+    if (chmod(file, 0755) != 0) PB_FAIL(PB_E_IO, "%s: %s", file, strerror(errno));
 done:
     pb_map_close(&map);
     return status;
 }
 
+/* The backend first: where there is a program, everything is there. */
+static pb_status keep_all(const revision *r, const char *folder, const char *program) {
+    char built[PATH_CHARS], backend[PATH_CHARS];
+    if (r->cuda) {
+        PB_RETURN(put(built, folder, "/" PB_CUDA_PLUGIN_FILE, ""));
+        PB_RETURN(put(backend, r->kept, "/" PB_CUDA_PLUGIN_FILE, ""));
+        if (!pb_file_exists(built))
+            return PB_ERROR(PB_E_ENV,
+                            "%s: its build has no cuda backend: no nvcc was found, or none that works (log: "
+                            "%s)",
+                            r->name, r->log);
+        PB_RETURN(keep_file(r, built, backend));
+    }
+    PB_RETURN(put(built, folder, "/peftbench", ""));
+    return keep_file(r, built, program);
+}
+
 static pb_status build(revision *r, const char *program) {
-    char source[PATH_CHARS], folder[PATH_CHARS], built[PATH_CHARS], jobs[16];
+    char source[PATH_CHARS], folder[PATH_CHARS], jobs[16];
     const char *const clone[] = {"git", "clone",  "--quiet", "--shared", "--no-checkout",
                                  "--", r->top, source,    NULL};
     const char *const checkout[] = {"git",      "-C",       source, "checkout", "--quiet",
@@ -145,27 +176,28 @@ static pb_status build(revision *r, const char *program) {
                                      folder,
                                      "-DCMAKE_BUILD_TYPE=Release",
                                      "-DBUILD_TESTING=OFF",
-                                     "-DPB_CUDA=OFF",
+                                     r->cuda ? "-DPB_CUDA=ON" : "-DPB_CUDA=OFF",
                                      NULL};
-    const char *const compile[] = {"cmake",    "--build",    folder, "--target",
-                                   "peftbench", "--parallel", jobs,   NULL};
+    const char *const compile[] = {"cmake",      "--build", folder,
+                                   "--parallel", jobs,      "--target",
+                                   "peftbench",  r->cuda ? "cuda_backend" : NULL, NULL};
     snprintf(jobs, sizeof jobs, "%ld", sysconf(_SC_NPROCESSORS_ONLN));
     PB_RETURN(put(source, r->temp, "/source", ""));
     PB_RETURN(put(folder, r->temp, "/build", ""));
-    PB_RETURN(put(built, folder, "/peftbench", ""));
     fprintf(stderr, "building %s (%.12s), log in %s\n", r->name, r->commit, r->log);
     PB_RETURN(must_run(r, clone));
     PB_RETURN(must_run(r, checkout));
     PB_RETURN(must_run(r, configure));
     PB_RETURN(must_run(r, compile));
+    PB_RETURN(keep_all(r, folder, program));
     unlink(r->log); /* of what went well nobody asks */
-    return keep_program(r, built, program);
+    return PB_OK;
 }
 
 pb_status pb_kernel_revision(const char *folder, const char *name, const char *cache,
-                             char program[1024]) {
+                             bool cuda, char program[1024]) {
     pb_status status = PB_OK;
-    revision r = {.folder = folder, .name = name};
+    revision r = {.folder = folder, .name = name, .cuda = cuda};
     PB_TRY(pb_temp_folder("revision", r.temp, sizeof r.temp));
     PB_TRY(put(r.log, r.temp, "/answer", ""));
     PB_TRY(find_commit(&r));

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/kernel_measure.h"
 #include "results/record.h"
 
 #define MOST_SAMPLES 100000
@@ -66,7 +67,10 @@ static pb_status read_times(const pb_json *lists, const char *where, pb_saved_ti
         t->n++;
     }
     *p10 = *p90 = t->least = NAN;
-    for (int64_t i = 0; i < all.n; i++) t->least = fmin(t->least, all.v[i]); /* leaves NaN out */
+    for (int64_t i = 0; i < all.n; i++) {
+        t->least = fmin(t->least, all.v[i]); /* leaves NaN out */
+        t->total += all.v[i];
+    }
     if (all.n > 0) {
         PB_TRY(pb_derive("p10", all.v, all.n, p10));
         PB_TRY(pb_derive("p90", all.v, all.n, p90));
@@ -135,7 +139,8 @@ static pb_status read_kernel(const pb_json *o, const char *where, pb_saved_run *
 static pb_status read_gauges(const pb_json *o, const char *where, const pb_saved_kernel *k,
                              pb_saved_run *run) {
     const pb_json *seen = NULL;
-    bool clock = *run->cycles_by && strcmp(run->cycles_by, "perf_event") != 0;
+    bool clock = *run->cycles_by && strcmp(run->cycles_by, "perf_event") != 0 &&
+                 strcmp(run->cycles_by, PB_CYCLES_MIXED) != 0;
     for (int i = 0; clock && i < k->cycles.n; i++) { /* fmin and fmax leave NaN out */
         double mhz = k->cycles.medians[i] / k->time.medians[i] * 1e-6;
         run->mhz_least = fmin(run->mhz_least, mhz);
@@ -174,6 +179,17 @@ static pb_status read_anchors(const pb_json *root, const char *where, pb_saved_r
     return read_roofs(pb_json_get(root, "roofs"), where, out);
 }
 
+/* An equal part of the budget of a process for each of its kernels; PB_KERNEL_LIMIT_S without one. */
+static pb_status read_limit(const pb_json *root, const char *where, int kernels, pb_saved_run *out) {
+    const pb_json *asked = pb_json_get(root, "asked"), *budget = pb_json_get(asked, "budget_s");
+    double seconds = 0;
+    if (!budget) return PB_OK;
+    if (!cJSON_IsNull(budget))
+        PB_RETURN(pb_json_read_f64(asked, where, "budget_s", 0, 1e9, &seconds));
+    out->limit_s = cJSON_IsNull(budget) ? PB_KERNEL_LIMIT_S : seconds / kernels;
+    return PB_OK;
+}
+
 pb_status pb_saved_run_read(const pb_json *root, const char *where, pb_saved_run *out) {
     pb_status status = PB_OK;
     const pb_json *list = pb_json_get(root, "kernels"), *o = NULL;
@@ -190,11 +206,13 @@ pb_status pb_saved_run_read(const pb_json *root, const char *where, pb_saved_run
     text = NULL;
     PB_TRY(pb_json_read_str(root, where, "cycles_by", &text));
     pb_copy(out->cycles_by, sizeof out->cycles_by, text ? text : "");
+    pb_copy(out->backend, sizeof out->backend, pb_json_text(root, "backend_sha256"));
     PB_TRY(pb_json_read_i64(root, where, "processes", 1, PB_GATE_PROCESSES, &processes));
     out->processes = (int)processes;
     out->environment = pb_json_get(root, "environment");
     PB_TRY(read_anchors(root, where, out));
     if (!cJSON_IsArray(list) || !list->child) PB_FAIL(PB_E_INPUT, "%s: no kernels", where);
+    PB_TRY(read_limit(root, where, cJSON_GetArraySize(list), out));
     out->kernels = calloc((size_t)cJSON_GetArraySize(list), sizeof *out->kernels);
     if (!out->kernels) PB_FAIL(PB_E_OOM, "%s: no memory for its kernels", where);
     cJSON_ArrayForEach(o, list) {
@@ -262,7 +280,23 @@ static pb_status join_kernel(pb_json *to, const pb_json *from, const char *where
     return join_lists(to, from, "samples_s", where);
 }
 
+/* The same program and backend, or samples of two would be one run's. */
+static pb_status join_programs(pb_json *root, const pb_json *process, const char *where) {
+    static const char *const keys[] = {"binary_sha256", "backend_sha256"};
+    for (int i = 0; i < 2; i++)
+        if (strcmp(pb_json_text(root, keys[i]), pb_json_text(process, keys[i])) != 0)
+            return PB_ERROR(PB_E_ENV,
+                            "%s: %s is not that of the first process: measure a copy that nobody builds "
+                            "over",
+                            where, keys[i]);
+    if (strcmp(pb_json_text(root, "cycles_by"), pb_json_text(process, "cycles_by")) == 0) return PB_OK;
+    cJSON_DeleteItemFromObjectCaseSensitive(root, "cycles_by");
+    if (pb_json_add_str(root, "cycles_by", PB_CYCLES_MIXED)) return PB_OK;
+    return PB_ERROR(PB_E_OOM, "%s: no memory", where);
+}
+
 pb_status pb_saved_run_join(pb_json *root, const pb_json *process, const char *where) {
+    PB_RETURN(join_programs(root, process, where));
     pb_json *mine = member(root, "kernels");
     const pb_json *more = pb_json_get(process, "kernels"), *from = NULL;
     if (!mine || !more || cJSON_GetArraySize(mine) != cJSON_GetArraySize(more))

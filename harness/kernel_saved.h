@@ -11,6 +11,7 @@
 
 #define PB_KERNELS_SCHEMA "peftbench-kernels-2"
 #define PB_SAVED_ANCHORS 3 /* copy, product in f32, product in bf16 */
+#define PB_CYCLES_MIXED "mixed" /* processes that read cycles in different ways: none to compare */
 
 typedef enum pb_saved_roof { PB_ROOF_COPY, PB_ROOF_PRODUCT, PB_ROOF_VECTOR } pb_saved_roof;
 
@@ -18,6 +19,7 @@ typedef struct pb_saved_times {
     double medians[PB_GATE_PROCESSES]; /* seconds, one a process; NaN where the process has none */
     int n;
     int64_t fewest; /* samples of a process; 0 without any */
+    double total;   /* of all samples together */
     double median;  /* of the medians; NaN without any */
     double least;   /* of all samples; NaN without any */
 } pb_saved_times;
@@ -41,8 +43,10 @@ typedef struct pb_saved_run {
     pb_saved_times anchors[PB_SAVED_ANCHORS];
     double bytes_per_s, flops_per_s[2], ops_per_s; /* roofs; 0 = not measured, or there is none */
     double cache_bytes;                 /* of the last level */
-    char cycles_by[16];                 /* "perf_event", "chain", "nvml"; "" = not read */
+    char cycles_by[16];                 /* "perf_event", "chain", "nvml", PB_CYCLES_MIXED; "" = not read */
     char binary[PB_SHA256_HEX], time_utc[32];
+    char backend[PB_SHA256_HEX];        /* of the CUDA backend beside the program; "" on other devices */
+    double limit_s; /* that a process could spend on a kernel's samples; 0 = not told */
     const pb_json *environment; /* within the tree that was read */
     double mhz_least, mhz_most; /* of the clock while kernels ran: of all processes' medians; NaN where
                                    cycles were not read or are those of one thread alone */
@@ -56,7 +60,8 @@ pb_status pb_saved_run_read(const pb_json *root, const char *where, pb_saved_run
 void pb_saved_run_free(pb_saved_run *run);
 
 /* Adds the samples, the output's hash and the anchors of one more process to `root`. PB_E_INPUT when
- * it measured something else; a kernel whose output differs becomes wrong. */
+ * it measured something else, PB_E_ENV when it was another program; a kernel whose output differs becomes
+ * wrong; cycles that it read in another way become PB_CYCLES_MIXED. */
 pb_status pb_saved_run_join(pb_json *root, const pb_json *process, const char *where);
 
 /* The roof that binds: "copy", "product" or "vector". */

@@ -17,18 +17,22 @@ static bool uses(const pb_saved_run *run, const char *dtype) {
     return false;
 }
 
-/* Ratios of the anchors that count here; returns how many. A missing one is a NaN, which no bound
- * lets through. */
+/* Ratios of the anchors that count here; returns how many. One that a side lacks is a NaN, which no bound
+ * lets through; one that both lack (the library has no such product) says nothing. */
 static int needed_anchors(const pb_saved_run *a, const pb_saved_run *b, pb_stored_notes *notes,
                           double out[PB_SAVED_ANCHORS]) {
     static const char *const dtypes[] = {NULL, "f32", "bf16"};
+    bool in[2], counts[PB_SAVED_ANCHORS];
     int n = 0;
     for (int i = 0; i < PB_SAVED_ANCHORS; i++) {
-        notes->anchors[i] = NAN;
-        if (a->anchors[i].n > 0 && b->anchors[i].n > 0)
-            notes->anchors[i] = b->anchors[i].median / a->anchors[i].median;
-        if (!dtypes[i] || uses(a, dtypes[i])) out[n++] = notes->anchors[i];
+        in[0] = a->anchors[i].n > 0;
+        in[1] = b->anchors[i].n > 0;
+        notes->anchors[i] = in[0] && in[1] ? b->anchors[i].median / a->anchors[i].median : (double)NAN;
+        counts[i] = (in[0] || in[1]) && (!dtypes[i] || uses(a, dtypes[i]));
+        if (counts[i]) out[n++] = notes->anchors[i];
     }
+    for (int i = 0; i < PB_SAVED_ANCHORS && n < 2; i++)
+        if (!counts[i] && !isnan(notes->anchors[i])) out[n++] = notes->anchors[i];
     return n;
 }
 
@@ -46,6 +50,9 @@ static void take(pb_compared *k, const pb_saved_kernel *from, int side) {
     pb_copy(s->variant, sizeof s->variant, from->variant);
     s->worst = NAN;
     s->least = from->least;
+    k->seconds += from->time.total;
+    if (from->time.fewest > 0 && (k->samples == 0 || from->time.fewest < k->samples))
+        k->samples = (int)from->time.fewest;
     if (!isnan(from->share)) pb_copy(s->roof, sizeof s->roof, pb_roof_name(from));
     for (int i = 0; i < from->time.n; i++) {
         if (isnan(from->time.medians[i])) continue;
@@ -57,7 +64,7 @@ static void take(pb_compared *k, const pb_saved_kernel *from, int side) {
 }
 
 static pb_status decide(pb_compared *k, const double *anchors, int n_anchors,
-                        const char *other_machine, bool cycles) {
+                        const char *other_machine, bool cycles, double limit_s) {
     pb_gate_input in = {.stages = 1, .stored = true, .anchors = anchors, .n_anchors = n_anchors};
     const int n[] = {k->side[0].in, k->side[1].in};
     for (int side = 0; side < 2; side++)
@@ -69,6 +76,8 @@ static pb_status decide(pb_compared *k, const double *anchors, int n_anchors,
     if (!n[0] || !n[1]) in.incomparable = n[0] ? "only A has it" : "only B has it";
     if (*k->wrong) in.wrong = k->wrong;
     if (in.wrong || in.incomparable) in.stages = 0;
+    pb_compared_judge_samples(k, limit_s);
+    if (*k->few) in.few = k->few;
     return pb_gate_decide(&in, &k->result);
 }
 
@@ -98,7 +107,8 @@ pb_status pb_compare_stored(const pb_saved_run *a, const pb_saved_run *b,
     char other_machine[192];
     *out = (pb_comparison_of_builds){
         .mhz_least = NAN, .mhz_most = NAN, .gpu = pb_gpu_report_none()};
-    bool cycles = *a->cycles_by && strcmp(a->cycles_by, b->cycles_by) == 0;
+    bool cycles = *a->cycles_by && strcmp(a->cycles_by, PB_CYCLES_MIXED) != 0 &&
+                  strcmp(a->cycles_by, b->cycles_by) == 0;
     pb_copy(out->cycles_by[0], sizeof out->cycles_by[0], a->cycles_by);
     pb_copy(out->cycles_by[1], sizeof out->cycles_by[1], b->cycles_by);
     *notes = (pb_stored_notes){.anchors = {NAN, NAN, NAN}};
@@ -107,12 +117,15 @@ pb_status pb_compare_stored(const pb_saved_run *a, const pb_saved_run *b,
         if (environments[side]) out->environment[side] = cJSON_Duplicate(environments[side], true);
     memcpy(out->sha256[0], a->binary, sizeof a->binary);
     memcpy(out->sha256[1], b->binary, sizeof b->binary);
+    memcpy(out->backend[0], a->backend, sizeof a->backend);
+    memcpy(out->backend[1], b->backend, sizeof b->backend);
     int n = needed_anchors(a, b, notes, anchors);
     PB_TRY(pb_environment_differences(a->environment, b->environment, &out->differences,
                                       other_machine));
     PB_TRY(collect(a, b, out));
     for (int i = 0; i < out->n; i++)
-        PB_TRY(decide(&out->kernels[i], anchors, n, other_machine, cycles));
+        PB_TRY(decide(&out->kernels[i], anchors, n, other_machine, cycles,
+                      fmin(a->limit_s, b->limit_s)));
 done:
     if (status != PB_OK) pb_comparison_of_builds_free(out);
     return status;

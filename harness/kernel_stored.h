@@ -12,7 +12,9 @@ typedef struct pb_stored_notes {
 } pb_stored_notes;
 
 /* The copy and the library's product, in each dtype that the runs have kernels of, must be within 2
- * % of each other; with another processor or another number of cores or threads nothing is
+ * % of each other; a product that the library has in neither run is left out, and another dtype's takes its
+ * place. Fewer than 60 samples in a process for want of a budget, or of a word about it, are UNCLEAR at
+ * best. With another processor or another number of cores or threads nothing is
  * compared, nor a kernel that a run did not check. Numbers of processes may differ; one a side
  * decides nothing. PB_E_INPUT when a run has no kernels in common with the other. Free with
  * pb_comparison_of_builds_free. */

@@ -31,7 +31,7 @@ pb_status pb_machine_json(const pb_machine_report *r, pb_json *o) {
 static void about_others(const pb_machine_report *r, pb_text *t) {
     if (r->others > NOISY_OTHERS) {
         pb_text_add(t, "other processes used %.0f %% of a core during the run", 100 * r->others);
-        if (r->busiest_share > NOISY_OTHERS / 2)
+        if (*r->busiest && r->busiest_share > NOISY_OTHERS / 2)
             pb_text_add(t, ", of it %s %.0f %%", r->busiest, 100 * r->busiest_share);
         pb_text_add(t, ": stop them, or measure when nobody else works here\n");
     }

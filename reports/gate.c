@@ -155,18 +155,28 @@ static pb_status run_stage(const pb_gate_side *a, const pb_gate_side *b, pb_gate
     return PB_OK;
 }
 
-/* The slowdown that both stages find with probability 0.8. Each must find it with sqrt(0.8). The
+/* Can test 1 hold at all? Its least p is that of the one labelling in which all of B are above all of A: one
+ * of C(na + nb, nb). 5 + 4 processes can, 4 + 4 cannot. */
+static bool can_flag(int na, int nb) {
+    double least = 1;
+    for (int i = 1; i <= nb; i++) least *= (double)i / (na + i);
+    return least <= PB_GATE_ALPHA;
+}
+
+/* The slowdown that all stages find with probability 0.8: two of 10 + 10, each with sqrt(0.8), or the one of
+ * stored runs with the processes that they have; NaN where these are too few for test 1. The
  * test's efficiency against a t test on normal data is 3 / pi, so its shift has the standard error
  * sd * sqrt((1/n + 1/m) pi / 3); the shift must clear the test's quantile above log 1.01 and the
  * ratio's own bound. */
-static double detectable(const logs *a, const logs *b) {
-    if (a->n < 2 || b->n < 2) return NAN;
-    double na = a->n, nb = b->n;
+static double detectable(const logs *a, const logs *b, bool stored) {
+    if (a->n < 2 || b->n < 2 || (stored && !can_flag(a->n, b->n))) return NAN;
+    double na = a->n, nb = b->n, found = stored ? PB_STAT_POWER : sqrt(PB_STAT_POWER);
     double squares = (na - 1) * gsl_stats_variance(a->v, 1, (size_t)a->n) +
                      (nb - 1) * gsl_stats_variance(b->v, 1, (size_t)b->n);
     double sd = sqrt(squares / (na + nb - 2));
-    double se = sd * sqrt(2.0 / PB_GATE_PROCESSES * M_PI / 3);
-    double df = 2 * PB_GATE_PROCESSES - 2, power = gsl_cdf_tdist_Pinv(sqrt(PB_STAT_POWER), df);
+    if (!stored) na = nb = PB_GATE_PROCESSES;
+    double se = sd * sqrt((1 / na + 1 / nb) * M_PI / 3);
+    double df = na + nb - 2, power = gsl_cdf_tdist_Pinv(found, df);
     double by_test = log(PB_GATE_TOLERATED) + (gsl_cdf_tdist_Qinv(PB_GATE_ALPHA, df) + power) * se;
     return exp(fmax(by_test, log(PB_GATE_SLOWER) + power * se));
 }
@@ -199,7 +209,7 @@ static pb_status join_stages(const pb_gate_input *in, pb_gate_result *r) {
         PB_RETURN(take_logs(in->stage[i].b.cycles, in->stage[i].b.n, "the cycles on side B", &cb));
     }
     if (cycles) r->cycles = exp(pb_hodges_lehmann(ca.v, ca.n, cb.v, cb.n, PB_STAT_LEVEL, &shift));
-    r->detectable = detectable(&a, &b);
+    r->detectable = detectable(&a, &b, in->stored);
     r->spread = spread_of(in);
     r->ratio = r->stage[0].ratio;
     r->interval = r->stage[0].interval;
@@ -249,6 +259,11 @@ static pb_gate_verdict by_time(const pb_gate_input *in, pb_gate_result *r) {
     double find = 100 * (r->detectable - 1);
     if (r->interval.low >= 1 / PB_GATE_SLOWER && r->interval.high <= PB_GATE_SLOWER)
         return say(r, PB_GATE_SAME, "%+.1f %%, interval inside 3 %%", more);
+    int na = in->stage[0].a.n, nb = in->stage[0].b.n;
+    if (in->stored && na > 1 && nb > 1 && !can_flag(na, nb))
+        return say(r, PB_GATE_UNCLEAR,
+                   "too few processes: no slowdown is found by %d and %d of them; --processes %d", na, nb,
+                   PB_GATE_PROCESSES);
     if (isnan(find)) return say(r, PB_GATE_UNCLEAR, "one process says nothing about the next");
     if (!in->stored && r->interval.high / r->interval.low > PB_GATE_NOISE * PB_GATE_NOISE)
         return say(r, PB_GATE_UNSTABLE, "only a slowdown of %.0f %% would have been found", find);
@@ -258,6 +273,8 @@ static pb_gate_verdict by_time(const pb_gate_input *in, pb_gate_result *r) {
 static const char *moved_anchors(const pb_gate_input *in) {
     if (!in->stored || in->stages == 0) return NULL;
     if (in->n_anchors < 2) return "stored times need two anchor kernels measured then and now";
+    for (int i = 0; i < in->n_anchors; i++)
+        if (isnan(in->anchors[i])) return "an anchor kernel was measured in one of the runs only";
     for (int i = 0; i < in->n_anchors; i++)
         if (!(in->anchors[i] <= PB_GATE_ANCHOR && in->anchors[i] >= 1 / PB_GATE_ANCHOR))
             return "an anchor kernel moved by more than 2 %: the machine is not as it was";

@@ -78,7 +78,8 @@ typedef struct pb_gate_input {
     int stages; /* 1, or 2 once the kernel was measured again; 0 with instructions alone */
     double instructions_a, instructions_b; /* 0 = not counted */
     bool stored;           /* A's numbers come from a file: no REGRESSED, no FASTER */
-    const double *anchors; /* stored: ratios now / then of kernels that cannot have changed */
+    const double *anchors; /* stored: ratios now / then of kernels that cannot have changed; NaN where
+                              only one of the runs has it */
     int n_anchors;
     const char *few;          /* why there are too few samples for SAME or FASTER, or NULL */
     const char *wrong;        /* why results are wrong, or NULL */
@@ -103,8 +104,9 @@ typedef struct pb_gate_result {
     double ratio; /* B / A over all processes */
     pb_interval interval;
     double cycles; /* B / A of cycles over all processes; NaN where a stage has none */
-    double detectable; /* the slowdown (> 1) that these processes' spread lets both stages find with
-                          probability 0.8; NaN with fewer than 2 processes a side */
+    double detectable; /* the slowdown (> 1) that these processes' spread lets both stages of 10 + 10
+                          find with probability 0.8; stored: the one stage of so many processes as there
+                          are. NaN with fewer than 2 processes a side, or too few for p <= 0.01 */
     double spread;     /* A against A: standard deviation of its processes' log times, stage by stage;
                           NaN with one process */
     double work;       /* ratio of instructions, NaN when not counted */

@@ -326,7 +326,7 @@ START_TEST(kernels_are_listed_checked_and_saved) {
     expect(RUN("kernels", "compare", "--no-such"), 1, NULL, "--no-such"); /* 2 is REGRESSED */
     expect(RUN("kernels", "--aa", "compare", "nonsense"), 1, NULL, "nonsense: no program");
     expect(RUN("kernels", "trend", "/nowhere.jsonl"), 1, NULL, "/nowhere.jsonl");
-    expect(RUN("kernels", "compare", "--stored", path, "--save", "x"), 1, NULL, "takes no --save");
+    expect(RUN("kernels", "compare", "--stored", path, path, "--save", "x"), 1, NULL, "measured already");
 }
 END_TEST
 

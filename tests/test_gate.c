@@ -259,6 +259,40 @@ START_TEST(stored_numbers_never_accuse) {
 }
 END_TEST
 
+/* Stored runs have one stage, of as many processes as they were made of. */
+START_TEST(stored_numbers_say_what_so_many_processes_find) {
+    static const struct {
+        int na, nb;
+        bool can; /* 1 / C(na + nb, nb) <= 0.01 */
+    } rows[] = {{2, 2, false}, {3, 3, false}, {4, 4, false}, {5, 4, true}, {10, 2, false}, {10, 3, true}};
+    const double anchors[] = {1, 1};
+    made m;
+    make(&m, 1, 0, 0.08, 1);
+    double both = decided(&m).detectable;
+    m.in.stored = true;
+    m.in.anchors = anchors;
+    m.in.n_anchors = 2;
+    double ten = decided(&m).detectable;
+    ck_assert(ten > PB_GATE_SLOWER && ten < both); /* found once is enough */
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        m.in.stage[0].a.n = rows[i].na;
+        m.in.stage[0].b.n = rows[i].nb;
+        pb_gate_result r = decided(&m);
+        ck_assert_msg(rows[i].can == !isnan(r.detectable) &&
+                          rows[i].can == (strstr(r.why, "too few processes") == NULL),
+                      "%d and %d: %g, %s", rows[i].na, rows[i].nb, r.detectable, r.why);
+    }
+    /* As the same spread in fewer processes finds less. */
+    make(&m, 1, 0, 0.08, 1);
+    m.in.stored = true;
+    m.in.anchors = anchors;
+    m.in.n_anchors = 2;
+    for (int i = 0; i < 5; i++) m.a[0][i] = m.b[0][i] = m.a[0][2 * i];
+    m.in.stage[0].a.n = m.in.stage[0].b.n = 5;
+    ck_assert(decided(&m).detectable > 1.3 * ten - 0.3);
+}
+END_TEST
+
 START_TEST(instructions_are_a_gauge_of_their_own) {
     made m;
     pb_gate_result r;
@@ -484,6 +518,39 @@ START_TEST(what_would_have_been_found_is_found) {
 }
 END_TEST
 
+/* The same of stored runs, of equal and unequal numbers of processes. */
+START_TEST(what_stored_runs_would_have_found_is_found) {
+    static const struct {
+        int na, nb;
+    } sides[] = {{10, 10}, {7, 7}, {10, 6}};
+    const double anchors[] = {1, 1};
+    const machine usual = {0.02, 0, 0};
+    enum { RUNS = 600 };
+    gsl_rng *r = gsl_rng_alloc(gsl_rng_mt19937);
+    for (int k = 0; k < 3; k++) {
+        double said = 0;
+        int found = 0;
+        for (int i = 0; i < 200 + RUNS; i++) {
+            made t;
+            make(&t, 1, 0, 0, 1);
+            run_pairs(r, &usual, i < 200 ? 1 : exp(said), t.a[0], t.b[0]);
+            t.in.stage[0].a.n = sides[k].na;
+            t.in.stage[0].b.n = sides[k].nb;
+            t.in.stored = true;
+            t.in.anchors = anchors;
+            t.in.n_anchors = 2;
+            pb_gate_result out = decided(&t);
+            if (i < 200) said += log(out.detectable) / 200;
+            found += i >= 200 && out.verdict == PB_GATE_SUSPECT;
+        }
+        printf("stored, %d and %d: detectable %.4f, found %.3f\n", sides[k].na, sides[k].nb, exp(said),
+               (double)found / RUNS);
+        assert_near((double)found / RUNS, 0.8, 0.05 + 3 * sqrt(0.16 / RUNS), "power");
+    }
+    gsl_rng_free(r);
+}
+END_TEST
+
 /* The simulation tells designs apart: the same machine, with the launches of one process per side
  * pooled as if they were independent, is "slower" most of the time without any change. */
 START_TEST(the_simulation_catches_launches_pooled_in_one_process) {
@@ -519,6 +586,7 @@ int main(void) {
     tcase_add_test(t, noise_is_named_and_not_guessed);
     tcase_add_test(t, spread_is_of_a_against_itself);
     tcase_add_test(t, stored_numbers_never_accuse);
+    tcase_add_test(t, stored_numbers_say_what_so_many_processes_find);
     tcase_add_test(t, instructions_are_a_gauge_of_their_own);
     tcase_add_test(t, few_samples_are_unclear_at_best);
     tcase_add_test(t, wrong_results_have_no_speed);
@@ -530,6 +598,7 @@ int main(void) {
     tcase_add_test(t, one_per_cent_is_never_called_a_regression);
     tcase_add_test(t, five_per_cent_is_found_on_a_usual_machine);
     tcase_add_test(t, what_would_have_been_found_is_found);
+    tcase_add_test(t, what_stored_runs_would_have_found_is_found);
     tcase_add_test(t, the_simulation_catches_launches_pooled_in_one_process);
     return pb_run_suite(s);
 }

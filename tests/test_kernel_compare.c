@@ -124,7 +124,7 @@ START_TEST(each_verdict_has_its_cause) {
     ck_assert(strstr(xml.data, "tests=\"7\" failures=\"5\" skipped=\"0\"") != NULL);
     ck_assert(strstr(xml.data, "name=\"same &lt;1&gt;\" time=\"0.000\"/>") != NULL);
     ck_assert(strstr(xml.data, "name=\"slower\" time=\"0.000\"><failure message=\"REGRESSED: +"));
-    pb_assert_ok(pb_compared_markdown(&c, 5, &table));
+    pb_assert_ok(pb_compared_markdown(&c, NULL, 5, &table));
     ck_assert(strstr(table.data, "| slower | REGRESSED | 1.050 | ") != NULL);
     ck_assert(strstr(table.data, "- exit status 5\n") && strstr(table.data, "- A: program `"));
     pb_text_free(&xml);
@@ -155,7 +155,7 @@ START_TEST(cycles_tell_a_kernel_from_the_clock) {
     ck_assert_str_eq(c.cycles_by[1], "chain");
     ck_assert(c.mhz_least < 0.0029 && c.mhz_most > 0.0031 && c.mhz_most < 0.0033);
     pb_text table = {0};
-    pb_assert_ok(pb_compared_markdown(&c, 2, &table));
+    pb_assert_ok(pb_compared_markdown(&c, NULL, 2, &table));
     ck_assert(strstr(table.data, "- cycles: chain\n") && strstr(table.data, "| clock | CLOCK | 1.050 | "));
     pb_text_free(&table);
     pb_comparison_of_builds_free(&c);
@@ -163,6 +163,19 @@ START_TEST(cycles_tell_a_kernel_from_the_clock) {
     c = compare(a, other);
     assert_verdict(&c, "clock", PB_GATE_REGRESSED, "found twice");
     pb_comparison_of_builds_free(&c);
+    /* Neither are those of a side whose processes are not all alike, whichever comes last. */
+    char *once = build(CLOCKED("clock", "1.05$j", "300$j") CYCLES_BY("$([ $((n % 3)) = 0 ] && echo chain || echo perf_event)"));
+    char *both = build(CLOCKED("clock", "1.00$j", "300$j") CYCLES_BY("perf_event"));
+    c = compare(both, once);
+    ck_assert_str_eq(c.cycles_by[1], "mixed");
+    assert_verdict(&c, "clock", PB_GATE_REGRESSED, "found twice");
+    ck_assert(c.mhz_least < 0.0029 && c.mhz_most < 0.0030); /* of the processes that have a clock */
+    pb_comparison_of_builds_free(&c);
+    c = compare(once, once);
+    ck_assert(isnan(c.kernels[0].result.cycles));
+    pb_comparison_of_builds_free(&c);
+    free(once);
+    free(both);
     free(a);
     free(b);
     free(other);
@@ -242,6 +255,39 @@ START_TEST(a_program_must_stay_what_it_is) {
 }
 END_TEST
 
+/* Kernels of a GPU are in the backend beside the program: it must stay, too. */
+START_TEST(a_backend_must_stay_what_it_is) {
+    pb_comparison_of_builds c;
+    char *good = build(KERNEL("k", "1.00$j", "s", "false"));
+    char *grows = build(KERNEL("k", "1.00$j", "s", "false")
+                        "[ $n != 4 ] || echo more >>\"${0%/*}/libpeftbench_cuda.so\"\n");
+    char *claims = build(KERNEL("k", "1.00$j", "s", "false")
+                         "top=\",\\\"backend_sha256\\\":\\\"$((n > 6))\\\"\"\n");
+    char *dirs[] = {good, grows, claims};
+    pb_compare_request q = {.a = good, .b = good, .cuda = true};
+    unsetenv("PB_CUDA_PLUGIN");
+    pb_assert_fails(pb_compare_builds(&q, &c), PB_E_ENV, "no libpeftbench_cuda.so beside it");
+    for (int i = 0; i < 3; i++) {
+        char *path = pb_path_join(dirs[i], "libpeftbench_cuda.so");
+        pb_assert_ok(pb_file_write_atomic(path, i ? "b" : "a", 1));
+        free(path);
+    }
+    q.b = grows;
+    pb_assert_fails(pb_compare_builds(&q, &c), PB_E_ENV, "libpeftbench_cuda.so became another backend");
+    q.b = claims;
+    pb_assert_fails(pb_compare_builds(&q, &c), PB_E_ENV, "libpeftbench_cuda.so became another backend");
+    q.b = good;
+    pb_assert_ok(pb_compare_builds(&q, &c));
+    ck_assert_str_eq(c.backend[0], "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb");
+    pb_comparison_of_builds_free(&c);
+    q.cuda = false; /* nothing of it is asked on a CPU */
+    pb_assert_ok(pb_compare_builds(&q, &c));
+    ck_assert_str_eq(c.backend[0], "");
+    pb_comparison_of_builds_free(&c);
+    for (int i = 0; i < 3; i++) free(dirs[i]);
+}
+END_TEST
+
 #define SAMPLES(n)                                                                    \
     "out=\"${out%?},\\\"samples_s\\\":[[$(yes 1 | head -n " n " | paste -sd, -)]]}\"\n"
 
@@ -299,7 +345,7 @@ START_TEST(how_the_sides_were_built_is_told) {
     pb_comparison_of_builds c = compare(a, b);
     ck_assert_str_eq(c.differences.data, "build/compiler: one, then two\n");
     assert_verdict(&c, "k", PB_GATE_SAME, ""); /* a new compiler is what may be asked about */
-    pb_assert_ok(pb_compared_markdown(&c, 0, &table));
+    pb_assert_ok(pb_compared_markdown(&c, NULL, 0, &table));
     ck_assert(strstr(table.data, "- differs: build/compiler: one, then two\n") != NULL);
     pb_text_free(&table);
     pb_comparison_of_builds_free(&c);
@@ -379,6 +425,36 @@ START_TEST(json_holds_what_decided) {
 }
 END_TEST
 
+/* Whoever reads the table sees how noisy it was, and what SAME could have missed; not who else worked there. */
+START_TEST(a_table_tells_the_noise) {
+    pb_compared k[] = {{.name = "k", .result = {.verdict = PB_GATE_SAME, .ratio = 1, .detectable = 1.034}},
+                       {.name = "l", .result = {.verdict = PB_GATE_SAME, .ratio = NAN, .detectable = NAN, .work = NAN}}};
+    pb_comparison_of_builds c = {
+        .kernels = k, .n = 2, .mhz_least = 2000, .mhz_most = 3000, .gpu = pb_gpu_report_none()};
+    pb_machine_report m = {.cpus = 2, .allowed = 2, .cores = 2, .others = 0.5, .steal = 0.02, .load = 1.5,
+                           .quota = NAN, .busiest = "miner", .busiest_share = 0.5, .pinning = "not pinned"};
+    pb_text table = {0}, lines = {0};
+    pb_assert_ok(pb_compared_markdown(&c, &m, 0, &table));
+    static const char *const want[] = {
+        "- machine: not pinned; load 1.50, other processes 50 % of a core, stolen 2.0 %\n",
+        "- noise: other processes used 50 % of a core during the run: stop them",
+        "- noise: the hypervisor gave 2.0 % of the CPUs' time",
+        "- noise: the clock moved by 50 %: see to governor",
+        "; a slowdown of 3.4 % would have been found |\n",
+        "| l | SAME | | | | | |  |\n"};
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++)
+        ck_assert_msg(strstr(table.data, want[i]) != NULL, "no '%s' in\n%s", want[i], table.data);
+    ck_assert(!strstr(table.data, "miner"));
+    pb_assert_ok(pb_compared_advice(&c, &m, &lines));
+    ck_assert_int_eq(count(lines.data, "\n"), 3);
+    pb_text_free(&lines);
+    pb_text_free(&table);
+    c.mhz_most = 2010;
+    pb_assert_ok(pb_compared_advice(&c, NULL, &lines)); /* nothing was measured now */
+    ck_assert_uint_eq(lines.len, 0);
+}
+END_TEST
+
 START_TEST(xml_is_utf8_whatever_a_name_holds) {
     pb_compared k = {.name = "\xc3\xa9 \xc3", .result = {.verdict = PB_GATE_WRONG, .why = "\xc3\xa9\x01"}};
     pb_comparison_of_builds c = {.kernels = &k, .n = 1};
@@ -400,12 +476,14 @@ int main(void) {
     tcase_add_test(t, builds_that_do_not_run_are_named);
     tcase_add_test(t, a_kernel_that_ends_its_process_is_named);
     tcase_add_test(t, a_program_must_stay_what_it_is);
+    tcase_add_test(t, a_backend_must_stay_what_it_is);
     tcase_add_test(t, a_budget_is_divided_and_few_samples_are_written_down);
     tcase_add_test(t, how_the_sides_were_built_is_told);
     tcase_add_test(t, another_gpu_is_another_machine);
     tcase_add_test(t, instructions_decide_where_time_cannot);
     t = pb_test_case(s, "telling");
     tcase_add_test(t, json_holds_what_decided);
+    tcase_add_test(t, a_table_tells_the_noise);
     tcase_add_test(t, xml_is_utf8_whatever_a_name_holds);
     return pb_run_suite(s);
 }

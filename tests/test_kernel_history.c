@@ -9,15 +9,16 @@
 #include "plots/kernels.h"
 #include "tests/support.h"
 
-/* Appends a run of one kernel at a revision, made by a compiler in a number of processes. */
-static void append_of(const char *path, const char *revision, bool dirty, const char *cpu,
-                      double time, const char *compiler, int processes) {
+/* Appends a run of one kernel at a revision, made by a compiler in a number of processes; `more` members of
+ * its machine and of its environment, each after a comma. */
+static void append_with(const char *path, const char *revision, bool dirty, const char *cpu, double time,
+                        const char *compiler, int processes, const char *machine, const char *more) {
     char text[512];
     pb_json *environment = NULL;
     snprintf(text, sizeof text,
              "{\"build\":{\"revision\":\"%s\",\"dirty\":%s,\"compiler\":\"%s\"},"
-             "\"machine\":{\"cpu\":\"%s\",\"cores_online\":2},\"threads\":2}",
-             revision, dirty ? "true" : "false", compiler, cpu);
+             "\"machine\":{\"cpu\":\"%s\",\"cores_online\":2%s},\"threads\":2%s}",
+             revision, dirty ? "true" : "false", compiler, cpu, machine, more);
     pb_assert_ok(pb_json_parse("made", text, strlen(text), &environment));
     pb_saved_kernel k = {.name = "m/op/s", .time = {.n = 1, .median = time, .medians = {time}}};
     pb_saved_run run = {.kernels = &k,
@@ -29,6 +30,11 @@ static void append_of(const char *path, const char *revision, bool dirty, const 
     run.anchors[0] = (pb_saved_times){.n = 1, .median = 0.05, .medians = {0.05}};
     pb_assert_ok(pb_history_append(path, &run));
     pb_json_free(environment);
+}
+
+static void append_of(const char *path, const char *revision, bool dirty, const char *cpu, double time,
+                      const char *compiler, int processes) {
+    append_with(path, revision, dirty, cpu, time, compiler, processes, "", "");
 }
 
 static void append(const char *path, const char *revision, bool dirty, const char *cpu,
@@ -100,6 +106,36 @@ START_TEST(an_old_revision_keeps_its_place) {
 }
 END_TEST
 
+/* Cold and hot caches are no two points of a series, nor of a revision; two GPUs are neither. */
+START_TEST(caches_and_gpus_are_series_of_their_own) {
+    static const struct {
+        const char *machine, *more;
+    } kinds[] = {{"", ",\"cache\":\"cold\""},
+                 {"", ",\"cache\":\"hot\""},
+                 {",\"gpu\":{\"name\":\"H100\"}", ",\"device\":\"cuda\",\"cache\":\"cold\""},
+                 {",\"gpu\":{\"name\":\"H200\"}", ",\"device\":\"cuda\",\"cache\":\"cold\""}};
+    for (int last = 0; last < 4; last++) {
+        char *dir = pb_test_dir(), *path = pb_path_join(dir, "history.jsonl");
+        pb_history h;
+        append(path, "before", false, "one", 1e-3); /* does not say: cold */
+        for (int k = 0; k <= 4; k++) {
+            int i = k < 4 ? k : last;
+            append_with(path, k < 4 ? "r" : "next", false, "one", (1 + i) * 1e-3, "one", 1, kinds[i].machine,
+                        kinds[i].more);
+        }
+        pb_assert_ok(pb_history_read(path, &h));
+        ck_assert_int_eq(h.n_points, last == 0 ? 3 : 2);
+        ck_assert_int_eq(h.others, last == 0 ? 3 : 4);
+        double want = (1 + last) * 1e-3;
+        const pb_history_series *s = series(&h, "m/op/s");
+        for (int i = 0; i < s->n; i++) pb_assert_close(&s->seconds[i], &want, 1, 0, 1e-12, "its own times");
+        pb_history_free(&h);
+        free(path);
+        free(dir);
+    }
+}
+END_TEST
+
 START_TEST(what_is_no_history_is_named) {
     char *dir = pb_test_dir(), *path = pb_path_join(dir, "history.jsonl");
     pb_history h;
@@ -167,6 +203,7 @@ int main(void) {
     TCase *t = pb_test_case(s, "history");
     tcase_add_test(t, a_step_is_found_at_its_revision);
     tcase_add_test(t, an_old_revision_keeps_its_place);
+    tcase_add_test(t, caches_and_gpus_are_series_of_their_own);
     tcase_add_test(t, what_is_no_history_is_named);
     tcase_add_test(t, figures_of_kernels_are_drawn);
     return pb_run_suite(s);

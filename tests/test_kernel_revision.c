@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/process.h"
 #include "base/text.h"
+#include "harness/kernel_process.h"
 #include "harness/kernel_revision.h"
 #include "tests/support.h"
 
@@ -33,7 +34,11 @@ static char *repository(void) {
     write_text(dir, "CMakeLists.txt",
                "cmake_minimum_required(VERSION 3.20)\nproject(p LANGUAGES NONE)\n"
                "add_custom_target(peftbench COMMAND ${CMAKE_COMMAND} -E copy "
-               "${CMAKE_SOURCE_DIR}/program ${CMAKE_BINARY_DIR}/peftbench)\n");
+               "${CMAKE_SOURCE_DIR}/program ${CMAKE_BINARY_DIR}/peftbench)\n"
+               "if(PB_CUDA AND NOT DEFINED ENV{NO_NVCC})\n"
+               "add_custom_target(cuda_backend COMMAND ${CMAKE_COMMAND} -E copy "
+               "${CMAKE_SOURCE_DIR}/program ${CMAKE_BINARY_DIR}/libpeftbench_cuda.so)\n"
+               "else()\nadd_custom_target(cuda_backend)\nendif()\n");
     write_text(dir, "program", "#!/bin/sh\necho one\n");
     sh(dir, "git init -q . && git config user.name t && git config user.email t@example.org && "
             "git add . && git commit -qm one && printf '#!/bin/sh\\necho two\\n' >program && "
@@ -68,9 +73,9 @@ START_TEST(revisions_are_built_once_and_apart) {
     char program[1024], again[1024];
     setenv("TMPDIR", tmp, 1);
     write_text(dir, "program", "#!/bin/sh\necho not committed\n");
-    pb_assert_ok(pb_kernel_revision(dir, "second", cache, program));
+    pb_assert_ok(pb_kernel_revision(dir, "second", cache, false, program));
     assert_says(program, "two");
-    pb_assert_ok(pb_kernel_revision(dir, "HEAD~2", cache, again));
+    pb_assert_ok(pb_kernel_revision(dir, "HEAD~2", cache, false, again));
     assert_says(again, "one");
     ck_assert_uint_eq(entries(tmp), 0);
     /* The same commit by another name, with a cmake that would fail. */
@@ -79,11 +84,37 @@ START_TEST(revisions_are_built_once_and_apart) {
     pb_text path = {0};
     pb_text_add(&path, "%s:%s", dir, getenv("PATH"));
     setenv("PATH", path.data, 1);
-    pb_assert_ok(pb_kernel_revision(dir, "HEAD~1", cache, again));
+    pb_assert_ok(pb_kernel_revision(dir, "HEAD~1", cache, false, again));
     ck_assert_str_eq(program, again);
     setenv("CFLAGS", "-O1", 1); /* another compiler's program is another one */
-    pb_assert_fails(pb_kernel_revision(dir, "HEAD~1", cache, again), PB_E_ENV, "failed with 1");
+    pb_assert_fails(pb_kernel_revision(dir, "HEAD~1", cache, false, again), PB_E_ENV, "failed with 1");
     pb_text_free(&path);
+    free(dir);
+    free(cache);
+    free(tmp);
+}
+END_TEST
+
+/* For a GPU the backend is built and kept with the program, apart from a program without one. */
+START_TEST(a_backend_is_kept_beside_its_program) {
+    char *dir = repository(), *cache = pb_test_dir(), *tmp = pb_test_dir();
+    char program[1024], backend[1024], again[1024];
+    setenv("TMPDIR", tmp, 1);
+    unsetenv("PB_CUDA_PLUGIN");
+    pb_assert_ok(pb_kernel_revision(dir, "second", cache, false, program));
+    pb_assert_fails(pb_kernel_backend(program, backend), PB_E_ENV, "no libpeftbench_cuda.so beside it");
+    pb_assert_ok(pb_kernel_revision(dir, "second", cache, true, again));
+    ck_assert_str_ne(program, again);
+    pb_assert_ok(pb_kernel_backend(again, backend));
+    assert_says(backend, "two");
+    assert_says(again, "two");
+    setenv("NO_NVCC", "1", 1);
+    pb_assert_ok(pb_kernel_revision(dir, "second", cache, true, again)); /* is there already */
+    pb_assert_fails(pb_kernel_revision(dir, "HEAD~2", cache, true, program), PB_E_ENV,
+                    "HEAD~2: its build has no cuda backend: no nvcc was found");
+    ck_assert(!pb_file_exists(program));
+    unsetenv("NO_NVCC");
+    ck_assert_uint_eq(entries(tmp), 0);
     free(dir);
     free(cache);
     free(tmp);
@@ -93,17 +124,17 @@ END_TEST
 START_TEST(what_does_not_build_is_said_in_a_line) {
     char *dir = repository(), *cache = pb_test_dir(), *tmp = pb_test_dir(), program[1024];
     setenv("TMPDIR", tmp, 1);
-    pb_assert_fails(pb_kernel_revision(dir, "third", cache, program), PB_E_INPUT,
+    pb_assert_fails(pb_kernel_revision(dir, "third", cache, false, program), PB_E_INPUT,
                     "third: no program peftbench there, nor a revision of this name");
-    pb_assert_fails(pb_kernel_revision(dir, "--help", cache, program), PB_E_INPUT, "nor a revision");
-    pb_assert_fails(pb_kernel_revision("/", "HEAD", cache, program), PB_E_INPUT, "no git repository");
-    pb_assert_fails(pb_kernel_revision(dir, "HEAD", cache, program), PB_E_ENV,
+    pb_assert_fails(pb_kernel_revision(dir, "--help", cache, false, program), PB_E_INPUT, "nor a revision");
+    pb_assert_fails(pb_kernel_revision("/", "HEAD", cache, false, program), PB_E_INPUT, "no git repository");
+    pb_assert_fails(pb_kernel_revision(dir, "HEAD", cache, false, program), PB_E_ENV,
                     "HEAD: cmake build of this revision failed with 1: CMake Error");
     ck_assert(strstr(pb_error_message(), "the third is broken (log: ") != NULL);
     ck_assert_uint_eq(entries(tmp), 0);
     ck_assert_uint_eq(entries(cache), 1); /* the log */
     setenv("TMPDIR", "/nowhere", 1);
-    pb_assert_fails(pb_kernel_revision(dir, "HEAD", cache, program), PB_E_IO, "/nowhere/");
+    pb_assert_fails(pb_kernel_revision(dir, "HEAD", cache, false, program), PB_E_IO, "/nowhere/");
     free(dir);
     free(cache);
     free(tmp);
@@ -114,6 +145,7 @@ int main(void) {
     Suite *s = suite_create("kernel_revision");
     TCase *t = pb_test_case(s, "revisions");
     tcase_add_test(t, revisions_are_built_once_and_apart);
+    tcase_add_test(t, a_backend_is_kept_beside_its_program);
     tcase_add_test(t, what_does_not_build_is_said_in_a_line);
     return pb_run_suite(s);
 }

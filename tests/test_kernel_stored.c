@@ -16,15 +16,21 @@ typedef struct made {
     int processes, threads;
     const char *cpu, *kernel, *wrong;
     bool unchecked;
+    int samples;        /* of a process: one of 0.9, one of 1.5 times the median, the others are it */
+    const char *asked;  /* what the run says that it was asked for; NULL: nothing */
+    const char *dtype, *product; /* of the kernel; of the anchor beside the copy, NULL = there is none */
 } made;
 
-static const made usual = {1e-3, 0.05, 0.01, 10, 2, "one", "k", NULL, false};
+static const made usual = {1e-3, 0.05, 0.01, 10,   2,     "one",     "k",
+                           NULL, false, 60,  NULL, "f32", "gemm f32"};
 
-static void add_times(pb_text *t, double time, int processes) {
+static void add_times(pb_text *t, const made *m, double time) {
     pb_text_add(t, "\"samples_s\":[");
-    for (int i = 0; i < processes; i++) {
+    for (int i = 0; i < m->processes; i++) {
         double x = time * (1 + 0.001 * ((i * 7) % 10));
-        pb_text_add(t, "%s[%.9g,%.9g,%.9g]", i ? "," : "", x * 0.9, x, x * 1.5);
+        pb_text_add(t, "%s[%.9g,%.9g", i ? "," : "", x * 0.9, x * 1.5);
+        for (int k = 2; k < m->samples; k++) pb_text_add(t, ",%.9g", x);
+        pb_text_add(t, "]");
     }
     pb_text_add(t, "]");
 }
@@ -37,21 +43,38 @@ static pb_json *tree(const made *m) {
                 "\"environment\":{\"machine\":{\"cpu\":\"%s\",\"cores_online\":2},\"threads\":%d,"
                 "\"libraries\":{\"products\":\"lib %g\"}},\"anchors\":{\"copy\":{",
                 m->processes, m->cpu, m->threads, m->time);
-    add_times(&t, m->copy, m->processes);
-    pb_text_add(&t, "},\"gemm f32\":{");
-    add_times(&t, m->gemm, m->processes);
+    add_times(&t, m, m->copy);
+    if (m->product) {
+        pb_text_add(&t, "},\"%s\":{", m->product);
+        add_times(&t, m, m->gemm);
+    }
+    pb_text_add(&t, "}},");
+    if (m->asked) pb_text_add(&t, "\"asked\":%s,", m->asked);
     pb_text_add(&t,
-                "}},\"roofs\":{\"bytes_per_s\":1e10,\"flops_per_s\":{\"f32\":1e11}},"
-                "\"kernels\":[{\"name\":\"%s\",\"op\":\"gemm\",\"shape\":\"s\",\"dtype\":\"f32\","
+                "\"roofs\":{\"bytes_per_s\":1e10,\"flops_per_s\":{\"f32\":1e11}},"
+                "\"kernels\":[{\"name\":\"%s\",\"op\":\"gemm\",\"shape\":\"s\",\"dtype\":\"%s\","
                 "\"variant\":\"v\",\"output_sha256\":\"h\",\"wrong\":%s,\"flops\":5e7,"
                 "\"flops_else\":0,\"bytes\":1e6,\"checked\":%s,",
-                m->kernel, m->wrong ? "true" : "false", m->unchecked ? "false" : "true");
+                m->kernel, m->dtype, m->wrong ? "true" : "false", m->unchecked ? "false" : "true");
     if (m->wrong) pb_text_add(&t, "\"why\":\"%s\",", m->wrong);
-    add_times(&t, m->time, m->processes);
+    add_times(&t, m, m->time);
     pb_text_add(&t, "}]}");
     pb_assert_ok(pb_json_parse("made", t.data, t.len, &out));
     pb_text_free(&t);
     return out;
+}
+
+/* Adds cycles at so many MHz to the run's kernel, of as many processes. */
+static void add_cycles(pb_json *root, double mhz, int processes, const char *by) {
+    pb_json *k = ((pb_json *)(uintptr_t)pb_json_get(root, "kernels"))->child;
+    const pb_json *list = pb_json_get(k, "samples_s")->child;
+    pb_json *lists = pb_json_add_array(k, "cycles");
+    for (int i = 0; i < processes; i++, list = list->next) {
+        pb_json *mine = pb_json_add_array(lists, NULL);
+        const pb_json *x = NULL;
+        cJSON_ArrayForEach(x, list) ck_assert(pb_json_add_f64(mine, NULL, x->valuedouble * mhz * 1e6));
+    }
+    ck_assert(pb_json_add_str(root, "cycles_by", by));
 }
 
 START_TEST(a_run_is_read_and_placed_under_its_roof) {
@@ -101,6 +124,30 @@ START_TEST(processes_join_and_must_agree) {
 }
 END_TEST
 
+/* Samples of two programs, or cycles read in two ways, are not one run's. */
+START_TEST(processes_are_of_one_program_and_one_clock) {
+    made one = usual;
+    one.processes = 1;
+    pb_json *root = tree(&one), *more = tree(&one), *other = tree(&one);
+    pb_saved_run run;
+    add_cycles(root, 3000, 1, "perf_event");
+    add_cycles(more, 2800, 1, "chain");
+    pb_assert_ok(pb_saved_run_join(root, more, "second"));
+    pb_assert_ok(pb_saved_run_read(root, "made", &run));
+    ck_assert_str_eq(run.cycles_by, PB_CYCLES_MIXED);
+    ck_assert(isnan(run.mhz_least));
+    pb_saved_run_free(&run);
+    cJSON_SetValuestring((pb_json *)(uintptr_t)pb_json_get(other, "binary_sha256"), "x");
+    pb_assert_fails(pb_saved_run_join(root, other, "third"), PB_E_ENV,
+                    "third: binary_sha256 is not that of the first process");
+    ck_assert(pb_json_add_str(more, "backend_sha256", "x"));
+    pb_assert_fails(pb_saved_run_join(root, more, "fourth"), PB_E_ENV, "fourth: backend_sha256");
+    pb_json_free(root);
+    pb_json_free(more);
+    pb_json_free(other);
+}
+END_TEST
+
 static pb_gate_verdict verdict(const made *a, const made *b, const char *note) {
     pb_json *trees[] = {tree(a), tree(b)};
     pb_saved_run runs[2];
@@ -135,6 +182,83 @@ START_TEST(stored_runs_raise_suspicions_only) {
     made alone = usual;
     alone.processes = 1;
     ck_assert_int_eq(verdict(&alone, &b, "one process says nothing"), PB_GATE_UNCLEAR);
+}
+END_TEST
+
+/* As in a comparison of builds; and where a run does not say what limited it, the worst is assumed. */
+START_TEST(few_stored_samples_are_unclear_at_best) {
+    static const struct {
+        int samples;
+        const char *asked, *why;
+        pb_gate_verdict want;
+    } rows[] = {{60, NULL, "inside 3 %", PB_GATE_SAME},
+                {59, NULL, "59 samples a process, 60 are wanted", PB_GATE_UNCLEAR},
+                {3, "{\"budget_s\":4.9}", "3 samples a process", PB_GATE_UNCLEAR},
+                {3, "{\"budget_s\":5}", "inside 3 %", PB_GATE_SAME}, /* the kernel is slow */
+                {3, "{\"budget_s\":null}", "inside 3 %", PB_GATE_SAME}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        made b = usual;
+        b.samples = rows[i].samples;
+        b.asked = rows[i].asked;
+        ck_assert_int_eq(verdict(&b, &b, rows[i].why), rows[i].want);
+    }
+    made b = usual;
+    b.samples = 59;
+    ck_assert_int_eq(verdict(&usual, &b, "59 samples"), PB_GATE_UNCLEAR);
+    b.time = 1.1e-3; /* bad news need no more */
+    ck_assert_int_eq(verdict(&usual, &b, NULL), PB_GATE_SUSPECT);
+}
+END_TEST
+
+/* A machine reader learns how many they were, and how long they took. */
+START_TEST(samples_of_stored_runs_are_told) {
+    made b = usual;
+    b.samples = 80;
+    pb_json *trees[] = {tree(&usual), tree(&b)};
+    pb_saved_run runs[2];
+    pb_comparison_of_builds c;
+    pb_stored_notes notes;
+    pb_text xml = {0};
+    for (int i = 0; i < 2; i++) pb_assert_ok(pb_saved_run_read(trees[i], "made", &runs[i]));
+    pb_assert_ok(pb_compare_stored(&runs[0], &runs[1], &c, &notes));
+    ck_assert_int_eq(c.kernels[0].samples, 60);
+    /* 10 processes of 60 and of 80 medians of 1.0045 ms in the mean, two of them 0.9 and 1.5 of it. */
+    double want = 1e-3 * 1.0045 * 10 * (60 + 80 + 2 * 0.4);
+    pb_assert_close(&c.kernels[0].seconds, &want, 1, 0, 1e-9, "seconds");
+    pb_assert_ok(pb_compared_junit(&c, false, &xml));
+    ck_assert_msg(strstr(xml.data, "name=\"k\" time=\"1.414\"") != NULL, "%s", xml.data);
+    pb_text_free(&xml);
+    pb_comparison_of_builds_free(&c);
+    for (int i = 0; i < 2; i++) {
+        pb_saved_run_free(&runs[i]);
+        pb_json_free(trees[i]);
+    }
+}
+END_TEST
+
+START_TEST(too_few_stored_processes_are_called_so) {
+    made b = usual;
+    b.processes = 3;
+    ck_assert_int_eq(verdict(&b, &b, "too few processes: no slowdown is found by 3 and 3 of them"),
+                     PB_GATE_UNCLEAR);
+    b.time = 1.5e-3;
+    ck_assert_int_eq(verdict(&usual, &b, NULL), PB_GATE_SUSPECT); /* 10 and 3 can tell */
+}
+END_TEST
+
+/* Where the library has no such product, no run can have it: nothing moved. */
+START_TEST(an_anchor_that_neither_run_has_did_not_move) {
+    made a = usual;
+    a.dtype = "bf16"; /* and its second anchor is the product in f32 */
+    ck_assert_int_eq(verdict(&a, &a, NULL), PB_GATE_SAME);
+    made b = a;
+    b.gemm *= 1.03;
+    ck_assert_int_eq(verdict(&a, &b, "an anchor kernel moved"), PB_GATE_INCOMPARABLE);
+    b = a;
+    b.product = "gemm bf16";
+    ck_assert_int_eq(verdict(&a, &b, "measured in one of the runs only"), PB_GATE_INCOMPARABLE);
+    a.product = NULL;
+    ck_assert_int_eq(verdict(&a, &a, "two anchor kernels"), PB_GATE_INCOMPARABLE);
 }
 END_TEST
 
@@ -232,19 +356,6 @@ START_TEST(last_level_caches_are_counted_once_each) {
 }
 END_TEST
 
-/* Adds cycles at so many MHz to the run's kernel, of as many processes. */
-static void add_cycles(pb_json *root, double mhz, int processes, const char *by) {
-    pb_json *k = ((pb_json *)(uintptr_t)pb_json_get(root, "kernels"))->child;
-    const pb_json *list = pb_json_get(k, "samples_s")->child;
-    pb_json *lists = pb_json_add_array(k, "cycles");
-    for (int i = 0; i < processes; i++, list = list->next) {
-        pb_json *mine = pb_json_add_array(lists, NULL);
-        const pb_json *x = NULL;
-        cJSON_ArrayForEach(x, list) ck_assert(pb_json_add_f64(mine, NULL, x->valuedouble * mhz * 1e6));
-    }
-    ck_assert(pb_json_add_str(root, "cycles_by", by));
-}
-
 /* The clock of B was 5 % lower: no suspicion of the kernel. Where one side, or one process, did not read it,
  * time decides as before. */
 START_TEST(stored_times_of_a_slower_clock_are_no_suspicion) {
@@ -257,7 +368,8 @@ START_TEST(stored_times_of_a_slower_clock_are_no_suspicion) {
     } rows[] = {{{3000, 2850}, 10, "chain", PB_GATE_UNCLEAR, "the clock"},
                 {{3000, 3000}, 10, "chain", PB_GATE_SUSPECT, "run both binaries"},
                 {{3000, 2850}, 10, "perf_event", PB_GATE_SUSPECT, "run both binaries"},
-                {{3000, 2850}, 9, "chain", PB_GATE_SUSPECT, "run both binaries"}};
+                {{3000, 2850}, 9, "chain", PB_GATE_SUSPECT, "run both binaries"},
+                {{3000, 2850}, 10, PB_CYCLES_MIXED, PB_GATE_SUSPECT, "run both binaries"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         made slower = usual;
         slower.time *= 1.0 / 0.95;
@@ -265,7 +377,8 @@ START_TEST(stored_times_of_a_slower_clock_are_no_suspicion) {
         pb_saved_run runs[2];
         pb_comparison_of_builds c;
         pb_stored_notes notes;
-        add_cycles(trees[0], rows[i].mhz[0], 10, "chain");
+        bool mixed = strcmp(rows[i].by, PB_CYCLES_MIXED) == 0; /* both: equal names are no equal ways */
+        add_cycles(trees[0], rows[i].mhz[0], 10, mixed ? rows[i].by : "chain");
         add_cycles(trees[1], rows[i].mhz[1], rows[i].processes, rows[i].by);
         for (int side = 0; side < 2; side++)
             pb_assert_ok(pb_saved_run_read(trees[side], "made", &runs[side]));
@@ -274,7 +387,7 @@ START_TEST(stored_times_of_a_slower_clock_are_no_suspicion) {
                           strstr(c.kernels[0].result.why, rows[i].why),
                       "row %zu: %s: %s", i, pb_gate_name(c.kernels[0].result.verdict),
                       c.kernels[0].result.why);
-        ck_assert(runs[0].mhz_least > 2999 && runs[0].mhz_most < 3001);
+        if (!mixed) ck_assert(runs[0].mhz_least > 2999 && runs[0].mhz_most < 3001);
         pb_comparison_of_builds_free(&c);
         for (int side = 0; side < 2; side++) {
             pb_saved_run_free(&runs[side]);
@@ -297,7 +410,7 @@ START_TEST(roofs_are_of_all_processes) {
     pb_assert_close(&run.bytes_per_s, &copy, 1, 0, 1e-9, "copy");
     pb_assert_close(&run.flops_per_s[0], &product, 1, 0, 1e-9, "product");
     ck_assert(run.flops_per_s[1] == 0); /* no bf16 anchor, no bf16 roof */
-    ck_assert_int_eq(run.kernels[0].time.fewest, 3);
+    ck_assert_int_eq(run.kernels[0].time.fewest, 60);
     ck_assert_int_eq(run.kernels[0].roof, PB_ROOF_PRODUCT);
     pb_saved_run_free(&run);
     /* 0.23 ms of traffic, 0.31 ms of products; then 0.5 ms of other operations. */
@@ -331,6 +444,7 @@ int main(void) {
     TCase *t = pb_test_case(s, "saved");
     tcase_add_test(t, a_run_is_read_and_placed_under_its_roof);
     tcase_add_test(t, processes_join_and_must_agree);
+    tcase_add_test(t, processes_are_of_one_program_and_one_clock);
     tcase_add_test(t, what_is_no_saved_run_is_named);
     tcase_add_test(t, roofs_are_measured_beyond_the_caches);
     tcase_add_test(t, last_level_caches_are_counted_once_each);
@@ -341,5 +455,9 @@ int main(void) {
     tcase_add_test(t, stored_runs_raise_suspicions_only);
     tcase_add_test(t, what_moved_with_the_machine_is_incomparable);
     tcase_add_test(t, what_was_not_checked_is_incomparable);
+    tcase_add_test(t, few_stored_samples_are_unclear_at_best);
+    tcase_add_test(t, samples_of_stored_runs_are_told);
+    tcase_add_test(t, too_few_stored_processes_are_called_so);
+    tcase_add_test(t, an_anchor_that_neither_run_has_did_not_move);
     return pb_run_suite(s);
 }
