@@ -39,7 +39,7 @@ static void run_of(const pb_advise_request *r, const pb_method *method, const pb
                            .head_dropout = -1,
                            .max_len = s->length};
     pb_copy(run->label, sizeof run->label, method->name);
-    pb_copy(run->device, sizeof run->device, r->device);
+    pb_copy(run->device, sizeof run->device, r->stand_in ? "cpu" : r->device);
 }
 
 static bool same(const pb_advise_setting *a, const pb_advise_setting *b) {
@@ -67,7 +67,8 @@ pb_status pb_advise_predict(const pb_advise_request *r, const pb_method *method,
     if (recall(r->cache, method, s, out)) return PB_OK;
     run_of(r, method, params, s, &run);
     pb_copy(assets.model_name, sizeof assets.model_name, r->config.name);
-    pb_status status = pb_run_predict(&run, &assets, 1, 0, 0, out);
+    pb_status status = r->stand_in ? pb_run_predict_beside(&run, &assets, 1, out)
+                                   : pb_run_predict(&run, &assets, 1, 0, 0, out);
     pb_plan_cache *c = r->cache;
     if (status == PB_OK && c && c->n < (int)(sizeof c->plan / sizeof c->plan[0])) {
         c->plan[c->n].method = method;
@@ -197,15 +198,19 @@ static pb_status try_batches(pb_advise *a, pb_advice *row, pb_advise_setting s) 
     return PB_OK;
 }
 
+/* The longest texts that fit in the smallest micro-batches. */
 static pb_status try_lengths(pb_advise *a, pb_advice *row, pb_advise_setting s) {
     int64_t blocks = 0, all = s.batch * s.accumulate;
     s.accumulate = most_parts(all);
     s.batch = all / s.accumulate;
     probe q = {.a = a, .row = row, .s = s, .length = true};
     PB_RETURN(largest(&q, s.length / LEAST_LENGTH, &blocks));
-    if (q.bytes < row->least) row->least = q.bytes;
-    if (blocks < 1) return PB_OK;
+    if (blocks < 1) {
+        if (q.bytes < row->least) row->least = q.bytes;
+        return PB_OK;
+    }
     s.length = blocks * LEAST_LENGTH;
+    if (row->fits && s.length <= row->use.length) return PB_OK;
     return try_setting(a, row, &s);
 }
 
@@ -229,29 +234,32 @@ static void describe(pb_advice *row) {
 #undef SAY
 }
 
-/* From what costs nothing but time to what changes the training. */
+/* What may be changed beside the batch, from what costs nothing but time to what changes the training: checkpointing and
+ * paging keep its bits, moments in 8 bits do not. */
+static const struct {
+    bool checkpoint, paged, adamw8;
+} changes[] = {{0, 0, 0}, {1, 0, 0}, {0, 1, 0}, {1, 1, 0}, {0, 0, 1}, {1, 0, 1}, {1, 1, 1}};
+enum { N_CHANGES = sizeof changes / sizeof changes[0] };
+
+/* The first of them that fits, as it is or in smaller micro-batches; where none does, shorter texts: as long as can be, with
+ * moments in 8 bits only where these keep them longer. */
 static pb_status mend(pb_advise *a, pb_advice *row) {
     pb_advise_setting s = row->asked;
-    PB_RETURN(try_batches(a, row, s));
+    for (int i = 0; i < N_CHANGES && !row->fits; i++) {
+        if (changes[i].paged && !a->pages) continue;
+        s.checkpoint = changes[i].checkpoint;
+        s.paged = changes[i].paged;
+        s.adamw8 = changes[i].adamw8;
+        if (i > 0) PB_RETURN(try_setting(a, row, &s));
+        if (!row->fits) PB_RETURN(try_batches(a, row, s));
+    }
     if (row->fits) return PB_OK;
     s.checkpoint = true;
-    PB_RETURN(try_setting(a, row, &s));
-    if (!row->fits) PB_RETURN(try_batches(a, row, s));
-    if (row->fits) return PB_OK;
-    s.checkpoint = false;
-    s.adamw8 = true;
-    PB_RETURN(try_setting(a, row, &s));
-    s.checkpoint = true;
-    if (!row->fits) PB_RETURN(try_setting(a, row, &s));
-    if (!row->fits) PB_RETURN(try_batches(a, row, s));
-    if (row->fits) return PB_OK;
-    s.adamw8 = false;
-    s.paged = true;
-    PB_RETURN(try_setting(a, row, &s));
-    if (!row->fits) PB_RETURN(try_batches(a, row, s));
-    s.adamw8 = true;
-    s.paged = false;
-    if (!row->fits) PB_RETURN(try_lengths(a, row, s));
+    s.paged = a->pages;
+    for (int eight = 0; eight < 2; eight++) {
+        s.adamw8 = eight;
+        PB_RETURN(try_lengths(a, row, s));
+    }
     return PB_OK;
 }
 
@@ -300,6 +308,21 @@ static void time_row(const pb_advise *a, pb_advice *row) {
     if (r->time_s > 0) row->in_time = (e->known ? row->mid_s : row->least_s) <= r->time_s;
 }
 
+/* Can plans be made for the device, and does it page? */
+static pb_status look_at_device(pb_advise *a) {
+    const pb_advise_request *r = &a->request;
+    pb_device_options options = {.threads = 1, .page_optimizer = true, .own_memory = r->stand_in};
+    pb_device *dev = NULL;
+    char plan[64];
+    if (strncmp(r->device, "plan:", 5) == 0)
+        return PB_ERROR(PB_E_INPUT, "--device: %s is a plan already; expected what would train, as cuda or cpu", r->device);
+    snprintf(plan, sizeof plan, "plan:%.50s", r->stand_in ? "cpu" : r->device);
+    PB_RETURN(pb_device_open(plan, &options, &dev));
+    a->pages = pb_device_pages_optimizer(dev);
+    pb_device_close(dev);
+    return PB_OK;
+}
+
 static pb_status check_request(const pb_advise_request *r) {
     if (r->memory <= r->reserve)
         return PB_ERROR(PB_E_INPUT, "--gpu-memory: %llu bytes leave nothing beside --reserve %llu",
@@ -329,6 +352,7 @@ pb_status pb_advise_make(const pb_advise_request *request, pb_advise *out) {
     *out = (pb_advise){.request = *request, .chosen = -1, .best = -1};
     const pb_advise_request *r = &out->request;
     PB_RETURN(check_request(r));
+    PB_RETURN(look_at_device(out));
     out->usable = r->memory - r->reserve;
     out->rows = calloc((size_t)pb_method_registry_count, sizeof *out->rows);
     if (!out->rows) return PB_ERROR(PB_E_OOM, "no memory for the rows of advice");

@@ -13,7 +13,7 @@
 /* How a method is run. batch x accumulate stays what was asked for as long as it can. */
 typedef struct pb_advise_setting {
     int64_t batch, accumulate, length;
-    bool checkpoint, adamw8, paged; /* paged: of no effect where the plan's device is a CPU */
+    bool checkpoint, adamw8, paged; /* paged: the optimizer's state lies in the host's memory; never on a CPU */
 } pb_advise_setting;
 
 /* Plans that were made already, for requests that differ in the GPU's memory alone. */
@@ -29,8 +29,9 @@ typedef struct pb_plan_cache {
 typedef struct pb_advise_request {
     pb_model_config config;
     const char *model; /* a folder, a config.json, or the name of a shape */
-    const char *data;  /* of the suite: a folder or a source; NULL = the first source */
-    const char *device;  /* whose plan is made: "cpu" */
+    const char *data;  /* of the suite: a folder or a source; NULL = the first source that the model can learn */
+    const char *device; /* that trains: "cuda"; whose plan is made, and the suite's */
+    bool stand_in;      /* the device's backend is not at hand: the plan has the CPU's workspaces and a memory beside the host's */
     const pb_gpu *gpu; /* NULL: no time is predicted */
     uint64_t memory, reserve; /* of the GPU; kept free for driver and context */
     int64_t examples, length, batch;
@@ -66,6 +67,7 @@ typedef struct pb_advice {
     int64_t max_batch, max_length; /* with `use`: at its length; at batch 1 */
     double steps, least_s, low_s, mid_s, high_s; /* whole training; 0 = unknown */
     bool in_time;
+    bool left_out; /* would fit in the time, but not with the suite's one setting for all rows */
     pb_advise_quality quality;
 } pb_advice;
 
@@ -88,11 +90,12 @@ typedef struct pb_advise {
     char reason[640];
     pb_rule rules[3];
     char *suite; /* JSON text of a suite that would test it */
-    char left_out[256]; /* methods that fit, but not with the suite's one setting for all rows */
+    bool pages;  /* a paged optimizer frees memory of the device */
     int n_plans; /* predictions made */
 } pb_advise;
 
-/* Free it also after a failure. */
+/* Free it also after a failure. PB_E_INPUT for an unknown device, PB_E_ENV where its backend is not at hand and request does
+ * not take a stand-in. */
 pb_status pb_advise_make(const pb_advise_request *request, pb_advise *out);
 void pb_advise_free(pb_advise *a);
 

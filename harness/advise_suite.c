@@ -17,11 +17,6 @@ static const char *grid_of(const pb_method *m) {
     return strcmp(m->name, "head") == 0 ? "1e-4/1e-1/7" : "1e-5/1e-2/7";
 }
 
-static void leave_out(pb_advise *a, const pb_advice *row) {
-    size_t n = strlen(a->left_out);
-    snprintf(a->left_out + n, sizeof a->left_out - n, "%s%s", n ? ", " : "", row->method->title);
-}
-
 static bool candidate(const pb_advice *row) { return row->applies && row->fits && row->in_time; }
 
 static pb_status takes_part(pb_advise *a, const pb_advice *row, const pb_advise_setting *s, bool *out) {
@@ -96,11 +91,26 @@ done:
     return status;
 }
 
+/* Encoders classify, decoders continue texts (trainer_spec.c). */
+static bool can_learn(bool causal, pb_task task) { return causal == (task != PB_TASK_CLASSIFY); }
+
+static const char *standard_source(bool causal) {
+    for (int i = 0; i < pb_source_registry_count; i++)
+        if (can_learn(causal, pb_source_registry[i]->task)) return pb_source_registry[i]->name;
+    return pb_source_registry[0]->name;
+}
+
 static pb_status add_data(pb_json *root, const pb_advise *a, int64_t length) {
     pb_json *o = pb_json_add_object(root, "data");
-    const char *name = a->request.data ? a->request.data : pb_source_registry[0]->name;
-    bool source = false;
-    for (int i = 0; i < pb_source_registry_count; i++) source |= strcmp(pb_source_registry[i]->name, name) == 0;
+    const char *name = a->request.data ? a->request.data : standard_source(a->request.config.causal);
+    const pb_source *source = NULL;
+    for (int i = 0; i < pb_source_registry_count; i++)
+        if (strcmp(pb_source_registry[i]->name, name) == 0) source = pb_source_registry[i];
+    if (source && !can_learn(a->request.config.causal, source->task))
+        return PB_ERROR(PB_E_INPUT, "--data: %s is %s, which %s cannot learn; expected %s", name,
+                        source->task == PB_TASK_CLASSIFY ? "texts with labels" : "texts without labels",
+                        a->request.config.causal ? "a decoder" : "an encoder",
+                        a->request.config.causal ? "prompts with completions, or plain texts" : "texts with labels");
     char *real = source ? NULL : realpath(name, NULL);
     if (!source && (!real || !pb_is_dir(real))) {
         free(real);
@@ -148,7 +158,7 @@ pb_status pb_advise_suite(pb_advise *a) {
         bool part = false;
         PB_TRY(takes_part(a, &a->rows[i], &setting, &part));
         if (part) ok = ok && add_row(runs, &a->rows[i], usual);
-        else if (candidate(&a->rows[i])) leave_out(a, &a->rows[i]);
+        a->rows[i].left_out = !part && candidate(&a->rows[i]);
     }
     a->suite = ok ? pb_json_print(root, true) : NULL;
     if (!a->suite) PB_FAIL(PB_E_OOM, "no memory for a suite");

@@ -52,14 +52,16 @@ static int list_options(request *q, pb_option out[MAX_ROWS]) {
                        "kept free for driver, context and libraries: an assumption,\n"
                        "not a measurement (default 512MiB)"),
         PB_OPTION_TEXT("device", &q->device, "NAME",
-                       "whose memory plan is made (default cpu; workspaces of other\n"
-                       "backends may differ)"),
+                       "what trains: cuda, or cpu, where paging frees nothing\n"
+                       "(default cuda, with the workspaces of cpu where this build\n"
+                       "has no cuda backend; of --calibrate: cpu)"),
         PB_OPTION_TEXT("records", &q->records, "DIR",
                        "where quality and efficiency come from\n(default results/reference)"),
         PB_OPTION_TEXT("suite", &q->suite, "FILE", "write the suite that would test the advice"),
         PB_OPTION_TEXT("data", &q->data, "NAME|DIR",
                        "data of that suite: a folder with train.jsonl, or a source\n"
-                       "(default: the first of `list datasets`, as an example)"),
+                       "(default: as an example, the first of `list datasets` that\n"
+                       "the model can learn)"),
         PB_OPTION_TEXT("map", &q->map, "DIR",
                        "draw the budget map instead: the method that wins at each\n"
                        "memory and model size (needs no --model)"),
@@ -95,10 +97,22 @@ static pb_status read_model(const char *name, pb_model_config *out) {
     return status;
 }
 
+/* Without --device a GPU is meant, also where this build cannot plan for one. */
+static pb_status choose_device(const request *q, pb_advise_request *r) {
+    pb_device *dev = NULL;
+    r->device = q->device ? q->device : "cuda";
+    if (q->device) return PB_OK;
+    pb_status status = pb_device_open("plan:cuda", &(pb_device_options){.threads = 1}, &dev);
+    pb_device_close(dev);
+    if (status != PB_E_ENV) return status;
+    pb_error_clear();
+    r->stand_in = true;
+    return PB_OK;
+}
+
 static pb_status fill(request *q, pb_advise_request *r) {
     *r = (pb_advise_request){.model = q->model,
                              .data = q->data,
-                             .device = q->device,
                              .memory = q->memory,
                              .reserve = q->reserve,
                              .examples = q->examples,
@@ -108,6 +122,7 @@ static pb_status fill(request *q, pb_advise_request *r) {
                              .epochs = q->epochs,
                              .dtype = q->dtype == 0 ? PB_BF16 : PB_F32,
                              .records = q->records};
+    PB_RETURN(choose_device(q, r));
     if (q->gpu) PB_RETURN(pb_gpu_find(q->gpu, &r->gpu));
     if (r->gpu && r->gpu->bf16_tflops == 0 && !q->has_dtype) r->dtype = PB_F32;
     if (q->time) PB_RETURN(read_time(q->time, &r->time_s));
@@ -146,8 +161,7 @@ done:
 }
 
 static pb_status run_advise(pb_cli *cli, int argc, char **argv) {
-    request q = {.device = "cpu",
-                 .examples = 10000,
+    request q = {.examples = 10000,
                  .length = 512,
                  .batch = 16,
                  .epochs = 1,
@@ -159,7 +173,7 @@ static pb_status run_advise(pb_cli *cli, int argc, char **argv) {
     int n = list_options(&q, options);
     PB_RETURN(pb_cli_parse(cli, options, n, argc, argv, &line));
     if (line.help) return PB_OK;
-    if (q.calibrate) return pb_advise_calibrate(q.device, (int)q.threads, q.calibrate);
+    if (q.calibrate) return pb_advise_calibrate(q.device ? q.device : "cpu", (int)q.threads, q.calibrate);
     PB_RETURN(check_records(&q, q.records != NULL, standard));
     PB_RETURN(fill(&q, &r));
     if (q.map) return pb_advise_map(&r, q.map, stdout);

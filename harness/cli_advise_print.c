@@ -72,6 +72,15 @@ static pb_status print_methods(const pb_advise *a) {
     return pb_table_end(&t, stdout);
 }
 
+/* What lies in the host's memory, and that its way over the bus is in no time. */
+static void print_paged(const pb_advise *a) {
+    bool any = false;
+    for (int i = 0; i < a->n_rows; i++) any |= a->rows[i].applies && a->rows[i].fits && a->rows[i].use.paged;
+    if (any)
+        printf("In brackets: paged, in the host's memory, not in the total%s.\n",
+               a->request.gpu ? "; no time counts its way over the bus and back in every step" : "");
+}
+
 static pb_status print_memory(const pb_advise *a) {
     const char *head[PB_MEM_COUNT + 3] = {"GIB AS ASKED"};
     pb_table t;
@@ -84,12 +93,16 @@ static pb_status print_memory(const pb_advise *a) {
             const pb_prediction *p = k ? &row->use_p : &row->asked_p;
             pb_table_row(&t);
             pb_table_cell(&t, 0, k ? "  %s, changed" : "  %s", row->method->name);
-            for (int m = 0; m < PB_MEM_COUNT; m++)
-                pb_table_cell(&t, m + 1, "%.2f", (double)p->bytes[m] / GIB);
+            for (int m = 0; m < PB_MEM_COUNT; m++) {
+                bool beside = k && m == PB_MEM_OPTIM && row->use.paged;
+                pb_table_cell(&t, m + 1, beside ? "(%.2f)" : "%.2f", (double)p->bytes[m] / GIB);
+            }
             pb_table_cell(&t, PB_MEM_COUNT + 1, "%.2f", (double)p->total / GIB);
         }
     }
-    return pb_table_end(&t, stdout);
+    PB_RETURN(pb_table_end(&t, stdout));
+    print_paged(a);
+    return PB_OK;
 }
 
 static void print_missing(const pb_advise *a) {
@@ -105,10 +118,8 @@ static void print_missing(const pb_advise *a) {
             printf("fits with %s\n", row->change);
             continue;
         }
-        double paged = (double)(row->asked_p.bytes[PB_MEM_OPTIM]) / GIB;
-        printf("with checkpointing, 8-bit optimizer, batch 1 and %d tokens still %.2f GiB missing; "
-               "paging the optimizer's %.2f GiB to the host (train.paged) counts with --device cuda\n",
-               16, (double)(row->least - a->usable) / GIB, paged);
+        printf("with checkpointing, %s, the smallest batches and 16 tokens still %.2f GiB missing\n",
+               a->pages ? "a paged or 8-bit optimizer" : "an 8-bit optimizer", (double)(row->least - a->usable) / GIB);
     }
 }
 
@@ -130,6 +141,9 @@ static void print_head(const pb_advise *a) {
     else if (r->gpu)
         printf("%s: %g TFLOP/s in bf16, %g in f32, %g GB/s (%s)\n", r->gpu->name, r->gpu->bf16_tflops,
                r->gpu->f32_tflops, r->gpu->gb_per_s, r->gpu->source);
+    if (r->stand_in)
+        printf("Planned for --device cuda with the workspaces of cpu: this build has no cuda backend, whose own may differ.\n");
+    else printf("Planned for --device %s%s.\n", r->device, a->pages ? "" : ", where a paged optimizer frees nothing");
     if (r->gpu) printf("Efficiency: %s.\n", a->efficiency.what);
     else printf("No --gpu: times are not predicted.\n");
     putchar('\n');
@@ -152,15 +166,24 @@ static void print_quality_source(const pb_advise *a) {
     }
 }
 
+static void print_left_out(const pb_advise *a) {
+    const char *before = "Left out of it, for they do not fit with the one setting of all its rows: ";
+    for (int i = 0; i < a->n_rows; i++) {
+        if (!a->rows[i].left_out) continue;
+        printf("%s%s", before, a->rows[i].method->title);
+        before = ", ";
+    }
+    if (*before == ',') printf(".\n");
+}
+
 static void print_suite(const pb_advise *a, const char *file) {
     if (!a->suite) return;
     if (file) printf("\nThe suite that would test it: peftbench run %s\n", file);
     else printf("\n--suite FILE writes the suite that would test it.\n");
-    if (a->left_out[0])
-        printf("Left out of it, for they do not fit with the one setting of all its rows: %s.\n", a->left_out);
+    print_left_out(a);
     if (!a->request.data)
-        printf("Its data are an example; --data names yours%s.\n",
-               a->request.config.causal ? ", which a decoder needs: prompts with completions, or plain texts" : "");
+        printf("Its data are an example; --data names yours: %s.\n",
+               a->request.config.causal ? "prompts with completions, or plain texts" : "texts with labels");
 }
 
 pb_status pb_advise_print_text(const pb_advise *a, const char *suite_file) {
@@ -205,7 +228,8 @@ static bool add_fit(pb_json *o, const pb_advice *row) {
               pb_json_add_f64(o, "steps", row->steps) &&
               pb_json_add_f64(o, "flops_per_step", row->use_p.step.flops) &&
               pb_json_add_f64(o, "bytes_per_step", row->use_p.step.bytes) &&
-              pb_json_add_bool(o, "in_time", row->in_time);
+              pb_json_add_i64(o, "bus_bytes_per_step", row->use.paged ? 2 * (int64_t)row->use_p.bytes[PB_MEM_OPTIM] : 0) &&
+              pb_json_add_bool(o, "in_time", row->in_time) && pb_json_add_bool(o, "left_out_of_suite", row->left_out);
     if (!ok || row->least_s <= 0) return ok;
     pb_json *t = pb_json_add_object(o, "seconds");
     ok = pb_json_add_f64(t, "least", row->least_s);
@@ -270,7 +294,10 @@ static bool add_request(pb_json *root, const pb_advise *a) {
               pb_json_add_i64(root, "length", r->length) && pb_json_add_i64(root, "batch", r->batch) &&
               pb_json_add_f64(root, "epochs", r->epochs) &&
               pb_json_add_str(root, "dtype", pb_dtype_name(r->dtype)) &&
-              pb_json_add_str(root, "gpu", r->gpu ? r->gpu->name : NULL);
+              pb_json_add_str(root, "gpu", r->gpu ? r->gpu->name : NULL) &&
+              pb_json_add_str(root, "device", r->device) &&
+              pb_json_add_str(root, "workspaces_of", r->stand_in ? "cpu" : r->device) &&
+              pb_json_add_bool(root, "pages", a->pages);
     pb_json *e = pb_json_add_object(root, "efficiency");
     ok = ok && pb_json_add_str(e, "rests_on", a->efficiency.what) &&
          pb_json_add_bool(e, "measured_on_this_gpu", a->efficiency.on_this_gpu);

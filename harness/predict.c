@@ -58,8 +58,8 @@ done:
     return status;
 }
 
-pb_status pb_run_predict(const pb_run_config *run, const pb_assets *assets, int threads,
-                         double flops_per_s, double bytes_per_s, pb_prediction *out) {
+static pb_status predict(const pb_run_config *run, const pb_assets *assets, int threads, bool own_memory,
+                         pb_prediction *out) {
     pb_status status = PB_OK;
     pb_session session = {0};
     pb_session_spec spec;
@@ -69,6 +69,7 @@ pb_status pb_run_predict(const pb_run_config *run, const pb_assets *assets, int 
     PB_TRY(pb_run_spec(run, assets, threads, &spec, &loader));
     snprintf(device, sizeof device, "plan:%s", run->device);
     spec.device = device;
+    spec.device_options.own_memory = own_memory;
     PB_TRY(pb_session_open(&session, &spec));
     uint64_t set_up[PB_MEM_COUNT], set_up_total = pb_device_mem_peak_total(session.dev);
     for (int m = 0; m < PB_MEM_COUNT; m++)
@@ -81,11 +82,21 @@ pb_status pb_run_predict(const pb_run_config *run, const pb_assets *assets, int 
     out->total = larger(set_up_total, pb_device_mem_peak_total(session.dev));
     out->params_total = pb_params_elements(pb_model_params(session.model), false);
     out->params_trainable = pb_params_elements(pb_model_params(session.model), true);
-    out->seconds_per_step = pb_rates_seconds(out->step, flops_per_s, bytes_per_s);
 done:
     pb_session_close(&session);
     pb_loader_free(loader);
     return status;
+}
+
+pb_status pb_run_predict(const pb_run_config *run, const pb_assets *assets, int threads,
+                         double flops_per_s, double bytes_per_s, pb_prediction *out) {
+    PB_RETURN(predict(run, assets, threads, false, out));
+    out->seconds_per_step = pb_rates_seconds(out->step, flops_per_s, bytes_per_s);
+    return PB_OK;
+}
+
+pb_status pb_run_predict_beside(const pb_run_config *run, const pb_assets *assets, int threads, pb_prediction *out) {
+    return predict(run, assets, threads, true, out);
 }
 
 pb_status pb_check_budget(const uint64_t bytes[PB_MEM_COUNT], uint64_t total, uint64_t budget) {

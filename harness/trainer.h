@@ -35,6 +35,9 @@ typedef struct pb_prediction {
 } pb_prediction;
 pb_status pb_run_predict(const pb_run_config *run, const pb_assets *assets, int threads, double flops_per_s,
                          double bytes_per_s, pb_prediction *out);
+/* The same without rates, for a GPU whose backend is not at hand: the workspaces are those of the backend that run->device
+ * names, but a paged optimizer's state lies in a memory beside the device's and is not part of the total. */
+pb_status pb_run_predict_beside(const pb_run_config *run, const pb_assets *assets, int threads, pb_prediction *out);
 
 /* Runs it in this process and fills `record` (also when it fails: status and reason; then PB_OK is still returned when the
  * record says what happened). */

@@ -190,6 +190,49 @@ START_TEST(smaller_batches_add_up_to_the_batch) {
 }
 END_TEST
 
+/* Of two changes that fit, the one that keeps the training's bits: paging before moments in 8 bits, and in shorter texts too.
+ * A CPU has no memory to page to. */
+START_TEST(what_keeps_the_bits_comes_first) {
+    pb_advise_request r = request_for("llama-3.2-1b", 15.5);
+    pb_advise a;
+    r.brief = true;
+    pb_assert_ok(pb_advise_make(&r, &a));
+    pb_advice *full = row_of(&a, "full");
+    ck_assert(!a.pages && full->fits && full->use.adamw8 && !full->use.paged && full->use.length == 512);
+    pb_advise_free(&a);
+    r.device = "cuda";
+    r.stand_in = true;
+    pb_assert_ok(pb_advise_make(&r, &a));
+    full = row_of(&a, "full");
+    uint64_t moments = full->use_p.bytes[PB_MEM_OPTIM];
+    ck_assert(a.pages && full->fits && full->use.paged && !full->use.adamw8 && full->use.length == 512);
+    ck_assert_msg(strstr(full->change, "paged optimizer") == full->change, "%s", full->change);
+    ck_assert_uint_eq(moments, full->asked_p.bytes[PB_MEM_OPTIM]); /* all there, but not in the total */
+    ck_assert(full->use_p.total <= a.usable && full->use_p.total + moments > a.usable);
+    ck_assert(row_of(&a, "lora")->fits_asked && !row_of(&a, "lora")->use.paged);
+    uint64_t fixed = full->use_p.total - full->use_p.bytes[PB_MEM_ACT] - full->use_p.bytes[PB_MEM_WORK];
+    pb_advise_free(&a);
+    r.memory = fixed + ((uint64_t)96 << 20); /* a fifth of a text beside what does not depend on it */
+    pb_assert_ok(pb_advise_make(&r, &a));
+    full = row_of(&a, "full");
+    ck_assert_msg(full->fits && full->use.length < 512 && full->use.checkpoint && full->use.paged, "%s", full->change);
+    ck_assert(!full->use.adamw8);
+    pb_advise_free(&a);
+}
+END_TEST
+
+START_TEST(a_device_that_cannot_be_planned_is_said) {
+    pb_advise_request r = request_for("bert-base", 40);
+    pb_advise a;
+    r.device = "plan:cpu";
+    pb_assert_fails(pb_advise_make(&r, &a), PB_E_INPUT, "plan already");
+    pb_advise_free(&a);
+    r.device = "tpu";
+    pb_assert_fails(pb_advise_make(&r, &a), PB_E_INPUT, "no device 'plan:tpu'; known: cpu, cuda");
+    pb_advise_free(&a);
+}
+END_TEST
+
 START_TEST(time_is_work_over_rates_and_efficiency) {
     static const char text[] = "{\"machine\": \"NVIDIA H200\", \"device\": \"cuda\", \"runs\": "
                                "[{\"efficiency\": 0.25}, {\"efficiency\": 1}]}";
@@ -596,7 +639,7 @@ START_TEST(the_suite_is_a_fair_comparison) {
         r.records = cases[i].records ? reference() : NULL;
         pb_assert_ok(pb_advise_make(&r, &a));
         check_suite(&a, cases[i].rows);
-        left_out += strcmp(a.left_out, "Full fine-tuning") == 0; /* in 8 bits alone, which the others need not */
+        left_out += row_of(&a, "full")->left_out; /* in 8 bits alone, which the others need not */
         if (cases[i].rank) /* of all that have one */
             ck_assert(pb_json_get(row_of(&a, "dylora")->params, "rank")->valuedouble == (double)cases[i].rank);
         pb_advise_free(&a);
@@ -738,6 +781,8 @@ int main(void) {
     tcase_add_test(t, full_fine_tuning_of_7b_is_refused_under_48_gib);
     tcase_add_test(t, limits_are_limits);
     tcase_add_test(t, smaller_batches_add_up_to_the_batch);
+    tcase_add_test(t, what_keeps_the_bits_comes_first);
+    tcase_add_test(t, a_device_that_cannot_be_planned_is_said);
     t = pb_test_case(s, "time and quality");
     tcase_add_test(t, time_is_work_over_rates_and_efficiency);
     tcase_add_test(t, a_gpu_is_named_where_it_is_looked_for);

@@ -206,6 +206,8 @@ START_TEST(advice_is_text_json_and_a_suite) {
     ck_assert_int_eq(cJSON_GetArraySize(pb_json_get(json, "methods")), pb_method_registry_count);
     ck_assert(cJSON_IsString(pb_json_get(json, "recommended")));
     ck_assert_int_eq(cJSON_GetArraySize(pb_json_get(json, "rules")), 3);
+    ck_assert(cJSON_IsTrue(pb_json_get(json, "pages"))); /* of a GPU, with or without a backend for it */
+    ck_assert_str_eq(pb_json_get(pb_json_get(json, "suite"), "device")->valuestring, "cuda");
     const pb_json *full = NULL, *o = NULL;
     cJSON_ArrayForEach (o, pb_json_get(json, "methods"))
         if (strcmp(pb_json_get(o, "method")->valuestring, "full") == 0) full = o;
@@ -240,12 +242,39 @@ START_TEST(advised_suites_dry_run) {
     expect(RUN("advise", "--gpu-memory", "1GiB", "--model", model, "--data", texts, "--length", "16", "--batch", "4",
                "--examples", "24", "--suite", suite),
            0, "Run ", NULL);
-    expect(RUN("run", suite, "--dry-run", "--out", out, "--threads", "1"), 0, "tuning: 9 trials of each row", NULL);
+    expect(RUN("run", suite, "--dry-run", "--out", out, "--threads", "1", "--device", "cpu"), 0,
+           "tuning: 9 trials of each row", NULL);
     expect(RUN("advise", "--gpu-memory", "3GiB", "--model", "gpt2-124m", "--length", "128", "--suite", suite), 0, "Run ",
            NULL);
-    expect(RUN("run", suite, "--dry-run", "--out", out, "--threads", "1"), 0, "model shape:gpt2-124m", NULL);
+    expect(RUN("run", suite, "--dry-run", "--out", out, "--threads", "1", "--device", "cpu"), 0, "model shape:gpt2-124m",
+           NULL);
     expect(RUN("advise", "--gpu-memory", "1GiB", "--model", model, "--data", "no-such-texts"), 2, NULL,
            "no-such-texts is no folder and no source");
+}
+END_TEST
+
+/* With nothing said about data, those of a decoder's suite are texts that it can learn: they are read, and the trainer's own
+ * set-up takes them. */
+START_TEST(a_decoders_advised_suite_has_its_data) {
+    char suite[1200], model[1200], out[1200];
+    snprintf(suite, sizeof suite, "%s/decoder.json", scratch);
+    snprintf(model, sizeof model, "%s/decoder", scratch);
+    snprintf(out, sizeof out, "%s/out", scratch);
+    pb_tiny_suite_write(scratch);
+    char *vocabulary = pb_tiny_read(scratch, "model/vocab.txt");
+    pb_lab_write_model(PB_LAB_LLAMA, model);
+    pb_tiny_write(model, "vocab.txt", vocabulary);
+    free(vocabulary);
+    expect(RUN("advise", "--gpu-memory", "1GiB", "--model", model, "--batch", "4", "--examples", "64", "--suite", suite), 0,
+           "Run ", NULL);
+    pb_json *json = parsed(RUN("run", suite, "--dry-run", "--out", out, "--threads", "1", "--device", "cpu", "--methods",
+                               "lora", "--format", "json"));
+    const pb_json *runs = pb_json_get(json, "runs"), *run = NULL;
+    ck_assert_int_eq(cJSON_GetArraySize(runs), 9 + 5);
+    cJSON_ArrayForEach (run, runs) ck_assert_int_eq((int)pb_json_get(run, "steps")->valuedouble, 64 / 4); /* 0 without data */
+    pb_json_free(json);
+    expect(RUN("advise", "--gpu-memory", "1GiB", "--model", model, "--data", "wordnet"), 2, NULL,
+           "wordnet is texts with labels, which a decoder cannot learn");
 }
 END_TEST
 
@@ -774,6 +803,7 @@ int main(void) {
     tcase_add_test(t, debug_shows_where_errors_come_from);
     tcase_add_test(t, advice_is_text_json_and_a_suite);
     tcase_add_test(t, advised_suites_dry_run);
+    tcase_add_test(t, a_decoders_advised_suite_has_its_data);
     tcase_add_test(t, lists_and_info_are_text_and_json);
     tcase_add_test(t, benchmarks_print_rates);
     tcase_add_test(t, kernels_are_listed_checked_and_saved);

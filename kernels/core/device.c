@@ -116,7 +116,8 @@ int pb_device_threads(const pb_device *dev) { return dev->options.threads; }
 void *pb_device_context(const pb_device *dev) { return dev->kernels_ctx; }
 
 bool pb_device_pages_optimizer(const pb_device *dev) {
-    return dev->options.page_optimizer && dev->kernels->host_alloc != NULL;
+    bool own = dev->kernels->host_alloc != NULL || (!dev->backend->computes && dev->options.own_memory);
+    return dev->options.page_optimizer && own;
 }
 
 bool pb_device_fast_dtype(const pb_device *dev, pb_dtype dtype) {

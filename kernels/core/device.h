@@ -46,6 +46,7 @@ typedef struct pb_device_options {
     bool separate;          /* tests (also by PB_MEMORY_SEPARATE in the environment): every tensor has an allocation of
                              * exactly its size, and a GPU's memory is not zeroed beforehand: a memory checker then sees what
                              * leaves a tensor and what is read before it was written. Counts stay the same; reserves do nothing */
+    bool own_memory;        /* of a plan: as if the backend had a memory of its own beside the host's, where it has none */
 } pb_device_options;
 
 /* Opens "ref", "cpu", "cuda" or "plan:<one of these>". options NULL = defaults. PB_E_INPUT for an unknown name (names the
