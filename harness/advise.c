@@ -214,10 +214,9 @@ static pb_status try_lengths(pb_advise *a, pb_advice *row, pb_advise_setting s) 
     return try_setting(a, row, &s);
 }
 
-static void describe(pb_advice *row) {
-    const pb_advise_setting *s = &row->use, *was = &row->asked;
-    char *out = row->change;
-    size_t cap = sizeof row->change, n = 0;
+void pb_advise_describe(const pb_advise_setting *s, const pb_advise_setting *was, char out[160]) {
+    const size_t cap = 160;
+    size_t n = 0;
     const char *comma = "";
     *out = 0;
 #define SAY(...)                                             \
@@ -286,7 +285,7 @@ pb_status pb_advise_fit(pb_advise *a, pb_advice *row) {
         row->missing = row->asked_p.total - a->usable;
         PB_RETURN(mend(a, row));
     }
-    if (row->fits) describe(row);
+    if (row->fits) pb_advise_describe(&row->use, &row->asked, row->change);
     return PB_OK;
 }
 
@@ -298,12 +297,15 @@ static void time_row(const pb_advise *a, pb_advice *row) {
     if (!r->gpu || !row->fits) return;
     double tflops = r->dtype == PB_BF16 && r->gpu->bf16_tflops > 0 ? r->gpu->bf16_tflops
                                                                    : r->gpu->f32_tflops;
-    row->least_s = row->steps * pb_rates_seconds(row->use_p.step, tflops * 1e12, r->gpu->gb_per_s * 1e9);
+    double work_s = row->steps * pb_rates_seconds(row->use_p.step, tflops * 1e12, r->gpu->gb_per_s * 1e9);
+    /* Paged moments come and go once a step, both ways at a time, after the backward pass: nothing hides it. */
+    double bus_s = row->use.paged ? row->steps * (double)row->use_p.bytes[PB_MEM_OPTIM] / pb_gpu_host_bytes_per_s(r->gpu) : 0;
+    row->least_s = work_s + bus_s;
     if (e->known) {
-        row->low_s = row->least_s / e->high;
+        row->low_s = work_s / e->high + bus_s;
         double own = e->method[row - a->rows];
-        row->mid_s = row->least_s / (own > 0 ? own : e->mid);
-        row->high_s = row->least_s / e->low;
+        row->mid_s = work_s / (own > 0 ? own : e->mid) + bus_s;
+        row->high_s = work_s / e->low + bus_s;
     }
     if (r->time_s > 0) row->in_time = (e->known ? row->mid_s : row->least_s) <= r->time_s;
 }

@@ -90,6 +90,7 @@ typedef struct pb_advise {
     char reason[640];
     pb_rule rules[3];
     char *suite; /* JSON text of a suite that would test it */
+    pb_advise_setting suite_setting; /* of all its rows */
     bool pages;  /* a paged optimizer frees memory of the device */
     int n_plans; /* predictions made */
 } pb_advise;
@@ -108,6 +109,8 @@ pb_status pb_advise_predict(const pb_advise_request *r, const pb_method *method,
 /* Smallest change that lets row->params fit with the batch and length asked for: fills all that concerns memory but the
  * largest batch and length. */
 pb_status pb_advise_fit(pb_advise *a, pb_advice *row);
+/* What differs: "checkpointing, batch 2 x 8"; "" = nothing. */
+void pb_advise_describe(const pb_advise_setting *s, const pb_advise_setting *was, char out[160]);
 /* quoted (NULL = none): a row's resolved parameters, as a record has them. rank > 0 replaces theirs (AdaLoRA starts at 1.5
  * times that). alpha / r becomes `scale`. PB_E_INPUT as the method's create. */
 pb_status pb_advise_params(const pb_method *method, const pb_json *quoted, double scale, int64_t rank, pb_json **out);

@@ -39,10 +39,11 @@ static bool is_tied(const pb_advise *a, int i) {
            !pb_evidence_beats(a->evidence, best->entry, mine->entry);
 }
 
-/* Of two rows whose costs are as good as equal: larger micro-batches (larger products), then the better mean,
- * then less memory. */
+/* Of two rows whose costs are as good as equal: the one that does not page, larger micro-batches (larger products), then the
+ * better mean, then less memory. */
 static bool preferred(const pb_advise *a, int i, int k) {
     const pb_advice *x = &a->rows[i], *y = &a->rows[k];
+    if (x->use.paged != y->use.paged) return y->use.paged;
     if (x->use.batch != y->use.batch) return x->use.batch > y->use.batch;
     if (x->quality.known && y->quality.known && mean_of(a, i) != mean_of(a, k))
         return mean_of(a, i) > mean_of(a, k);

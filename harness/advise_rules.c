@@ -83,18 +83,18 @@ static const char *judge(pb_advise *a, const pb_advice *pick, pb_text *t) {
     if (chosen && chosen->method == pick->method) return "agrees";
     if (!best || !chosen || !pick->quality.known) return "unknown";
     if (best->method == pick->method) {
-        pb_text_add(t, "; it has the best mean of what fits, %s is not told apart from it and is recommended for its cost",
-                    chosen->method->title);
+        pb_text_add(t, "; %s has the best mean of what fits, %s is not told apart from it and is recommended for its cost",
+                    pick->method->title, chosen->method->title);
         return "as good, not chosen";
     }
     int b = best->quality.entry, p = pick->quality.entry;
     if (pb_evidence_verdict(a->evidence, b, p)->kind == PB_INCOMPARABLE) return "unknown";
     if (pb_evidence_beats(a->evidence, b, p)) {
-        pb_text_add(t, "; they put %s above it, which fits too", best->method->title);
+        pb_text_add(t, "; they put %s, which fits too, above %s", best->method->title, pick->method->title);
         return "contradicted";
     }
-    pb_text_add(t, "; they do not tell it from the best that fits, %s; %s is recommended", best->method->title,
-                chosen->method->title);
+    pb_text_add(t, "; they do not tell %s from the best that fits, %s; %s is recommended", pick->method->title,
+                best->method->title, chosen->method->title);
     return "as good, not chosen";
 }
 

@@ -152,6 +152,7 @@ pb_status pb_advise_suite(pb_advise *a) {
     PB_TRY(add_model(root, a->request.model));
     PB_TRY(add_data(root, a, setting.length));
     PB_TRY(choose_setting(a, &setting));
+    a->suite_setting = setting;
     bool ok = add_settings(root, a, &setting, usual);
     pb_json *runs = pb_json_add_array(root, "runs");
     for (int i = 0; i < a->n_rows; i++) {

@@ -53,8 +53,8 @@ static int list_options(request *q, pb_option out[MAX_ROWS]) {
                        "not a measurement (default 512MiB)"),
         PB_OPTION_TEXT("device", &q->device, "NAME",
                        "what trains: cuda, or cpu, where paging frees nothing\n"
-                       "(default cuda, with the workspaces of cpu where this build\n"
-                       "has no cuda backend; of --calibrate: cpu)"),
+                       "(default cuda, with the workspaces of cpu where its backend\n"
+                       "cannot be opened; of --calibrate: cpu)"),
         PB_OPTION_TEXT("records", &q->records, "DIR",
                        "where quality and efficiency come from\n(default results/reference)"),
         PB_OPTION_TEXT("suite", &q->suite, "FILE", "write the suite that would test the advice"),
@@ -107,6 +107,16 @@ static pb_status choose_device(const request *q, pb_advise_request *r) {
     if (status != PB_E_ENV) return status;
     pb_error_clear();
     r->stand_in = true;
+    return PB_OK;
+}
+
+/* Options that would be of no effect beside others. */
+static pb_status check_together(const request *q) {
+    if (q->threads && !q->calibrate)
+        return PB_ERROR(PB_E_INPUT, "--threads is of --calibrate alone: advice is planned, not run");
+    if (q->map && (q->model || q->has_memory || q->data || q->suite || q->json || q->format))
+        return PB_ERROR(PB_E_INPUT, "--map draws its own models and memories and writes files: no --model, --gpu-memory, "
+                                    "--data, --suite or --json beside it");
     return PB_OK;
 }
 
@@ -174,6 +184,7 @@ static pb_status run_advise(pb_cli *cli, int argc, char **argv) {
     PB_RETURN(pb_cli_parse(cli, options, n, argc, argv, &line));
     if (line.help) return PB_OK;
     if (q.calibrate) return pb_advise_calibrate(q.device ? q.device : "cpu", (int)q.threads, q.calibrate);
+    PB_RETURN(check_together(&q));
     PB_RETURN(check_records(&q, q.records != NULL, standard));
     PB_RETURN(fill(&q, &r));
     if (q.map) return pb_advise_map(&r, q.map, stdout);

@@ -1,6 +1,7 @@
 /* Advice as text and as JSON. */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/text.h"
 #include "harness/cli.h"
@@ -72,13 +73,13 @@ static pb_status print_methods(const pb_advise *a) {
     return pb_table_end(&t, stdout);
 }
 
-/* What lies in the host's memory, and that its way over the bus is in no time. */
+/* What lies in the host's memory, and its price. */
 static void print_paged(const pb_advise *a) {
     bool any = false;
     for (int i = 0; i < a->n_rows; i++) any |= a->rows[i].applies && a->rows[i].fits && a->rows[i].use.paged;
     if (any)
         printf("In brackets: paged, in the host's memory, not in the total%s.\n",
-               a->request.gpu ? "; no time counts its way over the bus and back in every step" : "");
+               a->request.gpu ? "; the times count its way there and back in every step over PCI Express" : "");
 }
 
 static pb_status print_memory(const pb_advise *a) {
@@ -142,7 +143,8 @@ static void print_head(const pb_advise *a) {
         printf("%s: %g TFLOP/s in bf16, %g in f32, %g GB/s (%s)\n", r->gpu->name, r->gpu->bf16_tflops,
                r->gpu->f32_tflops, r->gpu->gb_per_s, r->gpu->source);
     if (r->stand_in)
-        printf("Planned for --device cuda with the workspaces of cpu: this build has no cuda backend, whose own may differ.\n");
+        printf("Planned for a GPU with the workspaces of the CPU, from which its own may differ: the cuda backend cannot be opened "
+               "here (--device cuda says why).\n");
     else printf("Planned for --device %s%s.\n", r->device, a->pages ? "" : ", where a paged optimizer frees nothing");
     if (r->gpu) printf("Efficiency: %s.\n", a->efficiency.what);
     else printf("No --gpu: times are not predicted.\n");
@@ -180,6 +182,10 @@ static void print_suite(const pb_advise *a, const char *file) {
     if (!a->suite) return;
     if (file) printf("\nThe suite that would test it: peftbench run %s\n", file);
     else printf("\n--suite FILE writes the suite that would test it.\n");
+    const pb_advice *chosen = &a->rows[a->chosen];
+    char with[160];
+    pb_advise_describe(&a->suite_setting, &chosen->asked, with);
+    if (strcmp(with, chosen->change) != 0) printf("All its rows run with %s, so that more of them fit.\n", with);
     print_left_out(a);
     if (!a->request.data)
         printf("Its data are an example; --data names yours: %s.\n",
@@ -292,7 +298,8 @@ static bool add_request(pb_json *root, const pb_advise *a) {
               pb_json_add_i64(root, "reserve_bytes", (int64_t)r->reserve) &&
               pb_json_add_i64(root, "examples", r->examples) &&
               pb_json_add_i64(root, "length", r->length) && pb_json_add_i64(root, "batch", r->batch) &&
-              pb_json_add_f64(root, "epochs", r->epochs) &&
+              pb_json_add_f64(root, "epochs", r->epochs) && pb_json_add_i64(root, "rank", r->rank) &&
+              pb_json_add_f64(root, "time_limit_s", r->time_s) &&
               pb_json_add_str(root, "dtype", pb_dtype_name(r->dtype)) &&
               pb_json_add_str(root, "gpu", r->gpu ? r->gpu->name : NULL) &&
               pb_json_add_str(root, "device", r->device) &&

@@ -300,6 +300,7 @@ static pb_status add_gpus(pb_json *list) {
                                pb_json_add_f64(o, "gb_per_s", gpus[i].gb_per_s) &&
                                pb_json_add_f64(o, "bf16_tflops", gpus[i].bf16_tflops) &&
                                pb_json_add_f64(o, "f32_tflops", gpus[i].f32_tflops) &&
+                               pb_json_add_f64(o, "host_gb_per_s", pb_gpu_host_bytes_per_s(&gpus[i]) * 1e-9) &&
                                pb_json_add_str(o, "source", gpus[i].source)));
     }
     return PB_OK;

@@ -17,6 +17,10 @@ const pb_gpu *pb_gpu_table(int *n) {
     return gpus;
 }
 
+double pb_gpu_host_bytes_per_s(const pb_gpu *gpu) {
+    return 16 * (double)(1 << gpu->pcie) * 1e9 / 8 * 128 / 130; /* 2^generation Gbit/s a lane, from the third on */
+}
+
 bool pb_gpu_is(const pb_gpu *gpu, const char *text) {
     static const char also[] = " Generation"; /* "NVIDIA RTX 6000 Ada Generation" */
     const char *at = strstr(text, gpu->driver);

@@ -17,10 +17,13 @@ typedef struct pb_gpu {
     double tensor_ghz;
     int bus_bits;
     double gbit_per_pin;
+    int pcie; /* generation, 16 lanes */
     const char *source;
 } pb_gpu;
 
 const pb_gpu *pb_gpu_table(int *n);
+/* Bytes a second and way between host and card, at most. */
+double pb_gpu_host_bytes_per_s(const pb_gpu *gpu);
 /* PB_E_INPUT names the nearest known one and all of them. */
 pb_status pb_gpu_find(const char *name, const pb_gpu **out);
 

@@ -202,6 +202,7 @@ START_TEST(what_keeps_the_bits_comes_first) {
     pb_advise_free(&a);
     r.device = "cuda";
     r.stand_in = true;
+    pb_assert_ok(pb_gpu_find("rtx-3090", &r.gpu));
     pb_assert_ok(pb_advise_make(&r, &a));
     full = row_of(&a, "full");
     uint64_t moments = full->use_p.bytes[PB_MEM_OPTIM];
@@ -210,6 +211,8 @@ START_TEST(what_keeps_the_bits_comes_first) {
     ck_assert_uint_eq(moments, full->asked_p.bytes[PB_MEM_OPTIM]); /* all there, but not in the total */
     ck_assert(full->use_p.total <= a.usable && full->use_p.total + moments > a.usable);
     ck_assert(row_of(&a, "lora")->fits_asked && !row_of(&a, "lora")->use.paged);
+    double step = pb_rates_seconds(full->use_p.step, 71e12, 936e9) + (double)moments / 31.5e9; /* PCI Express 4 x16 */
+    ck_assert_double_eq_tol(full->least_s, 625 * step, 1e-3 * 625 * step);
     uint64_t fixed = full->use_p.total - full->use_p.bytes[PB_MEM_ACT] - full->use_p.bytes[PB_MEM_WORK];
     pb_advise_free(&a);
     r.memory = fixed + ((uint64_t)96 << 20); /* a fifth of a text beside what does not depend on it */
@@ -434,6 +437,8 @@ START_TEST(the_best_that_fits_is_judged_by_loss_under_parity) {
     ck_assert(q->lead->kind == PB_BETTER && q->accuracy->kind == PB_NO_DIFFERENCE);
     ck_assert(!row_of(&a, "qlora")->quality.known);
     ck_assert_str_eq(a.rules[1].verdict, "contradicted"); /* LoRA r16 to r32: full is better and fits */
+    ck_assert_msg(strstr(a.rules[1].numbers, "they put Full fine-tuning, which fits too, above LoRA") != NULL, "%s",
+                  a.rules[1].numbers);
     pb_advise_free(&a);
     advise_on(dir, "qwen2.5-0.5b", 4, &a); /* full does not fit here */
     ck_assert(!row_of(&a, "full")->fits);
@@ -512,6 +517,22 @@ START_TEST(the_choice_does_not_hang_on_the_order) {
         pb_advise_choose(&a);
         ck_assert_int_ge(a.chosen, 0);
         ck_assert_msg(rows[a.chosen].least_s == 104, "order %zu: %g", k, rows[a.chosen].least_s);
+    }
+}
+END_TEST
+
+/* As good in all that is known of it: what its way over the bus does to a host is not. */
+START_TEST(of_two_alike_the_one_that_does_not_page_is_chosen) {
+    for (int paged = 0; paged < 2; paged++) {
+        pb_advice rows[2];
+        for (int i = 0; i < 2; i++) {
+            rows[i] = (pb_advice){.method = pb_method_find("lora"), .applies = true, .fits = true, .in_time = true, .least_s = 9};
+            rows[i].use.paged = i == paged;
+            rows[i].use.batch = i == paged ? 16 : 8;
+        }
+        pb_advise a = {.rows = rows, .n_rows = 2, .chosen = -1, .best = -1};
+        pb_advise_choose(&a);
+        ck_assert_int_eq(a.chosen, 1 - paged);
     }
 }
 END_TEST
@@ -611,6 +632,16 @@ static void check_suite(pb_advise *a, int least_rows) {
     bool chosen = false;
     for (int i = 0; i < s.n_runs; i++) {
         check_params(a, &s.runs[i]);
+        const pb_advise_setting *of = &a->suite_setting, is = {.batch = s.runs[i].batch,
+                                                              .accumulate = s.runs[i].accumulate,
+                                                              .length = s.runs[i].max_len,
+                                                              .checkpoint = s.runs[i].checkpoint != 0,
+                                                              .adamw8 = s.runs[i].optimizer == PB_OPT_ADAMW8,
+                                                              .paged = s.runs[i].paged};
+        char differ[160];
+        pb_advise_describe(&is, of, differ);
+        ck_assert_msg(!*differ && is.accumulate == of->accumulate && is.checkpoint == of->checkpoint && is.paged == of->paged,
+                      "%s", differ);
         chosen |= s.runs[i].method == a->rows[a->chosen].method;
     }
     ck_assert(chosen);
@@ -735,6 +766,7 @@ START_TEST(gpus_are_sane_and_named) {
         ck_assert(g[i].memory_gib >= 8 && g[i].memory_gib <= 200 && g[i].gb_per_s > 100);
         ck_assert(g[i].f32_tflops > 5 && (g[i].bf16_tflops == 0 || g[i].bf16_tflops > g[i].f32_tflops));
         ck_assert(strlen(g[i].source) > 10);
+        ck_assert(g[i].pcie >= 3 && g[i].pcie <= 5);
         pb_assert_ok(pb_gpu_find(g[i].name, &found));
         ck_assert_ptr_eq(found, &g[i]);
     }
@@ -792,6 +824,7 @@ int main(void) {
     tcase_add_test(t, rules_do_not_contradict_the_recommendation);
     tcase_add_test(t, the_third_rule_says_what_is_known);
     tcase_add_test(t, the_choice_does_not_hang_on_the_order);
+    tcase_add_test(t, of_two_alike_the_one_that_does_not_page_is_chosen);
     tcase_add_test(t, what_was_not_compared_was_not_beaten);
     tcase_add_test(t, the_suite_is_a_fair_comparison);
     tcase_add_test(t, committed_runs_were_predicted);
