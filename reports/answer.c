@@ -417,6 +417,7 @@ void rp_answer(const rp_view *v, rp_doc *doc) {
         apart(&g, PB_WORSE, doc);
         not_compared(&g, doc);
     }
+    rp_shapes_answer(v, doc);
     if (lead < 0)
         rp_add(doc, RP_ITEM, "No quality to compare: nothing was evaluated in these runs.");
     for (int base = 0; base < v->c->n; base++)

@@ -212,6 +212,14 @@ pb_status pb_claims_find(const pb_claim_file *claims, int n, const char *id,
     return status;
 }
 
+pb_status pb_claim_sha256(const pb_claim_file *claim, char hex[PB_SHA256_HEX]) {
+    char *text = pb_json_print(claim->json, false);
+    if (!text) return PB_ERROR(PB_E_OOM, "%s: no memory for its checksum", claim->file);
+    pb_status status = pb_sha256_bytes(text, strlen(text), hex);
+    free(text);
+    return status;
+}
+
 pb_status pb_claim_rows(const pb_claim_file *claim, pb_claim_visit visit, void *user) {
     const pb_json *e = NULL;
     cJSON_ArrayForEach (e, pb_json_get(claim->json, "assertions"))
@@ -374,9 +382,11 @@ static pb_status check_one(const pb_claim_file *c, const pb_record *records, int
                     .facts = pb_json_get(facts, c->id)};
     const pb_json *a = NULL;
     tally t = {0};
-    char why[512], stop[400];
+    char why[512], stop[400], sha256[PB_SHA256_HEX];
+    PB_RETURN(pb_claim_sha256(c, sha256));
     pb_json *o = pb_json_add_object(list, NULL), *results = NULL;
-    bool ok = o && add_head(o, c) && (results = pb_json_add_array(o, "assertions")) != NULL;
+    bool ok = o && add_head(o, c) && pb_json_add_str(o, "sha256", sha256) &&
+              (results = pb_json_add_array(o, "assertions")) != NULL;
     cJSON_ArrayForEach (a, pb_json_get(c->json, "assertions")) {
         int64_t need = c->seeds;
         cl_outcome outcome;

@@ -6,6 +6,7 @@
 #ifndef PB_REPORTS_CLAIMS_H
 #define PB_REPORTS_CLAIMS_H
 
+#include "base/hash.h"
 #include "base/text.h"
 #include "results/record.h"
 
@@ -59,6 +60,9 @@ void pb_claims_free(pb_claim_file *claims, int n);
 pb_status pb_claims_find(const pb_claim_file *claims, int n, const char *id,
                          const pb_claim_file **out);
 
+/* SHA-256 of the file's JSON without its spaces: what a verdict is a verdict on. */
+pb_status pb_claim_sha256(const pb_claim_file *claim, char hex[PB_SHA256_HEX]);
+
 /* Calls visit for every row of a suite that the claim's assertions name: suite, label (a glob), and
  * the metric or sample tag it reads, NULL when it reads something else. For tests and for `claims
  * run`. */
@@ -74,7 +78,8 @@ pb_status pb_claims_check(const pb_claim_file *const *claims, int n, const pb_re
 /* How many claims of a result have the verdict. */
 int pb_claims_count(const pb_json *results, pb_verdict_of_claim verdict);
 /* How many were judged: a part that decides held, failed or had an interval across its bound. Not those that did not
- * run, are not testable, or have nothing but too few seeds and rows that are not comparable. */
+ * run, are not testable, have a condition that does not hold, or nothing but too few seeds and rows that are not
+ * comparable. */
 int pb_claims_judged(const pb_json *results);
 /* A copy of a result with these claims alone, counts included; `family` stays that of the whole check. Free with
  * pb_json_free. */

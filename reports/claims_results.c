@@ -22,15 +22,19 @@ int pb_claims_count(const pb_json *results, pb_verdict_of_claim verdict) {
     return n;
 }
 
-/* An interval or a number was held against what the claim says, whatever came of it. */
+/* An interval or a number was held against what the claim says, whatever came of it, and its conditions hold. */
 static bool is_judged(const pb_json *claim) {
     const pb_json *a = NULL;
+    bool judged = false;
     if (strcmp(pb_json_text(claim, "verdict"), pb_claim_verdict_name(PB_CLAIM_NOT_RUN)) == 0) return false;
     cJSON_ArrayForEach (a, pb_json_get(claim, "assertions")) {
         cl_finding f = cl_finding_of(a);
-        if (cl_role_of_result(a) != CL_REPORTED && (f == CL_HOLDS || f == CL_FAILS || f == CL_UNCLEAR)) return true;
+        cl_role role = cl_role_of_result(a);
+        if (role == CL_CONDITION && f != CL_HOLDS) return false;
+        if (role == CL_DECIDES || role == CL_IN_PART)
+            judged = judged || f == CL_HOLDS || f == CL_FAILS || f == CL_UNCLEAR;
     }
-    return false;
+    return judged;
 }
 
 int pb_claims_judged(const pb_json *results) {

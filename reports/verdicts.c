@@ -357,7 +357,13 @@ static void parity_of(const rp_view *v, rp_doc *doc) {
 void rp_how(const rp_view *v, rp_doc *doc) {
     const int *nll = v->c->family[PB_NLL], *accuracy = v->c->family[PB_ACCURACY];
     if (!any_present(v, 0, PB_MEASURES)) {
-        rp_add(doc, RP_ITEM, "Nothing here is judged: no run has a quality, a cost of training or the "
+        if (rp_shapes_present(v))
+            rp_add(doc, RP_ITEM,
+                   "Forward passes: every process times all rows in turns, so rows are divided by each other within a "
+                   "process; the interval over the processes is Student's t on the log scale. Slower and faster: p of at "
+                   "most 0.05 after Holm's correction, over the rows for the mean over all shapes, over rows and shapes "
+                   "for single shapes; merged beside the base model is a family of its own.");
+        rp_add(doc, RP_ITEM, "Nothing else is judged here: no run has a quality, a cost of training or the "
                              "time of a test batch.");
         return;
     }

@@ -24,7 +24,11 @@ void rp_answer(const rp_view *v, rp_doc *doc);
 /* Rows with intervals, shared ranks and verdicts against the baseline: training, then inference and
  * forgetting. Measures that no row has are left out. */
 void rp_comparison_table(const rp_view *v, rp_doc *doc);
-/* Forward passes over batch x length, where records hold them (shapes.c); false when none does. */
+bool rp_shapes_present(const rp_view *v); /* was any row timed over batch x length? */
+/* Forward passes over batch x length, where records hold them: the answer as items, each row's ratio to the baseline
+ * merged (or to the base model) with its interval over the processes (shapes_answer.c); */
+void rp_shapes_answer(const rp_view *v, rp_doc *doc);
+/* and as tables of times and ratios (shapes.c); false when no record holds them. */
 bool rp_shapes_table(const rp_view *v, rp_doc *doc);
 /* Every pair in every measure: with the baseline in the open, the others folded. */
 void rp_verdict_tables(const rp_view *v, rp_doc *doc);

@@ -1015,6 +1015,27 @@ START_TEST(faults_are_named) {
 }
 END_TEST
 
+static void sum_of(const char *assertion, char hex[PB_SHA256_HEX]) {
+    pb_text text = {0};
+    pb_text_add(&text, HEAD "\"scale\":\"small\",\"assertions\":[%s]}", assertion);
+    pb_json *results = pb_lab_checked(text.data, NULL, 0);
+    snprintf(hex, PB_SHA256_HEX, "%s", text_at(results, "sha256", NULL));
+    pb_json_free(results);
+    pb_text_free(&text);
+}
+
+/* A verdict says on what it is one: a bound that moved is another claim, a space is not. */
+START_TEST(a_verdict_names_the_claim_by_its_sum) {
+    char one[PB_SHA256_HEX], spaced[PB_SHA256_HEX], other[PB_SHA256_HEX];
+    sum_of("{\"says\":\"y\",\"op\":\"within\",\"low\":0.9," OF "}", one);
+    sum_of("{ \"says\": \"y\", \"op\": \"within\",\n \"low\": 0.9, " OF "}", spaced);
+    sum_of("{\"says\":\"y\",\"op\":\"within\",\"low\":0.91," OF "}", other);
+    ck_assert_uint_eq(strlen(one), 64);
+    ck_assert_str_eq(one, spaced);
+    ck_assert_str_ne(one, other);
+}
+END_TEST
+
 START_TEST(a_claim_is_called_as_its_file) {
     char *dir = pb_test_dir();
     pb_claim_file *claims = NULL;
@@ -1173,6 +1194,9 @@ START_TEST(a_gate_that_judges_nothing_has_not_been_passed) {
     ck_assert_int_eq(judged("inconclusive", FOUND("true", "not comparable") "," FOUND("false", "holds")), 0);
     ck_assert_int_eq(judged("not run", FOUND("true", "holds") "," FOUND("true", "missing")), 0);
     ck_assert_int_eq(judged("not testable at this scale", ""), 0);
+    ck_assert_int_eq(judged("inconclusive", FOUND("\"condition\"", "fails") "," FOUND("true", "holds")), 0);
+    ck_assert_int_eq(judged("inconclusive", FOUND("\"condition\"", "holds") "," FOUND("true", "unclear")), 1);
+    ck_assert_int_eq(judged("inconclusive", FOUND("\"condition\"", "holds")), 0);
     char *dir = pb_test_dir();
     pb_assert_ok(pb_synthetic_suite(dir, "s", 1));
     ck_assert_int_eq(call("check", dir, "--claims", "ada-01", NULL, NULL), 0); /* not run */
@@ -1261,6 +1285,7 @@ int main(void) {
     tcase_add_test(files, a_row_shows_the_part_that_decided);
     tcase_add_loop_test(files, faults_are_named, 0, (int)COUNT(faults));
     tcase_add_test(files, a_claim_is_called_as_its_file);
+    tcase_add_test(files, a_verdict_names_the_claim_by_its_sum);
     tcase_add_loop_test(verdicts, operators_decide_as_said, 0, (int)COUNT(truths));
     tcase_add_test(verdicts, verdicts_say_no_more_than_is_there);
     tcase_add_test(verdicts, a_family_of_parts_has_one_error);
