@@ -49,8 +49,8 @@ static void overview(const rp_chapter *m, const rp_profiles *parts, rp_doc *doc)
     rp_column_add(doc, "Row", false, NULL);
     rp_column_add(doc, "Traced step (ms)", true, "A few steps after the timed ones; tracing costs time");
     rp_column_add(doc, "Timed step (ms)", true, NULL);
-    rp_column_add(doc, "In products (%)", true, "Inside matrix products");
-    rp_column_add(doc, "Idle (%)", true, "The device ran nothing; on a CPU: between operations");
+    rp_column_add(doc, "In products (%)", true, "Inside matrix products; of the step that the idle share is of");
+    rp_column_add(doc, "Idle (%)", true, "Of the same step without the tracer, with CUPTI; else of the traced one. The device ran nothing; on a CPU: between operations");
     rp_column_add(doc, "MFU (%)", true, "Model FLOP utilisation; needs a device with a known peak");
     for (int i = 0; i < m->n_rows; i++) {
         const rp_row *r = &m->rows[i];

@@ -202,7 +202,8 @@ static void check_profile(const pb_record *r, findings *f) {
     check_sums(r, &t, PB_GROUP_PART, "part", f);
     check_sums(r, &t, PB_GROUP_PHASE, "phase", f);
     double busy = pb_record_value(r, "profile/busy"), idle = pb_record_value(r, "profile/idle_share");
-    double expected = busy < t.step_s ? 1 - busy / t.step_s : 0;
+    double untraced = pb_record_value(r, "profile/untraced"), step_s = isnan(untraced) ? t.step_s : untraced;
+    double expected = busy < step_s ? 1 - busy / step_s : 0;
     if (!isnan(idle) && !(fabs(idle - expected) <= 1e-9))
         finding(f, "profile/idle_share: %g, but busy and step give %g", idle, expected);
     pb_profile_table_free(&t);

@@ -231,9 +231,7 @@ static void give_counters(pb_profile *p) {
             p->spans[i].counted[c] = (double)(p->spans[i].op + 1) * (c + 1);
 }
 
-static void make_record_of(pb_record *r, const char *method, const char *label, bool counters) {
-    pb_profile p = {0};
-    pb_roofs roofs = {.bytes_per_s = {1e9}, .flops_per_s = {1e10}, .n = 1};
+static void describe_record(pb_record *r, const char *method, const char *label) {
     strcpy(r->suite, "s");
     strcpy(r->method, method);
     strcpy(r->label, label);
@@ -246,6 +244,12 @@ static void make_record_of(pb_record *r, const char *method, const char *label, 
     ck_assert(pb_json_add_str(r->model, "name", "m") && pb_json_add_str(r->dataset, "name", "d"));
     ck_assert(pb_json_add_str(r->config, "label", label));
     pb_assert_ok(pb_run_id_of(r->config, r->run_id));
+}
+
+static void make_record_of(pb_record *r, const char *method, const char *label, bool counters) {
+    pb_profile p = {0};
+    pb_roofs roofs = {.bytes_per_s = {1e9}, .flops_per_s = {1e10}, .n = 1};
+    describe_record(r, method, label);
     make_profile(&p);
     if (strcmp(method, "dora") == 0) add(&p, "dora_norm", "weight_norm", "forward", 3350, 50, 4);
     for (int64_t i = 0; i < p.n_spans; i++) p.spans[i].work.bytes = 2;
@@ -300,6 +304,30 @@ START_TEST(a_profile_comes_back_from_its_record) {
     pb_record_free(&r);
     pb_record_free(&back);
     free(dir);
+}
+END_TEST
+
+/* With CUPTI shares are of the step as it runs without it; the host tracer's own steps are what it has. */
+START_TEST(idle_is_a_share_of_the_step_without_cupti) {
+    static const double again[] = {8e-7, 9e-7, 7e-7};
+    pb_record r = {0};
+    pb_profile p = {0};
+    char message[4096];
+    describe_record(&r, "lora", "LoRA");
+    make_profile(&p);
+    if (_i == 0) strcpy(p.tracer, "cupti");
+    memcpy(p.untraced_s, again, sizeof again);
+    p.untraced = 3;
+    pb_assert_ok(pb_profile_record(&p, true, &r));
+    double step_s = _i == 0 ? 8e-7 : 1e-6;
+    ck_assert(fabs(pb_record_value(&r, "profile/busy") - 5e-7) < 1e-15);
+    ck_assert(fabs(pb_record_value(&r, "profile/idle_share") - (1 - 5e-7 / step_s)) < 1e-9);
+    ck_assert(fabs(pb_record_value(&r, "profile/products_share") - 5.5e-7 / step_s) < 1e-9);
+    ck_assert(isnan(pb_record_value(&r, "profile/untraced")) == (_i == 1));
+    pb_status status = write_and_verify(&r, message, sizeof message);
+    ck_assert_msg(status == PB_OK, "%s", message);
+    pb_profile_free(&p);
+    pb_record_free(&r);
 }
 END_TEST
 
@@ -581,6 +609,7 @@ int main(void) {
     tcase_add_test(t, equal_names_make_one_row);
     t = pb_test_case(s, "record");
     tcase_add_test(t, a_profile_comes_back_from_its_record);
+    tcase_add_loop_test(t, idle_is_a_share_of_the_step_without_cupti, 0, 2);
     tcase_add_loop_test(t, verify_derives_a_profile_again, 0, 7);
     tcase_add_test(t, counters_come_back_from_their_record);
     tcase_add_test(t, a_device_without_counters_says_so);

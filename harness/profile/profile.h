@@ -70,6 +70,8 @@ typedef struct pb_memory_seen {
     uint64_t used, capacity;       /* the whole device's, as the driver says; 0 = unknown */
 } pb_memory_seen;
 
+enum { PB_UNTRACED = 5 };
+
 typedef struct pb_profile {
     char tracer[16]; /* "none", "host", "cupti" */
     pb_names names[PB_BY_COUNT];
@@ -78,6 +80,8 @@ typedef struct pb_profile {
     int64_t ops_in_step;                    /* the most that a traced step had */
     int steps;                              /* traced so far */
     double *step_s;                         /* [steps] */
+    double untraced_s[PB_UNTRACED];         /* the same step just before, without a tracer, as it is timed otherwise */
+    int untraced;                           /* how often; 0 = it was not */
     uint64_t records, dropped, no_time;     /* of the tracer; host: one record per span */
     double overhead_s;                      /* that the tracer says it cost */
     pb_counters counters;

@@ -40,13 +40,25 @@ static pb_status record_by(const pb_profile *p, const pb_profile_row *rows, int6
     return PB_OK;
 }
 
+/* The time that shares are of. CUPTI's times are the kernels' own, but its steps are handed over op by op: those that count are
+ * the same ones without it. */
+static pb_status steps_total(const pb_profile *p, pb_record *r, double *total) {
+    *total = 0.0;
+    for (int i = 0; i < p->steps; i++) *total += p->step_s[i];
+    if (p->untraced == 0 || strcmp(p->tracer, pb_tracer_cupti.name) != 0) return PB_OK;
+    PB_RETURN(pb_record_sample(r, "profile/untraced", p->untraced_s, p->untraced));
+    PB_RETURN(pb_record_derived(r, "profile/untraced", "median", "profile/untraced"));
+    *total = pb_record_value(r, "profile/untraced") * p->steps;
+    return PB_OK;
+}
+
 static pb_status record_shares(const pb_profile *p, const pb_profile_row *rows, int64_t n,
                                pb_record *r) {
     double products = 0.0, busy = 0.0, total = 0.0;
     for (int64_t i = 0; i < n; i++) {
         if (is_product(name_of(p, rows[i].name, PB_BY_OP))) products += rows[i].seconds;
     }
-    for (int i = 0; i < p->steps; i++) total += p->step_s[i];
+    PB_RETURN(steps_total(p, r, &total));
     PB_RETURN(pb_profile_busy(p, &busy));
     if (!(total > 0.0)) return PB_OK;
     PB_RETURN(pb_record_known(r, "profile/busy", busy / p->steps, p->steps));
