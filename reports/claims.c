@@ -311,6 +311,7 @@ typedef struct tally {
     char missing[256], stop[400]; /* the first ones */
     char failed[400];             /* the parts that fail alone */
     char unmet[400];              /* the first condition that does not hold */
+    bool bare;                    /* what is unclear is so for want of an interval */
     int fewest;                   /* seeds, of the assertions with too few */
     int64_t need;
 } tally;
@@ -319,6 +320,8 @@ static void take(tally *t, const pb_json *a, const cl_outcome *o, int64_t need, 
                  const char *stop) {
     cl_role role = cl_role_found(a, o->finding);
     if (role == CL_REPORTED) return;
+    if (o->finding == CL_UNCLEAR)
+        t->bare = (t->bare || !t->counts.of[CL_UNCLEAR]) && (isnan(o->low) || isnan(o->high));
     cl_count(&t->counts, role, o->finding);
     if (o->finding == CL_INCOMPARABLE && !*t->stop) snprintf(t->stop, sizeof t->stop, "%s", stop);
     if (o->finding == CL_MISSING && !*t->missing)
@@ -348,7 +351,7 @@ static void because(const pb_claim_file *c, pb_verdict_of_claim v, const tally *
     else if (v == PB_CLAIM_INCONCLUSIVE && t->counts.of[CL_TOO_FEW])
         snprintf(out, 512, "too few seeds: %d there, %d needed", t->fewest, (int)t->need);
     else if (v == PB_CLAIM_INCONCLUSIVE)
-        snprintf(out, 512, "an interval crosses its bound");
+        snprintf(out, 512, "%s", t->bare ? "no interval: one run, or equal for every seed" : "an interval crosses its bound");
 }
 
 static bool add_head(pb_json *o, const pb_claim_file *c) {

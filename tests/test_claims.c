@@ -515,6 +515,8 @@ END_TEST
 #define PART_OPEN "{\"says\":\"y\",\"decides\":\"in part\",\"seeds\":7,\"op\":\"greater\"," LEFT "," RIGHT "}"
 #define PART_GONE "{\"says\":\"y\",\"decides\":\"in part\",\"op\":\"less\"," LEFT ",\"right\":" ROW("zz") "}"
 #define PART_HELD "{\"says\":\"y\",\"decides\":\"in part\",\"op\":\"less\"," LEFT "," RIGHT "}"
+#define BARE "{\"says\":\"y\",\"op\":\"less\"," LEFT "," LEFT_AGAIN "}"
+#define CROSSING "{\"says\":\"y\",\"op\":\"less\",\"margin\":1.05," LEFT "," RIGHT "}"
 #define UNMET "{\"says\":\"when\",\"decides\":\"condition\",\"op\":\"greater\"," LEFT "," RIGHT "}"
 #define MET "{\"says\":\"when\",\"decides\":\"condition\",\"op\":\"less\"," LEFT "," RIGHT "}"
 #define ASIDE "{\"says\":\"y\",\"decides\":false,\"op\":\"greater\"," LEFT "," RIGHT "}"
@@ -539,6 +541,8 @@ START_TEST(verdicts_say_no_more_than_is_there) {
     verdict_is("\"scale\":\"full\",\"assertions\":[" LESS "]", "supported", "");
     verdict_is("\"scale\":\"small\",\"assertions\":[" LESS "]", SAME, "");
     verdict_is("\"scale\":\"small\",\"assertions\":[" LESS "," MORE "]", "contradicted", "");
+    verdict_is("\"scale\":\"small\",\"assertions\":[" LESS "," BARE "]", "inconclusive", "no interval");
+    verdict_is("\"scale\":\"small\",\"assertions\":[" CROSSING "," BARE "]", "inconclusive", "crosses its bound");
     verdict_is("\"scale\":\"small\",\"assertions\":[" LESS "," ASIDE "]", SAME, "");
     /* what did not run supports nothing, whatever else holds */
     verdict_is("\"scale\":\"full\",\"assertions\":[" LESS "," OTHER "]", "not run", "s: zz");
