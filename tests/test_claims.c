@@ -293,7 +293,40 @@ END_TEST
 #define END "<!-- claims: end -->\n"
 #define RENEW "renew it with results/reference/refresh.sh readme"
 
-/* The committed verdicts are of the claims that are here, each once. */
+static void assert_text(const pb_claim_file *c, const pb_json *here, const pb_json *there, const char *key) {
+    const char *now = pb_json_text(here, key), *then = pb_json_text(there, key);
+    ck_assert_msg(strcmp(now, then) == 0,
+                  "%s: %s: reports/claims says\n  %s\nand " VERDICTS "\n  %s\ncheck and renew it with "
+                  "results/reference/refresh.sh",
+                  c->id, key, now, then);
+}
+
+/* What the verdict is on, word by word; bounds, terms, facts and waivers by the file's sum. */
+static void assert_same_claim(const pb_claim_file *c, const pb_json *result) {
+    static const char *const texts[] = {"method", "statement", "reported", "conditions", "full_scale", "small_scale", "scale"};
+    const pb_json *parts = pb_json_get(result, "assertions"), *a = NULL;
+    char sha256[PB_SHA256_HEX];
+    int k = 0;
+    for (size_t i = 0; i < COUNT(texts); i++) assert_text(c, c->json, result, texts[i]);
+    ck_assert_msg(pb_json_number(result, "seeds") == (double)c->seeds, "%s: seeds", c->id);
+    ck_assert_msg(cJSON_Compare(pb_json_get(c->json, "source"), pb_json_get(result, "source"), true), "%s: source", c->id);
+    cJSON_ArrayForEach (a, pb_json_get(c->json, "assertions")) {
+        const pb_json *r = cJSON_GetArrayItem(parts, k++);
+        ck_assert_msg(r != NULL, "%s: " VERDICTS " has no part \"%s\"", c->id, pb_json_text(a, "says"));
+        assert_text(c, a, r, "says");
+        assert_text(c, a, r, "op");
+        ck_assert_msg(cl_role_of(a) == cl_role_of(r), "%s: %s: decides", c->id, pb_json_text(a, "says"));
+        ck_assert_msg(cl_is_optional(a) == cl_is_optional(r), "%s: %s: optional", c->id, pb_json_text(a, "says"));
+    }
+    ck_assert_msg(k == cJSON_GetArraySize(parts), "%s: " VERDICTS " has more parts", c->id);
+    pb_assert_ok(pb_claim_sha256(c, sha256));
+    ck_assert_msg(strcmp(pb_json_text(result, "sha256"), sha256) == 0,
+                  "%s: a bound, term, fact or waiver is not the one of " VERDICTS "; check and renew it with "
+                  "results/reference/refresh.sh",
+                  c->id);
+}
+
+/* The committed verdicts are of the claims that are here, each once, as they stand here. */
 START_TEST(the_committed_verdicts_are_of_these_claims) {
     pb_claim_file *claims = NULL;
     pb_json *results = NULL;
@@ -307,6 +340,7 @@ START_TEST(the_committed_verdicts_are_of_these_claims) {
                       i < n ? claims[i].id : "no more");
         bool untestable = strcmp(verdict, pb_claim_verdict_name(PB_CLAIM_NOT_TESTABLE)) == 0;
         ck_assert_msg(untestable == (claims[i].scale == PB_SCALE_NONE), "%s: %s", id, verdict);
+        assert_same_claim(&claims[i], c);
         i++;
     }
     ck_assert_msg(i == n, VERDICTS " ends before %s", claims[i < n ? i : 0].id);
