@@ -20,6 +20,7 @@ typedef struct bench {
     pb_session session;
     pb_synthetic batch;
     int64_t warmup, steps;
+    pb_profile *profile; /* that the timed steps fill; may be NULL */
     double *series[4]; /* step, forward, backward, optimizer */
 } bench;
 
@@ -120,6 +121,7 @@ static pb_status timed_steps(bench *b, pb_bench_step_result *out) {
             growths = pb_device_growths(dev);
         }
         PB_RETURN(pb_session_step(&b->session, i, pb_synthetic_source, &b->batch, &r));
+        if (b->profile != NULL) PB_RETURN(pb_profile_step(b->profile, r.step_s));
         if (i < b->warmup) continue;
         b->series[0][i - b->warmup] = r.step_s;
         b->series[1][i - b->warmup] = r.forward_s;
@@ -132,6 +134,27 @@ static pb_status timed_steps(bench *b, pb_bench_step_result *out) {
     for (int m = 0; m < PB_MEM_COUNT; m++) out->peak[m] = pb_device_mem_peak(dev, (pb_mem)m);
     out->peak_total = pb_device_mem_peak_total(dev);
     return PB_OK;
+}
+
+/* As timed_steps, all of them in one trace. Without an observer the device hands its steps over as ever. */
+static pb_status timed_in_trace(bench *b, pb_bench_step_result *out) {
+    pb_status status = PB_OK, ended = PB_OK;
+    pb_profile profile = {0};
+    const pb_tracer *tracer = NULL;
+    void *trace = NULL;
+    PB_TRY(pb_trace_begin(b->session.dev, &profile, &tracer, &trace, out->no_cupti));
+    pb_copy(out->tracer, sizeof out->tracer, tracer->name);
+    if (b->o->trace == PB_BENCH_NODES) pb_device_observe(b->session.dev, NULL, NULL);
+    b->profile = &profile;
+    status = timed_steps(b, out);
+    b->profile = NULL;
+    ended = tracer->end(trace);
+    if (status == PB_OK) status = ended;
+    out->trace_records = profile.records;
+    out->trace_dropped = profile.dropped;
+done:
+    pb_profile_free(&profile);
+    return status;
 }
 
 static pb_status traced_steps(bench *b, pb_bench_step_result *out) {
@@ -153,6 +176,8 @@ static pb_status traced_steps(bench *b, pb_bench_step_result *out) {
     ended = tracer->end(trace);
     trace = NULL;
     PB_TRY(ended);
+    out->trace_records = profile.records;
+    out->trace_dropped = profile.dropped;
     for (int op = 0; op < PB_OP_COUNT; op++) {
         double seconds = pb_profile_op_seconds(&profile, pb_op_name((pb_op)op));
         out->op_s[op] = seconds / STEPS;
@@ -227,8 +252,25 @@ static const char *device_of(const pb_bench_step_options *o) {
     return o->device != NULL ? o->device : "cpu";
 }
 
-pb_status pb_bench_step_predict(const pb_bench_step_options *options, uint64_t bytes[PB_MEM_COUNT],
-                                uint64_t *total) {
+/* --- memory --- */
+
+/* Workspace held while head and loss run; an op's own scratch is taken behind its begin. */
+typedef struct head_watch {
+    pb_device *dev;
+    uint64_t most;
+} head_watch;
+
+static void watch_head(void *user, const char *op, bool begin, const pb_work *work) {
+    head_watch *w = user;
+    (void)op, (void)work;
+    if (!begin || strcmp(pb_device_scope_name(w->dev, PB_SCOPE_SITE), "head") != 0) return;
+    uint64_t now = pb_device_mem_now(w->dev, PB_MEM_WORK);
+    if (now > w->most) w->most = now;
+}
+
+/* One step on the plan of the device. */
+static pb_status plan_step(const pb_bench_step_options *options, uint64_t bytes[PB_MEM_COUNT], uint64_t *total,
+                           uint64_t *head) {
     pb_status status = PB_OK;
     bench b = {.o = options, .warmup = 0, .steps = 1};
     char plan[80];
@@ -238,7 +280,11 @@ pb_status pb_bench_step_predict(const pb_bench_step_options *options, uint64_t b
     *total = 0;
     PB_TRY(open_model(&b));
     PB_TRY(open_session(&b, plan, 0));
+    head_watch watch = {.dev = b.session.dev};
+    pb_device_observe(b.session.dev, watch_head, &watch);
     PB_TRY(pb_session_step(&b.session, 0, pb_synthetic_source, &b.batch, &r));
+    pb_device_observe(b.session.dev, NULL, NULL);
+    *head = b.config.causal ? watch.most : 0;
     for (int m = 0; m < PB_MEM_COUNT; m++) bytes[m] = pb_device_mem_peak(b.session.dev, (pb_mem)m);
     *total = pb_device_mem_peak_total(b.session.dev);
 done:
@@ -248,8 +294,26 @@ done:
     return status;
 }
 
+pb_status pb_bench_step_predict(const pb_bench_step_options *options, uint64_t bytes[PB_MEM_COUNT],
+                                uint64_t *total) {
+    uint64_t head = 0;
+    return plan_step(options, bytes, total, &head);
+}
+
+/* What the driver says of a GPU that is open and holds nothing of ours: its context stays when the device is closed. */
+static pb_status used_before(const bench *b, uint64_t *bytes) {
+    pb_device *dev = NULL;
+    *bytes = 0;
+    if (strncmp(device_of(b->o), "cuda", 4) != 0) return PB_OK;
+    PB_RETURN(pb_device_open(device_of(b->o), NULL, &dev));
+    if (!pb_device_memory_used(dev, bytes)) *bytes = 0;
+    pb_device_close(dev);
+    return PB_OK;
+}
+
 pb_status pb_bench_step(const pb_bench_step_options *options, pb_bench_step_result *out) {
     pb_status status = PB_OK;
+    uint64_t bytes[PB_MEM_COUNT], before = 0, used = 0;
     bench b = {.o = options,
                .warmup = or_default(options->warmup, 3),
                .steps = or_default(options->steps, 10)};
@@ -260,9 +324,14 @@ pb_status pb_bench_step(const pb_bench_step_options *options, pb_bench_step_resu
             PB_FAIL(PB_E_OOM, "no host memory for %lld times", (long long)b.steps);
     }
     PB_TRY(open_model(&b));
+    PB_TRY(plan_step(options, bytes, &out->predicted_total, &out->head_bytes));
+    PB_TRY(used_before(&b, &before));
     PB_TRY(open_session(&b, device_of(options), options->memory_budget));
-    PB_TRY(timed_steps(&b, out));
-    PB_TRY(traced_steps(&b, out));
+    if (b.config.causal) out->logits_bytes = 4 * (uint64_t)b.batch.batch.targets * (uint64_t)b.config.V;
+    if (options->trace == PB_BENCH_UNTRACED) PB_TRY(timed_steps(&b, out));
+    else PB_TRY(timed_in_trace(&b, out));
+    if (pb_device_memory_used(b.session.dev, &used) && used > before) out->device_bytes = used - before;
+    if (options->trace == PB_BENCH_UNTRACED) PB_TRY(traced_steps(&b, out));
     PB_TRY(measure_limit(&b, &out->gemm_limit));
     PB_TRY(summarise(&b, out));
     out->steps = b.steps;

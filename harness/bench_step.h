@@ -7,6 +7,13 @@
 #include "kernels/core/device.h"
 #include "models/config.h"
 
+/* What the timed steps run under: what tracing costs is the time beside that of PB_BENCH_UNTRACED. */
+typedef enum pb_bench_trace {
+    PB_BENCH_UNTRACED, /* nothing; a few traced steps come after them */
+    PB_BENCH_OPS,      /* a tracer, every op handed over on its own, as in a profile */
+    PB_BENCH_NODES,    /* a tracer beside steps as they are: on a GPU the nodes of a graph are recorded */
+} pb_bench_trace;
+
 typedef struct pb_bench_step_options {
     const char *
         model; /* a folder (its weights are used), a shape name, or "shape:NAME" (random weights) */
@@ -24,6 +31,7 @@ typedef struct pb_bench_step_options {
     int64_t steps, warmup; /* timed steps, and steps before them; 0 = 10 and 3 */
     int64_t checkpoint;    /* layers that keep only their input */
     bool dropout;          /* the model's own dropout; false = none */
+    pb_bench_trace trace;
     uint64_t seed;
     const volatile int *stop; /* may be NULL */
 } pb_bench_step_options;
@@ -45,7 +53,12 @@ typedef struct pb_bench_step_result {
     double mfu;               /* -1: the device's peak is not known */
     double idle_share;        /* of the same time: nothing ran on the device */
     char tracer[16], no_cupti[256]; /* what traced, and on a GPU why it was not CUPTI */
+    uint64_t trace_records, trace_dropped; /* of the traced steps: under a tracer those that are timed; shares and op_s are 0 then */
     uint64_t peak[PB_MEM_COUNT], peak_total;
+    uint64_t predicted_total; /* of one step on the device's plan */
+    uint64_t device_bytes;    /* of a GPU's memory, as its driver says, since the device was opened; 0 = nobody says */
+    uint64_t head_bytes, logits_bytes; /* of a decoder: workspace that head and loss hold at most, without what a product may
+                                        * use; all logits of a step in f32 */
     int64_t params_total, params_trainable;
     uint64_t growths; /* arena growths in the timed steps: 0 */
 } pb_bench_step_result;

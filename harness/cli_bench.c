@@ -24,8 +24,10 @@ pb_status pb_bench_dtype(const pb_bench_request *q, pb_dtype *out) {
 
 /* ---- one result ---- */
 
+static const char *const traces[] = {"none", "ops", "nodes", NULL}; /* by pb_bench_trace */
+
 static pb_status add_result(pb_json *list, const pb_method *m, pb_dtype dtype,
-                            const pb_bench_step_result *r) {
+                            pb_bench_trace trace, const pb_bench_step_result *r) {
     pb_json *o = pb_json_add_object(list, NULL);
     bool ok = pb_json_add_str(o, "method", m->name) &&
               pb_json_add_str(o, "dtype", pb_dtype_name(dtype)) &&
@@ -46,7 +48,15 @@ static pb_status add_result(pb_json *list, const pb_method *m, pb_dtype dtype,
               (r->mfu >= 0 ? pb_json_add_f64(o, "mfu", r->mfu) : cJSON_AddNullToObject(o, "mfu") != NULL) &&
               pb_json_add_i64(o, "params_total", r->params_total) &&
               pb_json_add_i64(o, "params_trainable", r->params_trainable) &&
-              pb_json_add_i64(o, "peak_bytes", (int64_t)r->peak_total);
+              pb_json_add_i64(o, "peak_bytes", (int64_t)r->peak_total) &&
+              pb_json_add_i64(o, "predicted_bytes", (int64_t)r->predicted_total) &&
+              (r->device_bytes > 0 ? pb_json_add_i64(o, "device_bytes", (int64_t)r->device_bytes)
+                                   : cJSON_AddNullToObject(o, "device_bytes") != NULL) &&
+              pb_json_add_i64(o, "head_bytes", (int64_t)r->head_bytes) &&
+              pb_json_add_i64(o, "logits_bytes", (int64_t)r->logits_bytes) &&
+              pb_json_add_str(o, "traced", traces[trace]) &&
+              pb_json_add_i64(o, "trace_records", (int64_t)r->trace_records) &&
+              pb_json_add_i64(o, "trace_dropped", (int64_t)r->trace_dropped);
     pb_json *memory = pb_json_add_object(o, "memory_bytes"), *ops = pb_json_add_object(o, "op_s");
     pb_json *steps = pb_json_add_array(o, "step_s");
     for (int i = 0; i < PB_MEM_COUNT; i++) {
@@ -123,6 +133,7 @@ static pb_status bench_step(const pb_bench_request *q) {
                                .checkpoint = q->checkpoint ? PB_CHECKPOINT_ALL : 0,
                                .steps = q->steps,
                                .warmup = q->warmup,
+                               .trace = (pb_bench_trace)q->trace,
                                .seed = 1};
     PB_TRY(check_methods(q->methods));
     PB_TRY(check_params(q, &params));
@@ -144,7 +155,7 @@ static pb_status bench_step(const pb_bench_request *q) {
         fprintf(stderr, "timing %s\n", o.method->name);
         PB_TRY(pb_bench_step(&o, &r));
         add_row(&t, o.method, &r);
-        status = add_result(list, o.method, o.dtype, &r);
+        status = add_result(list, o.method, o.dtype, o.trace, &r);
         pb_bench_step_free(&r);
         if (status != PB_OK) goto done;
     }
@@ -199,10 +210,18 @@ static int list_options(pb_bench_request *q, pb_option out[MAX_ROWS]) {
                          "step: adamw or adamw8 (default adamw)"),
         PB_OPTION_INT("steps", &q->steps, "N", 1, 100000, "step: timed steps; infer: rounds (default 20)"),
         PB_OPTION_INT("warmup", &q->warmup, "N", 1, 100000, "step: steps before them (default 3)"),
+        PB_OPTION_CHOICE("trace", &q->trace, "HOW", traces,
+                         "step: what the timed steps run under: none, a tracer that\n"
+                         "sees every op on its own (ops), or on a GPU the nodes of\n"
+                         "steps as they are (nodes); the difference is what it costs\n"
+                         "(default none)"),
         PB_OPTION_SIZE("memory-budget", &q->budget, "SIZE",
                        "bytes the arenas may take; a step that would need more is\n"
                        "refused before it starts, with the numbers\n(default: no limit)"),
         PB_OPTION_INT("rows", &q->rows, "N", 64, 1048576, "ops: token rows (default 2048)"),
+        PB_OPTION_INT("algorithms", &q->algorithms, "N", 2, 32,
+                      "ops: on a GPU, the products alone with each of the first N\n"
+                      "algorithms that its library proposes: is the first the best?"),
         PB_OPTION_TEXT("batches", &q->batches, "N,N", "infer: batches (default 1,8,32)"),
         PB_OPTION_TEXT("lengths", &q->lengths, "N,N", "infer: tokens (default 32,128)"),
         PB_OPTION_INT("rank", &q->rank, "N", 1, 65536,

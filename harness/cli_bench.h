@@ -7,8 +7,8 @@
 
 typedef struct pb_bench_request {
     const char *model, *shape, *methods, *params, *device, *batches, *lengths, *out;
-    int dtype, optimizer, format;
-    int64_t batch, min_len, max_len, accumulate, steps, warmup, threads, rows, rank;
+    int dtype, optimizer, format, trace;
+    int64_t batch, min_len, max_len, accumulate, steps, warmup, threads, rows, rank, algorithms;
     uint64_t budget;
     bool checkpoint;
 } pb_bench_request;

@@ -143,6 +143,7 @@ START_TEST(usage_errors_exit_2_with_one_line) {
         {"--lr: 'nan', expected a number", "run", "quick", "--lr", "nan"},
         {"--lr: '1,5', expected a number", "run", "quick", "--lr", "1,5"},
         {"--memory-budget: '5X', expected bytes", "run", "quick", "--memory-budget", "5X"},
+        {"--algorithms: device 'cpu' proposes none", "bench", "ops", "--algorithms", "4"},
         {"--dtype: 'f16', expected f32, bf16 or auto", "run", "quick", "--dtype", "f16"},
         {"--seeds needs a value", "run", "quick", "--seeds"},
         {"--seeds needs a value", "run", "quick", "--seeds", "--again"},

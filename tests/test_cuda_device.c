@@ -73,6 +73,11 @@ START_TEST(fresh_memory_is_zero_and_the_budget_holds) {
         ck_assert(status == PB_OK || status == PB_E_UNSUPPORTED);
         pb_device_rewind(dev, PB_MEM_ACT, mark);
     }
+    uint64_t before = 0, behind = 0; /* the driver sees a block of its own */
+    ck_assert(pb_device_memory_used(dev, &before));
+    pb_assert_ok(pb_alloc1(dev, PB_MEM_DATA, PB_F32, 3 << 18, &t));
+    ck_assert(pb_device_memory_used(dev, &behind));
+    ck_assert(pb_test_on_gpu() || behind == before + (3u << 20)); /* there others take and free at the same time */
     pb_assert_fails(pb_alloc1(dev, PB_MEM_BASE, PB_F32, 2 << 20, &t), PB_E_OOM, "budget");
     close_device(dev);
 }
@@ -312,6 +317,21 @@ START_TEST(gelu_rides_in_the_epilogue) {
 }
 END_TEST
 
+/* Benchmarks choose another of the library's proposals; everything else takes its first. */
+START_TEST(the_library_is_asked_for_the_algorithm_wanted) {
+    pb_device *dev = NULL;
+    pb_gemm_args g = {.alpha = 1.0};
+    pb_assert_ok(pb_device_open("cuda", &(pb_device_options){.threads = 1, .algorithm = _i}, &dev));
+    pb_assert_ok(pb_alloc2(dev, PB_MEM_WORK, PB_F32, 2, 3, &g.a));
+    pb_assert_ok(pb_alloc2(dev, PB_MEM_WORK, PB_F32, 3, 4, &g.b));
+    pb_assert_ok(pb_alloc2(dev, PB_MEM_WORK, PB_F32, 2, 4, &g.c));
+    pb_assert_ok(pb_gemm(dev, &g));
+    pb_assert_ok(pb_device_sync(dev));
+    ck_assert_int_eq(pb_host_algorithm(), _i);
+    close_device(dev);
+}
+END_TEST
+
 START_TEST(with_an_observer_ops_run_where_they_are_called) {
     chain c;
     uint64_t seen[2] = {0, 0};
@@ -507,6 +527,7 @@ int main(void) {
     tcase_add_test(steps, times_are_those_of_this_launch);
     tcase_add_test(steps, a_bias_is_there_when_an_algorithm_is_chosen);
     tcase_add_test(steps, gelu_rides_in_the_epilogue);
+    tcase_add_loop_test(steps, the_library_is_asked_for_the_algorithm_wanted, 0, 3);
     tcase_add_test(steps, with_an_observer_ops_run_where_they_are_called);
     TCase *failures = pb_test_case(s, "failures");
     tcase_add_test(failures, every_call_may_fail);

@@ -29,6 +29,7 @@ START_TEST(unknown_device_names_the_known_ones) {
     pb_assert_fails(pb_device_open("plan:plan:cpu", NULL, &dev), PB_E_INPUT, "plan:plan:cpu");
     pb_assert_fails(pb_device_open("cpu", &(pb_device_options){.threads = -1}, &dev), PB_E_INPUT,
                     "-1");
+    pb_assert_fails(pb_device_open("cpu", &(pb_device_options){.algorithm = -2}, &dev), PB_E_INPUT, "algorithm -2");
     ck_assert(dev == NULL);
     pb_device_close(NULL);
 }
@@ -40,6 +41,8 @@ START_TEST(device_says_what_it_is) {
     ck_assert(!pb_device_computes(dev));
     ck_assert_int_eq(pb_device_threads(dev), 3);
     ck_assert(pb_device_fast_dtype(dev, PB_F32));
+    uint64_t used = 0;
+    ck_assert(!pb_device_memory_used(dev, &used)); /* no driver */
     pb_device_close(dev);
     pb_assert_ok(pb_device_open("ref", NULL, &dev));
     ck_assert(pb_device_computes(dev));

@@ -882,8 +882,22 @@ START_TEST(a_step_can_be_timed_without_data) {
                   r.limit_share > 0.0);
         ck_assert_uint_eq(r.growths, 0);
         ck_assert(r.params_trainable > 0 && r.peak_total > 0);
-        uint64_t peak = r.peak_total;
+        ck_assert_uint_eq(r.predicted_total, r.peak_total);
+        ck_assert(r.device_bytes == 0 && (r.head_bytes > 0) == (i == 0) && (r.logits_bytes > 0) == (i == 0));
+        ck_assert(r.head_bytes <= 4 * r.logits_bytes); /* of a chunk: logits, their gradient, and little else */
+        ck_assert(r.trace_records > 0 && r.trace_dropped == 0);
+        uint64_t peak = r.peak_total, records = r.trace_records;
         pb_bench_step_free(&r);
+        o.trace = PB_BENCH_OPS; /* all five steps instead of three */
+        pb_assert_ok(pb_bench_step(&o, &r));
+        ck_assert(r.median_s > 0.0 && r.product_share == 0.0 && r.peak_total == peak);
+        ck_assert_uint_eq(3 * r.trace_records, 5 * records);
+        pb_bench_step_free(&r);
+        o.trace = PB_BENCH_NODES; /* nobody looks at the ops */
+        pb_assert_ok(pb_bench_step(&o, &r));
+        ck_assert(r.median_s > 0.0 && r.trace_records == 0);
+        pb_bench_step_free(&r);
+        o.trace = PB_BENCH_UNTRACED;
         o.memory_budget = UINT64_C(1) << 30; /* taken as the plan says, and held to it */
         pb_assert_ok(pb_bench_step(&o, &r));
         ck_assert_uint_eq(r.peak_total, peak);

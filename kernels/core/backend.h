@@ -58,6 +58,8 @@ struct pb_backend {
      * is enqueued in between until somebody waits or the sequence ends, and hand it over as one. */
     pb_status (*step_begin)(void *ctx);
     pb_status (*step_end)(void *ctx);
+    /* (optional) Bytes of the device's memory in use, everybody's, as its driver says; false when it does not. */
+    bool (*memory_used)(void *ctx, uint64_t *bytes);
     /* (optional) One line about the hardware and the libraries, for records. */
     void (*describe)(void *ctx, char *text, size_t cap);
     /* (optional) ctx is NULL in a plan for a machine that is not this one. */

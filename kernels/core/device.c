@@ -83,10 +83,10 @@ pb_status pb_device_open(const char *backend, const pb_device_options *options, 
     dev->backend = plan ? &pb_backend_plan : kernels;
     if (options != NULL) dev->options = *options;
     if (getenv("PB_MEMORY_SEPARATE") != NULL) dev->options.separate = true;
-    if (dev->options.threads < 0 || dev->options.fail_alloc < 0) {
+    if (dev->options.threads < 0 || dev->options.fail_alloc < 0 || dev->options.algorithm < 0) {
         PB_FAIL(PB_E_INPUT,
-                "device '%s': threads %d and fail_alloc %" PRId64 " must not be negative", backend,
-                dev->options.threads, dev->options.fail_alloc);
+                "device '%s': threads %d, fail_alloc %" PRId64 " and algorithm %d must not be negative", backend,
+                dev->options.threads, dev->options.fail_alloc, dev->options.algorithm);
     }
     if (dev->options.threads == 0) dev->options.threads = online_threads();
     PB_TRY(index_kernels(dev));
@@ -128,6 +128,10 @@ bool pb_device_fast_dtype(const pb_device *dev, pb_dtype dtype) {
 void pb_device_describe(const pb_device *dev, char *text, size_t cap) {
     if (cap > 0) text[0] = 0;
     if (dev->backend->describe != NULL) dev->backend->describe(dev->ctx, text, cap);
+}
+
+bool pb_device_memory_used(const pb_device *dev, uint64_t *bytes) {
+    return dev->backend->memory_used != NULL && dev->backend->memory_used(dev->ctx, bytes);
 }
 
 pb_work pb_device_work(const pb_device *dev) { return dev->work; }

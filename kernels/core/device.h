@@ -43,6 +43,8 @@ typedef struct pb_device_options {
                              * grow by one request at a time, so that n counts requests, not chunks */
     bool page_optimizer;    /* PB_MEM_OPTIM lies in the host's pinned memory where the device has a memory of its own; it
                              * then counts neither in the total nor against the budget. No effect elsewhere. */
+    int algorithm;          /* benchmarks: matrix products take this one of those that a GPU's library proposes, from 0 = the one
+                             * it thinks the best; where there are fewer, the last. No effect elsewhere. */
     bool separate;          /* tests (also by PB_MEMORY_SEPARATE in the environment): every tensor has an allocation of
                              * exactly its size, and a GPU's memory is not zeroed beforehand: a memory checker then sees what
                              * leaves a tensor and what is read before it was written. Counts stay the same; reserves do nothing */
@@ -103,6 +105,8 @@ void pb_device_mem_reset_peaks(pb_device *dev);          /* peaks := now */
 /* Block i of an arena, from 0, as the backend gave it (in the device's memory, or the host's when paged); false behind the
  * last. Blocks stay until the device is closed. */
 bool pb_device_block(const pb_device *dev, pb_mem mem, int i, const void **data, uint64_t *bytes);
+/* Bytes of the device's own memory in use by everybody, as its driver says; false where there is no such memory or answer. */
+bool pb_device_memory_used(const pb_device *dev, uint64_t *bytes);
 /* How often an arena had to ask the system for memory: must not move in a steady training step. */
 uint64_t pb_device_growths(const pb_device *dev);
 

@@ -119,8 +119,10 @@ int pb_api_lt_desc_bias(void *desc, const void *bias);
 int pb_api_lt_desc_aux(void *desc, void *aux);
 int pb_api_lt_layout_new(void **layout, pb_api_dtype dtype, int64_t rows, int64_t cols, int64_t ld);
 int pb_api_lt_layout_free(void *layout);
-/* The best algorithm within `workspace` bytes; *found false when there is none. Reductions of split sums in f32 only. */
-int pb_api_lt_heuristic(void *lt, void *desc, void *a, void *b, void *d, const pb_api_product *p, size_t workspace,
+/* The nth of the algorithms that the library proposes, from 0 = the one that it thinks the best, within `workspace` bytes; where
+ * there are fewer, the last; *found false when there is none. At most PB_API_ALGORITHMS. Reductions of split sums in f32 only. */
+#define PB_API_ALGORITHMS 32
+int pb_api_lt_heuristic(void *lt, void *desc, void *a, void *b, void *d, const pb_api_product *p, size_t workspace, int nth,
                         pb_api_algo *algo, bool *found);
 int pb_api_lt_matmul(void *lt, void *desc, float alpha, const void *a, void *layout_a, const void *b, void *layout_b,
                      float beta, void *d, void *layout_d, const pb_api_algo *algo, void *ws, size_t ws_bytes,

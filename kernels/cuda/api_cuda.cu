@@ -255,11 +255,11 @@ static int prefer(cublasLtMatmulPreference_t pref, cublasLtMatmulPreferenceAttri
     return of(cublasLtMatmulPreferenceSetAttribute(pref, what, &bytes, sizeof bytes));
 }
 
-int pb_api_lt_heuristic(void *lt, void *desc, void *a, void *b, void *d, const pb_api_product *p, size_t workspace,
+int pb_api_lt_heuristic(void *lt, void *desc, void *a, void *b, void *d, const pb_api_product *p, size_t workspace, int nth,
                         pb_api_algo *algo, bool *found) {
     cublasLtMatmulPreference_t pref = NULL;
-    cublasLtMatmulHeuristicResult_t best = {};
-    int n = 0;
+    cublasLtMatmulHeuristicResult_t proposed[PB_API_ALGORITHMS] = {}, best = {};
+    int n = 0, wanted = nth + 1 < PB_API_ALGORITHMS ? nth + 1 : PB_API_ALGORITHMS;
     *found = false;
     int code = of(cublasLtMatmulPreferenceCreate(&pref));
     if (code != 0) return code;
@@ -277,12 +277,16 @@ int pb_api_lt_heuristic(void *lt, void *desc, void *a, void *b, void *d, const p
         cublasLtMatrixLayout_t ld = (cublasLtMatrixLayout_t)d;
         cublasStatus_t s = cublasLtMatmulAlgoGetHeuristic(
             (cublasLtHandle_t)lt, (cublasLtMatmulDesc_t)desc, (cublasLtMatrixLayout_t)a, (cublasLtMatrixLayout_t)b, ld, ld,
-            pref, 1, &best, &n);
+            pref, wanted, proposed, &n);
         /* What an epilogue does not take is "in conflict" for some versions. */
         bool more = p->bias || p->epilogue != PB_API_SUM;
         bool cannot = s == CUBLAS_STATUS_NOT_SUPPORTED || (s == CUBLAS_STATUS_INVALID_VALUE && more);
         if (!cannot) code = of(s);
-        *found = s == CUBLAS_STATUS_SUCCESS && n > 0 && best.state == CUBLAS_STATUS_SUCCESS;
+        for (int i = 0; s == CUBLAS_STATUS_SUCCESS && i < n; i++) {
+            if (proposed[i].state != CUBLAS_STATUS_SUCCESS) continue;
+            best = proposed[i];
+            *found = true;
+        }
     }
     (void)cublasLtMatmulPreferenceDestroy(pref);
     if (code == 0 && *found) {

@@ -53,7 +53,7 @@ static pb_status check_environment(void) {
     return PB_ERROR(PB_E_ENV, "cuda: NVIDIA_TF32_OVERRIDE=1 turns products in f32 into TF32: unset it, or set it to 0");
 }
 
-static pb_status open_parts(context *c) {
+static pb_status open_parts(context *c, int algorithm) {
     int n = 0;
     PB_RETURN(check_environment());
     PB_RETURN(count_devices(&n));
@@ -63,7 +63,7 @@ static pb_status open_parts(context *c) {
     for (int i = 0; i < 3; i++) PB_CUDA(pb_api_event_new(&c->cuda.mark[i]));
     const char *graphs = getenv("PB_CUDA_GRAPHS");
     PB_RETURN(pb_cuda_queue_new(&c->cuda, graphs == NULL || strcmp(graphs, "0") != 0));
-    PB_RETURN(pb_cuda_products_new(&c->cuda));
+    PB_RETURN(pb_cuda_products_new(&c->cuda, algorithm));
     for (int i = 0; i < 2; i++) {
         PB_CUDA(pb_api_host_alloc(&c->staging[i], STAGING));
         PB_CUDA(pb_api_event_new(&c->free_again[i]));
@@ -76,7 +76,7 @@ static pb_status cuda_open(const pb_device_options *options, void **ctx) {
     context *c = (context *)calloc(1, sizeof *c);
     if (c == NULL) return PB_ERROR(PB_E_OOM, "no host memory for the cuda device");
     c->unzeroed = options->separate;
-    pb_status status = open_parts(c);
+    pb_status status = open_parts(c, options->algorithm);
     if (status == PB_OK) *ctx = c;
     else cuda_close(c);
     return status;
@@ -189,6 +189,14 @@ static bool cuda_fast_dtype(void *ctx, pb_dtype dtype) {
     return dtype == PB_F32 || (dtype == PB_BF16 && (c == NULL || c->cuda.info.major >= 8));
 }
 
+static bool cuda_memory_used(void *ctx, uint64_t *bytes) {
+    size_t unused = 0, total = 0;
+    (void)ctx;
+    if (pb_api_memory(&unused, &total) != 0) return false;
+    *bytes = total - unused;
+    return true;
+}
+
 /* What a record must know to be read years later: products have TF32 off. */
 static void cuda_describe(void *ctx, char *text, size_t cap) {
     const context *c = (const context *)ctx;
@@ -226,6 +234,7 @@ static pb_backend backend_of(void) {
     b.event_elapsed = cuda_event_elapsed;
     b.step_begin = cuda_step_begin;
     b.step_end = cuda_step_end;
+    b.memory_used = cuda_memory_used;
     b.describe = cuda_describe;
     b.fast_dtype = cuda_fast_dtype;
     b.kernels = pb_cuda_kernels_registry;

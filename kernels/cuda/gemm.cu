@@ -24,6 +24,7 @@ typedef struct entry {
 
 struct pb_cuda_products {
     void *lt;
+    int algorithm; /* which of the proposed ones */
     bool gelu; /* epilogues with GELU are worth asking for */
     entry *bucket[BUCKETS];
 };
@@ -52,9 +53,10 @@ void pb_cuda_products_free(pb_cuda *cuda) {
     cuda->products = NULL;
 }
 
-pb_status pb_cuda_products_new(pb_cuda *cuda) {
+pb_status pb_cuda_products_new(pb_cuda *cuda, int algorithm) {
     cuda->products = (pb_cuda_products *)calloc(1, sizeof *cuda->products);
     if (cuda->products == NULL) return PB_ERROR(PB_E_OOM, "no host memory for the cuda device's products");
+    cuda->products->algorithm = algorithm;
     /* Elsewhere a product that ends in GELU is reported to take longer than the two alone. */
     const char *epilogue = getenv("PB_CUDA_EPILOGUE");
     cuda->products->gelu = (cuda->info.major == 9 || cuda->info.major == 10) && !(epilogue != NULL && strcmp(epilogue, "0") == 0);
@@ -82,7 +84,7 @@ static pb_status describe(pb_cuda *cuda, entry *e, char *ws) {
     if (p->bias) PB_CUDA(pb_api_lt_desc_bias(e->desc, ws + p->align_bias));
     if (p->ld_aux != 0) PB_CUDA(pb_api_lt_desc_aux(e->desc, ws + 16));
     PB_CUDA(pb_api_lt_heuristic(cuda->products->lt, e->desc, e->layout_a, e->layout_b, e->layout_d, p,
-                                PB_CUDA_PRODUCT_WORKSPACE, &e->algo, &e->found));
+                                PB_CUDA_PRODUCT_WORKSPACE, cuda->products->algorithm, &e->algo, &e->found));
     e->fused = e->found && p->bias;
     return PB_OK;
 }

@@ -19,7 +19,7 @@ pb_status pb_cuda_gemm(pb_cuda *cuda, const pb_gemm_args *g, void *ws);
 pb_status pb_cuda_gemm_epilogue(pb_cuda *cuda, const pb_gemm_args *g, pb_api_epilogue epilogue, pb_tensor aux, void *ws,
                                 bool *done);
 
-pb_status pb_cuda_products_new(pb_cuda *cuda);
+pb_status pb_cuda_products_new(pb_cuda *cuda, int algorithm); /* as the device's option */
 void pb_cuda_products_free(pb_cuda *cuda);
 
 /* A product as it is enqueued: everything decided. */

@@ -95,6 +95,7 @@ struct host {
     uint64_t calls = 0, fail_at = 0, launches = 0, graph_launches = 0, instantiated = 0;
     int64_t live = 0;
     bool failed = false;
+    int algorithm = 0; /* that the heuristics were last asked for */
     int sticky = 0; /* a kernel's fault, reported by the next wait */
     std::map<void *, size_t> device; /* allocations in "device" memory */
     std::vector<const void *> large; /* kernels allowed more than 48 KiB */
@@ -248,6 +249,7 @@ uint64_t pb_host_device_bytes(void) {
     for (auto &one : H.device) sum += one.second;
     return sum;
 }
+int pb_host_algorithm(void) { return H.algorithm; }
 uint64_t pb_host_launches(void) { return H.launches; }
 uint64_t pb_host_graph_launches(void) { return H.graph_launches; }
 uint64_t pb_host_instantiated(void) { return H.instantiated; }
@@ -308,7 +310,8 @@ int pb_api_device_open(int index, pb_api_device *out) {
 }
 int pb_api_memory(size_t *free_bytes, size_t *total_bytes) {
     CALL();
-    *free_bytes = *total_bytes = (size_t)8 << 30;
+    *total_bytes = (size_t)8 << 30;
+    *free_bytes = *total_bytes - (size_t)pb_host_device_bytes();
     return OK;
 }
 static int allocate(void **p, size_t bytes) {
@@ -546,9 +549,10 @@ int pb_api_lt_layout_new(void **layout, pb_api_dtype dtype, int64_t rows, int64_
 int pb_api_lt_layout_free(void *layout) {
     return gone<int>(layout);
 }
-int pb_api_lt_heuristic(void *lt, void *desc, void *a, void *b, void *d, const pb_api_product *p, size_t workspace,
+int pb_api_lt_heuristic(void *lt, void *desc, void *a, void *b, void *d, const pb_api_product *p, size_t workspace, int nth,
                         pb_api_algo *algo, bool *found) {
     CALL();
+    H.algorithm = nth;
     (void)lt, (void)a, (void)b, (void)d;
     *algo = {};
     algo->workspace = workspace;

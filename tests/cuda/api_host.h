@@ -15,6 +15,7 @@ void pb_host_fail_at(uint64_t n);  /* the n-th call from now fails (1 = the next
 bool pb_host_failed(void);         /* has that call come? */
 int64_t pb_host_live(void);        /* allocations, streams, events, graphs, descriptors not freed yet */
 uint64_t pb_host_device_bytes(void); /* allocated in the device's own memory now */
+int pb_host_algorithm(void);       /* which of its proposals the library was last asked for */
 uint64_t pb_host_launches(void);   /* kernels run */
 uint64_t pb_host_graph_launches(void);
 uint64_t pb_host_instantiated(void);

@@ -12,7 +12,7 @@ rc=0
 PB_GPU_DRY=1 "$here/run_all.sh" "$out/dry" >/dev/null || rc=$?
 [ "$rc" = 3 ] || die "exit status $rc, expected 3: nothing was run"
 for name in build device-tests op-cases plain-kernels parity-ten-steps goldens bench-ops step-llama-3.2-1b step-eager peer-eager \
-    peer-compile refuses-7b-full qlora-65b peer-full-1b peer-llama-3.1-8b peer-minilm traced-run counted-run calibration memcheck racecheck initcheck synccheck; do
+    peer-compile refuses-7b-full qlora-65b algorithms memory-1b tracing peer-full-1b peer-llama-3.1-8b peer-minilm traced-run counted-run calibration memcheck racecheck initcheck synccheck; do
     says dry "^$name  *not run: no GPU"
 done
 says dry "^0 passed, 0 failed"

@@ -266,6 +266,25 @@ peer() { # ARGS...: HF PEFT beside peftbench, interleaved
     [ -n "$python" ] || { echo "no Python" && return 77; }
     "$python" "$root/tests/peers/gpu_peft.py" --bench "$bench" --out "$work" "$@"
 }
+# What tracing costs: eager steps beside the same with every op traced, graphs beside graphs whose nodes are recorded; in turns.
+tracing() {
+    local round how trace file bad=0
+    for round in 1 2; do
+        for how in eager-none eager-ops graphs-none graphs-nodes; do
+            trace=${how#*-} file=$work/trace-$how-$round.json
+            PB_CUDA_GRAPHS=$([ "${how%-*}" = eager ] && echo 0 || echo 1) "$bench" bench step --device cuda --shape llama-3.2-1b \
+                --methods lora --batch 4 --max-len 512 --steps 10 --trace "$trace" --format json >"$file.new" &&
+                mv "$file.new" "$file" || bad=1
+        done
+    done
+    rm -f "$work"/*.new
+    return $bad
+}
+# With a budget, of any size, an arena is one block of what the plan says: nothing idle in blocks beside it.
+budget_step() { STEP_NAME=-budget step "$@" --memory-budget 4096Gi; }
+algorithms() { # is the first of cuBLASLt's proposals its best?
+    "$bench" bench ops --device cuda --model shape:llama-3.2-1b --dtype bf16 --rows 2048 --algorithms 8
+}
 # Runs of a suite in records of their own: what goes wrong here costs nothing else.
 made_suite() { [ -f "$scratch/suite/gpu.json" ] || CK_FORK=no ours "$build/tests/pb_gpu_suite" "$scratch/suite"; }
 suite_run() { # NAME SUITE ARGS...
@@ -296,7 +315,7 @@ refuses_48() { # a refusal with numbers is what must come
         grep -q 'would need .* bytes'
 }
 export -f toolkits find_library link_libraries unpack check_revision make_build ours on_device tests_on_device check memory_tests step eager_step \
-    peer made_suite suite_run traced_run counted_run minilm_run kernels fits_48 refuses_48
+    budget_step tracing algorithms peer made_suite suite_run traced_run counted_run minilm_run kernels fits_48 refuses_48
 export root work scratch given build bench nvcc sanitizer python arch source
 
 tests=$build/tests
@@ -322,11 +341,14 @@ part trace traced-run 45 traced_run # 20
 part trace counted-run 45 counted_run # 25
 part fast kernels 90 kernels # 60
 part fast bench-ops 30 "$bench" bench ops --device cuda --model shape:llama-3.2-1b --rows 4096 # 15
+part fast algorithms 40 algorithms # 12
+part fast memory-1b 20 budget_step llama-3.2-1b lora,full --batch 4 --max-len 512 --steps 2 --warmup 1 # 8
 part fast refuses-7b-full 20 refuses_48 # 3
 part fast qlora-65b 90 fits_48 # 60
 part fast step-eager 20 eager_step llama-3.2-1b lora --batch 4 --max-len 512 --steps 10 # 6
 part fast step-full-1b 30 step llama-3.2-1b full --batch 4 --max-len 512 --steps 5 # 8
 part fast step-llama-3.1-8b 40 step llama-3.1-8b lora,qlora --batch 4 --max-len 512 --steps 5 # 20
+part trace tracing 90 tracing # 50
 for shape in llama-3.2-3b gpt2-124m minilm; do part fast "step-$shape" 40 step "$shape" $every --batch 4 --max-len 512 --steps 10; done # 80
 part trace minilm-run 60 minilm_run # 20
 part fast calibration 60 "$bench" advise --calibrate "$work/calibration.json" --device cuda # 40
