@@ -19,6 +19,8 @@ typedef enum pb_task {
     PB_TASK_LM        /* text, loss on every token */
 } pb_task;
 const char *pb_task_name(pb_task task); /* "classify", "complete", "lm" */
+/* Encoders classify, decoders (causal) continue texts. */
+static inline bool pb_task_suits(pb_task task, bool causal) { return causal == (task != PB_TASK_CLASSIFY); }
 
 /* One raw example; strings are owned by the pb_texts. */
 typedef struct pb_text_example {

@@ -91,12 +91,9 @@ done:
     return status;
 }
 
-/* Encoders classify, decoders continue texts (trainer_spec.c). */
-static bool can_learn(bool causal, pb_task task) { return causal == (task != PB_TASK_CLASSIFY); }
-
 static const char *standard_source(bool causal) {
     for (int i = 0; i < pb_source_registry_count; i++)
-        if (can_learn(causal, pb_source_registry[i]->task)) return pb_source_registry[i]->name;
+        if (pb_task_suits(pb_source_registry[i]->task, causal)) return pb_source_registry[i]->name;
     return pb_source_registry[0]->name;
 }
 
@@ -106,7 +103,7 @@ static pb_status add_data(pb_json *root, const pb_advise *a, int64_t length) {
     const pb_source *source = NULL;
     for (int i = 0; i < pb_source_registry_count; i++)
         if (strcmp(pb_source_registry[i]->name, name) == 0) source = pb_source_registry[i];
-    if (source && !can_learn(a->request.config.causal, source->task))
+    if (source && !pb_task_suits(source->task, a->request.config.causal))
         return PB_ERROR(PB_E_INPUT, "--data: %s is %s, which %s cannot learn; expected %s", name,
                         source->task == PB_TASK_CLASSIFY ? "texts with labels" : "texts without labels",
                         a->request.config.causal ? "a decoder" : "an encoder",

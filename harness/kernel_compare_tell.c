@@ -96,8 +96,7 @@ pb_status pb_compared_junit(const pb_comparison_of_builds *c, bool allow_unclear
 /* ---- Markdown ---- */
 
 static const char *word_of(const pb_json *o, const char *group, const char *key) {
-    const pb_json *v = pb_json_get(pb_json_get(o, group), key);
-    return cJSON_IsString(v) ? v->valuestring : "";
+    return pb_json_text(pb_json_get(o, group), key);
 }
 
 /* A cell, or a line, of a table. */

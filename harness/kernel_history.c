@@ -16,8 +16,7 @@
 /* ---- writing ---- */
 
 static const char *text_of(const pb_json *o, const char *group, const char *key) {
-    const pb_json *v = pb_json_get(group ? pb_json_get(o, group) : o, key);
-    return cJSON_IsString(v) ? v->valuestring : "";
+    return pb_json_text(group ? pb_json_get(o, group) : o, key);
 }
 
 static double number_of(const pb_json *o, const char *group, const char *key) {

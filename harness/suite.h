@@ -83,6 +83,11 @@ typedef struct pb_run_config {
     pb_run_origin origin; /* no part of the identity: where the run stands in a tuned suite */
 } pb_run_config;
 
+/* Latency passes over each of infer_shapes. */
+static inline int64_t pb_run_shape_repeats(const pb_run_config *run) {
+    return run->shape_repeats > 0 ? run->shape_repeats : run->infer_repeats;
+}
+
 /* How learning rates (and ranks) are chosen: harness/suites/README.md, "Tuning". */
 typedef enum pb_tune_strategy { PB_TUNE_GRID, PB_TUNE_HALVING } pb_tune_strategy;
 #define PB_TUNE_MAX_VALUES 64

@@ -14,15 +14,11 @@ typedef struct shape_pass {
     pb_synthetic data;
     pb_forward_timer timer;
     bool *hooked; /* of each site */
-    double *seconds[2]; /* without hooks, with them; repeats_of each */
+    double *seconds[2]; /* without hooks, with them; pb_run_shape_repeats each */
     double *ratios; /* of the two passes of a turn, with over without */
 } shape_pass;
 
 enum { WITHOUT, WITH };
-
-static int64_t repeats_of(const pb_trainer *t) {
-    return t->run->shape_repeats > 0 ? t->run->shape_repeats : t->run->infer_repeats;
-}
 
 static void set_hooks(shape_pass *p, bool on) {
     int n = 0;
@@ -34,7 +30,7 @@ static pb_status shape_new(shape_pass *p) {
     pb_session *s = &p->t->session;
     int n = 0;
     const pb_site *sites = pb_model_sites(s->model, &n);
-    size_t repeats = (size_t)repeats_of(p->t);
+    size_t repeats = (size_t)pb_run_shape_repeats(p->t->run);
     p->hooked = calloc((size_t)n + 1, sizeof *p->hooked);
     p->seconds[WITHOUT] = calloc(repeats, sizeof(double));
     p->seconds[WITH] = calloc(repeats, sizeof(double));
@@ -69,13 +65,13 @@ static pb_status pass_once(shape_pass *p, int which, double *seconds) {
 
 static pb_status record_times(const shape_pass *p, const char *form, int which) {
     return pb_forward_record(p->t->record, "time", form, p->shape->batch, p->shape->length,
-                             p->seconds[which], repeats_of(p->t));
+                             p->seconds[which], pb_run_shape_repeats(p->t->run));
 }
 
 /* Each pass against its neighbour in time. On a shared machine the median of these ratios moves a third
  * as much between processes as the ratio of two medians: both passes of a turn meet the same weather. */
 static pb_status record_ratios(const shape_pass *p, const char *form) {
-    int64_t n = repeats_of(p->t);
+    int64_t n = pb_run_shape_repeats(p->t->run);
     for (int64_t i = 0; i < n; i++) p->ratios[i] = p->seconds[WITH][i] / p->seconds[WITHOUT][i];
     return pb_forward_record(p->t->record, "ratio", form, p->shape->batch, p->shape->length, p->ratios, n);
 }
@@ -87,7 +83,7 @@ static pb_status time_shape(pb_trainer *t, const pb_infer_shape *shape, bool mer
     pb_mark mark = pb_device_mark(t->session.dev, PB_MEM_DATA);
     PB_TRY(shape_new(&p));
     for (int which = WITHOUT; which <= WITH; which++) PB_TRY(pass_once(&p, which, &unused));
-    for (int64_t i = 0, n = repeats_of(t); i < n; i++) {
+    for (int64_t i = 0, n = pb_run_shape_repeats(t->run); i < n; i++) {
         int first = (int)(i % 2); /* who comes first changes, too */
         PB_TRY(pb_trainer_stopped(t, "latency"));
         PB_TRY(pass_once(&p, first, &p.seconds[first][i]));
@@ -107,7 +103,7 @@ pb_status pb_trainer_latency_grid(pb_trainer *t) {
     const pb_method *method = t->run->method;
     pb_session *s = &t->session;
     int n = t->run->n_infer_shapes;
-    if (n == 0 || repeats_of(t) < 1) return PB_OK;
+    if (n == 0 || pb_run_shape_repeats(t->run) < 1) return PB_OK;
     for (int i = 0; i < n; i++) {
         pb_trainer_progress(t, "time", i, n, 0.0, false);
         PB_RETURN(time_shape(t, &t->run->infer_shapes[i], false));

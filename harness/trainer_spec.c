@@ -7,7 +7,7 @@
 
 static pb_status check_task(const pb_assets *assets) {
     pb_task task = pb_dataset_task(assets->data);
-    if (assets->config.causal == (task != PB_TASK_CLASSIFY)) return PB_OK;
+    if (pb_task_suits(task, assets->config.causal)) return PB_OK;
     return PB_ERROR(
         PB_E_INPUT, "%s is %s and cannot learn the task '%s' of %s; choose %s", assets->model_name,
         assets->config.causal ? "a decoder" : "an encoder", pb_task_name(task),
@@ -39,7 +39,7 @@ static void widen(pb_loader_bounds *a, const pb_loader_bounds *b) {
 /* The batches of the latency grid, none longer than the model has positions for. */
 static pb_status bounds_of_shapes(const pb_run_config *run, const pb_assets *assets,
                                   pb_session_spec *spec) {
-    for (int i = 0; i < run->n_infer_shapes && (run->infer_repeats > 0 || run->shape_repeats > 0); i++) {
+    for (int i = 0; i < run->n_infer_shapes && pb_run_shape_repeats(run) > 0; i++) {
         int64_t batch = run->infer_shapes[i].batch, length = run->infer_shapes[i].length;
         int64_t rows = (batch * length + PB_ROW_ROUND - 1) / PB_ROW_ROUND * PB_ROW_ROUND;
         pb_loader_bounds bounds = {

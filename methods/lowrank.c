@@ -31,18 +31,12 @@ void pb_lowrank_defaults(pb_lora *lr) {
 /* Copies n strings; targets may be NULL: then the one pattern "*". */
 static pb_status take_targets(pb_lora *lr, const pb_json *array, const char *where) {
     int n = array ? cJSON_GetArraySize(array) : 1;
-    if (array && (!cJSON_IsArray(array) || n == 0))
-        return PB_ERROR(PB_E_INPUT,
-                        "%s.targets: expected a list of at least one pattern such as "
-                        "\"layers.*.attn.q\"",
-                        where);
+    if (array) PB_RETURN(pb_targets_check(array, where));
     lr->targets = calloc((size_t)n, sizeof *lr->targets);
     if (!lr->targets) return PB_ERROR(PB_E_OOM, "no memory for %d target patterns", n);
     lr->n_targets = n;
     for (int i = 0; i < n; i++) {
         const pb_json *item = array ? cJSON_GetArrayItem(array, i) : NULL;
-        if (item && !cJSON_IsString(item))
-            return PB_ERROR(PB_E_INPUT, "%s.targets[%d]: expected a string", where, i);
         lr->targets[i] = strdup(item ? item->valuestring : "*");
         if (!lr->targets[i]) return PB_ERROR(PB_E_OOM, "no memory for %d target patterns", n);
     }

@@ -112,6 +112,9 @@ pb_status pb_method_check_keys(const pb_json *params, const char *where, const c
 /* The status of a chain of pb_json_add_* (false: memory ran out). */
 pb_status pb_described(bool ok);
 
+/* PB_E_INPUT unless the parameter "targets" is an array of at least one pattern. */
+pb_status pb_targets_check(const pb_json *array, const char *where);
+
 /* Shared by methods that target LINEAR sites: "targets" is an array of globs over site names. Marks matches in hit[0..n-1];
  * PB_E_INPUT naming the pattern and some site names when a pattern matches no LINEAR site. */
 pb_status pb_targets_match(const char *where, const char *const *patterns, int n_patterns,

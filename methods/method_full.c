@@ -23,11 +23,7 @@ static void destroy(void *self) {
 }
 
 static pb_status take_targets(full *f, const pb_json *array, const char *where) {
-    const pb_json *e = NULL;
-    bool texts = cJSON_IsArray(array) && cJSON_GetArraySize(array) > 0;
-    cJSON_ArrayForEach (e, array) texts = texts && cJSON_IsString(e) && *e->valuestring;
-    if (!texts)
-        return PB_ERROR(PB_E_INPUT, "%s.targets: expected a list of at least one pattern such as \"layers.5.*\"", where);
+    PB_RETURN(pb_targets_check(array, where));
     f->targets = cJSON_Duplicate(array, true);
     return f->targets ? PB_OK : PB_ERROR(PB_E_OOM, "no memory for target patterns");
 }

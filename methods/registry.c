@@ -56,6 +56,22 @@ static pb_status no_match(const char *where, const char *pattern, const pb_site 
     return status;
 }
 
+pb_status pb_targets_check(const pb_json *array, const char *where) {
+    const pb_json *e = NULL;
+    int i = 0;
+    if (!cJSON_IsArray(array) || cJSON_GetArraySize(array) == 0)
+        return PB_ERROR(PB_E_INPUT,
+                        "%s.targets: expected a list of at least one pattern such as "
+                        "\"layers.*.attn.q\"",
+                        where);
+    cJSON_ArrayForEach (e, array) {
+        if (!cJSON_IsString(e) || !*e->valuestring)
+            return PB_ERROR(PB_E_INPUT, "%s.targets[%d]: expected a string that is a pattern", where, i);
+        i++;
+    }
+    return PB_OK;
+}
+
 pb_status pb_targets_match(const char *where, const char *const *patterns, int n_patterns,
                            const pb_site *sites, int n_sites, bool *hit) {
     for (int i = 0; i < n_sites; i++) hit[i] = false;

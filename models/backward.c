@@ -123,26 +123,29 @@ static pb_status attention_bwd(pb_run *r, int64_t i, pb_tensor dout, pb_tensor d
     return fan_in(r, (pb_site *const[]){l->q, l->k, l->v}, d, 3, l->attn.in, dx, beta);
 }
 
+/* Through the product down and, where the gradient goes on, the activation in front of it: dact becomes its input's. */
+static pb_status down_bwd(pb_run *r, pb_layer *l, pb_tensor dout, pb_tensor dact) {
+    pb_model *m = r->m;
+    pb_tensor act = l->mlp.keep_mid ? l->act : (pb_tensor){0};
+    if (l->mlp.mid_grad && pb_takes_gelu(m, l->down)) {
+        pb_device_scope(m->dev, PB_SCOPE_SITE, l->down->name);
+        return pb_site_gelu_bwd(r->pass, l->down, act, dout, l->tup, dact);
+    }
+    PB_RETURN(linear_bwd(r, l->down, act, dout, dact, 0));
+    if (!l->mlp.mid_grad || m->config.gated_mlp) return PB_OK;
+    pb_act_bwd_args args = {.act = m->config.act, .x = l->tup, .dy = dact, .dx = dact};
+    pb_scope_of(m, l->mlp.out->name, "activation");
+    return pb_act_bwd(m->dev, &args);
+}
+
 static pb_status mlp_bwd(pb_run *r, int64_t i, pb_tensor dout, pb_tensor dx, double beta) {
     pb_model *m = r->m;
     pb_layer *l = &m->layers[i];
     pb_tensor d[2] = {{0}};
     if (l->mlp.mid_grad) PB_RETURN(pb_buffer(r, false, m->T, r->rows, m->config.FF, &d[0]));
-    pb_tensor act = l->mlp.keep_mid ? l->act : (pb_tensor){0};
-    if (l->mlp.mid_grad && !m->config.gated_mlp &&
-        pb_site_takes_gelu(l->down, m->config.act)) {
-        pb_device_scope(m->dev, PB_SCOPE_SITE, l->down->name);
-        PB_RETURN(pb_site_gelu_bwd(r->pass, l->down, act, dout, l->tup, d[0]));
-        return linear_bwd(r, l->up, l->mlp.in, d[0], dx, beta);
-    }
-    PB_RETURN(linear_bwd(r, l->down, act, dout, d[0], 0));
+    PB_RETURN(down_bwd(r, l, dout, d[0]));
     if (!l->mlp.mid_grad) return PB_OK;
-    if (!m->config.gated_mlp) {
-        pb_act_bwd_args args = {.act = m->config.act, .x = l->tup, .dy = d[0], .dx = d[0]};
-        pb_scope_of(m, l->mlp.out->name, "activation");
-        PB_RETURN(pb_act_bwd(m->dev, &args));
-        return linear_bwd(r, l->up, l->mlp.in, d[0], dx, beta);
-    }
+    if (!m->config.gated_mlp) return linear_bwd(r, l->up, l->mlp.in, d[0], dx, beta);
     PB_RETURN(pb_buffer(r, false, m->T, r->rows, m->config.FF, &d[1]));
     pb_swiglu_bwd_args args = {
         .gate = l->tgate, .up = l->tup, .dy = d[0], .dgate = d[0], .dup = d[1]};

@@ -156,15 +156,11 @@ static pb_status attention(pb_run *r, int64_t i) {
     return finish(r, &l->attn, l->o, l->context, pb_drop_in_layer(m, r->pass, i, PB_PLACE_ATTN));
 }
 
-static bool takes_gelu(const pb_run *r, const pb_layer *l) {
-    return !r->m->config.gated_mlp && pb_site_takes_gelu(l->up, r->m->config.act);
-}
-
 /* From r->in to the input of the product down. */
 static pb_status hidden(pb_run *r, pb_layer *l, bool grad) {
     pb_model *m = r->m;
     const pb_model_config *c = &m->config;
-    if (takes_gelu(r, l)) {
+    if (pb_takes_gelu(m, l->up)) {
         pb_tensor pre = l->act.data != l->tup.data ? l->tup : (pb_tensor){0};
         pb_device_scope(m->dev, PB_SCOPE_SITE, l->up->name);
         return pb_site_gelu_fwd(r->pass, l->up, r->in, l->act, pre);
@@ -189,7 +185,7 @@ static pb_status mlp(pb_run *r, int64_t i) {
     l->mlp.in = r->keep && l->mlp.keep_in ? r->in : (pb_tensor){0};
     PB_RETURN(pb_buffer(r, grad, m->T, r->rows, c->FF, &l->tup));
     /* A checkpointed layer's first run asks for what its second will: another product might round otherwise. */
-    bool pre = takes_gelu(r, l) && r->pass->train && l->mlp.mid_grad;
+    bool pre = pb_takes_gelu(m, l->up) && r->pass->train && l->mlp.mid_grad;
     if (grad || keep_act || c->gated_mlp || pre)
         PB_RETURN(pb_buffer(r, keep_act, m->T, r->rows, c->FF, &l->act));
     else l->act = l->tup;

@@ -126,6 +126,10 @@ void pb_model_decide_needs(pb_model *m);
 bool pb_site_reads_input(const pb_site *site);
 /* Something is trained or hooked at this LINEAR site. */
 bool pb_site_trains(const pb_site *site);
+/* Does a product beside the MLP's activation take it along? */
+static inline bool pb_takes_gelu(const pb_model *m, const pb_site *site) {
+    return !m->config.gated_mlp && pb_site_takes_gelu(site, m->config.act);
+}
 bool pb_hooks_sublayer(const pb_model *m, const pb_site *site);
 
 /* --- forward.c, backward.c, head.c ----------------------------------------------------------- */

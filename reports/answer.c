@@ -8,7 +8,6 @@
 #include "reports/verdicts.h"
 
 #define PM " \xc2\xb1 "
-#define TIMES "\xc3\x97"
 
 const char *rp_amount(rp_word out, const pb_measure *m, double value) {
     double v = value * m->scale;

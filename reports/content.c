@@ -10,7 +10,6 @@
 #include "reports/verdicts.h"
 
 #define PM "\xc2\xb1"
-#define DASH "\xe2\x80\x93"
 
 static const char *plural(int n) {
     return n == 1 ? "" : "s";

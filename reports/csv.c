@@ -75,17 +75,12 @@ static void metric_heading(pb_text *t, const pb_record *records, int n, const ch
     pb_text_free(&name);
 }
 
-static const char *string_at(const pb_json *o, const char *key) {
-    const pb_json *v = pb_json_get(o, key);
-    return cJSON_IsString(v) ? v->valuestring : "";
-}
-
 static void count_at(pb_text *t, const pb_json *o, const char *key) {
     const pb_json *v = pb_json_get(o, key);
     if (cJSON_IsNumber(v))
         next_number(t, v->valuedouble);
     else
-        next_field(t, cJSON_IsString(v) ? v->valuestring : "");
+        next_field(t, pb_json_text(o, key));
 }
 
 static void add_run(pb_text *t, const pb_record *r, const char **metrics, int n_metrics,
@@ -98,8 +93,8 @@ static void add_run(pb_text *t, const pb_record *r, const char **metrics, int n_
     next_field(t, pb_run_status_name(r->status));
     next_field(t, r->reason);
     next_field(t, r->verified);
-    next_field(t, string_at(r->model, "name"));
-    next_field(t, string_at(r->dataset, "name"));
+    next_field(t, pb_json_text(r->model, "name"));
+    next_field(t, pb_json_text(r->dataset, "name"));
     count_at(t, r->model, "params_total");
     count_at(t, r->model, "params_trainable");
     next_field(t, r->started);

@@ -160,9 +160,7 @@ void rp_doc_free(rp_doc *doc) {
 
 /* ---- numbers ---- */
 
-#define UNKNOWN "\xe2\x80\x93" /* en dash */
 #define PLUS_MINUS " \xc2\xb1 "
-#define TIMES "\xc3\x97"
 
 const char *rp_word_set(rp_word out, const char *fmt, ...) {
     char buf[256];
@@ -189,7 +187,7 @@ static int digits(double v) {
 }
 
 const char *rp_percent(rp_word out, pb_stat s) {
-    if (!s.n) return rp_word_set(out, UNKNOWN);
+    if (!s.n) return rp_word_set(out, DASH);
     if (s.n == 1) return rp_word_set(out, "%.1f", s.mean * 100);
     return rp_word_set(out, "%.1f" PLUS_MINUS "%.1f", s.mean * 100, s.sd * 100);
 }
@@ -197,7 +195,7 @@ const char *rp_percent(rp_word out, pb_stat s) {
 const char *rp_spread(rp_word out, pb_stat s, double scale) {
     double mean = s.mean * scale;
     int d = digits(mean);
-    if (!s.n) return rp_word_set(out, UNKNOWN);
+    if (!s.n) return rp_word_set(out, DASH);
     if (fabs(mean) >= 1e7 || (mean != 0 && fabs(mean) < 1e-5))
         return rp_word_set(out, "%.3g", mean);
     if (s.n == 1) return rp_word_set(out, "%.*f", d, mean);
@@ -206,19 +204,19 @@ const char *rp_spread(rp_word out, pb_stat s, double scale) {
 }
 
 const char *rp_number(rp_word out, double v) {
-    if (isnan(v)) return rp_word_set(out, UNKNOWN);
+    if (isnan(v)) return rp_word_set(out, DASH);
     if (fabs(v) >= 1e7 || (v != 0 && fabs(v) < 1e-5)) return rp_word_set(out, "%.3g", v);
     return rp_word_set(out, "%.*f", digits(v), v);
 }
 
 const char *rp_ratio(rp_word out, double v) {
-    return isfinite(v) ? rp_word_set(out, "%.2f" TIMES, v) : rp_word_set(out, UNKNOWN);
+    return isfinite(v) ? rp_word_set(out, "%.2f" TIMES, v) : rp_word_set(out, DASH);
 }
 
 const char *rp_bytes(rp_word out, double bytes) {
     static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB"};
     int u = 0;
-    if (isnan(bytes)) return rp_word_set(out, UNKNOWN);
+    if (isnan(bytes)) return rp_word_set(out, DASH);
     for (; u < 5 && fabs(bytes) >= 1024; u++) bytes /= 1024;
     return rp_word_set(out, "%.*f %s", u == 0 ? 0 : digits(bytes), bytes, units[u]);
 }

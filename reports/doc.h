@@ -8,6 +8,9 @@
 #include "base/text.h"
 #include "plots/plots.h"
 
+#define DASH  "\xe2\x80\x93" /* en dash: of ranges, and where nothing is known */
+#define TIMES "\xc3\x97"
+
 typedef struct rp_cell {
     char *text;
     double sort; /* NaN: sorted last, by text */

@@ -6,9 +6,6 @@
 
 #include "reports/shapes.h"
 
-#define TIMES "\xc3\x97"
-#define DASH "\xe2\x80\x93"
-
 const char *const rp_shape_forms[] = {"merged", "unmerged"};
 
 /* Those of all rows, in the order of the records. */

@@ -5,8 +5,6 @@
 
 #include "reports/shapes.h"
 
-#define TIMES "\xc3\x97"
-
 /* ", from 1.05× (1.01–1.09) at 8x256 to 1.35× (0.98–1.73) at 1x256; one by one slower at 3" */
 static void add_range(pb_text *t, const rp_shapes *s, const rp_shape_line *l) {
     int low = -1, high = -1, slower = 0, faster = 0;
@@ -48,7 +46,7 @@ static void say(const rp_view *v, const rp_shapes *s, const rp_shape_line *l, co
                 v->c->entries[l->row].name, rp_shape_forms[l->form], how, reference, rp_shape_words(w, r), shapes,
                 shapes == 1 ? "" : "s");
     if (r->n > 1 && !rp_is_apart(&l->all))
-        pb_text_add(&t, " (%.2f" TIMES " would have shown)", 
+        pb_text_add(&t, " (%.2f" TIMES " would have shown)",
                     pb_ratio_detectable(r, PB_STAT_ALPHA / family, PB_STAT_POWER));
     add_range(&t, s, l);
     rp_add(doc, RP_ITEM, "%s.", t.data ? t.data : "");

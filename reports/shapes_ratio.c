@@ -6,9 +6,6 @@
 
 #include "reports/shapes.h"
 
-#define TIMES "\xc3\x97"
-#define DASH "\xe2\x80\x93"
-
 /* A row in a form; row -1: the base model, as ratio 1. */
 typedef struct side {
     int row, form;
@@ -64,26 +61,25 @@ static bool mean_of(const double *x, int n, pb_ratio *out) {
 /* a / b at every shape and over all that both have. */
 static bool compare(const rp_view *v, const rp_shapes *s, side a, side b, bool own, rp_shape_line *l) {
     const pb_row *row = v->c->entries[a.row].row;
-    double *x = calloc((size_t)row->n_runs + 1, sizeof *x), *sum = calloc((size_t)row->n_runs + 1, sizeof *sum);
-    bool ok = x && sum;
+    size_t runs = (size_t)row->n_runs + 1;
+    double *q = calloc(runs, sizeof *q), *x = calloc(runs, sizeof *x), *sum = calloc(runs, sizeof *sum);
+    bool ok = q && x && sum;
     int shapes = 0, whole = 0;
     for (int k = 0; ok && k < s->n_shapes; k++) {
         int n = 0;
         for (int i = 0; i < row->n_runs; i++) {
             uint64_t seed = row->runs[i]->seed;
-            double q = value_at(v, a, seed, s->shapes[k], own) / value_at(v, b, seed, s->shapes[k], own);
-            if (!isnan(q)) x[n++] = q;
+            q[i] = value_at(v, a, seed, s->shapes[k], own) / value_at(v, b, seed, s->shapes[k], own);
+            if (!isnan(q[i])) x[n++] = q[i];
         }
         ok = mean_of(x, n, &l->at[k].ratio);
-        for (int i = 0; n && i < row->n_runs; i++) { /* NaN where a process lacks a shape */
-            uint64_t seed = row->runs[i]->seed;
-            sum[i] += log(value_at(v, a, seed, s->shapes[k], own) / value_at(v, b, seed, s->shapes[k], own));
-        }
+        for (int i = 0; n && i < row->n_runs; i++) sum[i] += log(q[i]); /* NaN where a process lacks a shape */
         shapes += n > 0;
     }
     for (int i = 0; ok && shapes && i < row->n_runs; i++)
         if (!isnan(sum[i])) x[whole++] = exp(sum[i] / shapes);
     ok = ok && mean_of(x, whole, &l->all.ratio);
+    free(q);
     free(x);
     free(sum);
     return ok;

@@ -5,8 +5,6 @@
 
 #include "reports/model.h"
 
-#define DASH "\xe2\x80\x93"
-
 /* The tuning of a row: where it ended. */
 typedef struct tuned {
     const pb_json *choice; /* of the runs at the chosen value; NULL = the row was not tuned */

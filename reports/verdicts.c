@@ -5,8 +5,6 @@
 #include <string.h>
 
 #define PM " \xc2\xb1 "
-#define DASH "\xe2\x80\x93"
-#define TIMES "\xc3\x97"
 #define MINUS "\xe2\x88\x92"
 
 /* ---- cells ---- */

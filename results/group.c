@@ -29,18 +29,13 @@ int pb_reading_order(const char *method) {
     return n;
 }
 
-static const char *name_of(const pb_json *part) {
-    const pb_json *name = pb_json_get(part, "name");
-    return cJSON_IsString(name) ? name->valuestring : "";
-}
-
 /* A run that failed before it knew its model or data joins its label's chapter, else its suite's
  * first. */
 static const char *resolved(const pb_record *records, int n, const pb_record *r, bool model) {
-    const char *own = name_of(model ? r->model : r->dataset), *suite = "";
+    const char *own = pb_json_text(model ? r->model : r->dataset, "name"), *suite = "";
     if (*own) return own;
     for (int i = 0; i < n; i++) {
-        const char *name = name_of(model ? records[i].model : records[i].dataset);
+        const char *name = pb_json_text(model ? records[i].model : records[i].dataset, "name");
         if (!*name || strcmp(records[i].suite, r->suite) != 0) continue;
         if (strcmp(records[i].label, r->label) == 0) return name;
         if (!*suite) suite = name;
@@ -109,10 +104,7 @@ static double steps_asked(const pb_record *r) {
     return isnan(steps) ? ceil(pb_json_number(train, "epochs") * examples / batch - 1e-9) : steps;
 }
 
-static const char *why_of(const pb_row *trial) {
-    const pb_json *why = pb_json_get(trial->runs[0]->tuning, "why");
-    return cJSON_IsString(why) ? why->valuestring : "";
-}
+static const char *why_of(const pb_row *trial) { return pb_json_text(trial->runs[0]->tuning, "why"); }
 
 static void count_trial(const pb_row *trial, pb_row *of, double *low, double *high) {
     double lr = pb_json_number(trial->runs[0]->tuning, "lr");

@@ -235,21 +235,21 @@ static pb_status enqueue(pb_cuda *cuda, const pb_gemm_args *g, entry *e, void *a
     return pb_cuda_enqueue_product(cuda, &p);
 }
 
-static void *own_workspace(void *ws) { return (void *)pb_align256((size_t)(uintptr_t)ws); }
+static char *own_workspace(void *ws) { return (char *)pb_align256((size_t)(uintptr_t)ws); }
 
 pb_status pb_cuda_gemm(pb_cuda *cuda, const pb_gemm_args *g, void *ws) {
     pb_api_product key;
-    void *own = own_workspace(ws);
+    char *own = own_workspace(ws);
     entry *e = NULL;
     if (pb_numel(g->c) == 0) return PB_OK;
     key_of(g, &key);
     if (key.k == 0) return own_product(cuda, g);
     /* A bias of another type than the result is no combination that the library documents. */
     if (key.bias && key.bias_dtype != key.d) without_bias(&key);
-    PB_RETURN(lookup(cuda, &key, (char *)own, &e));
+    PB_RETURN(lookup(cuda, &key, own, &e));
     if (!e->found && key.bias) {
         without_bias(&key);
-        PB_RETURN(lookup(cuda, &key, (char *)own, &e));
+        PB_RETURN(lookup(cuda, &key, own, &e));
     }
     if (!e->found) return own_product(cuda, g);
     PB_RETURN(enqueue(cuda, g, e, NULL, own));
@@ -259,7 +259,7 @@ pb_status pb_cuda_gemm(pb_cuda *cuda, const pb_gemm_args *g, void *ws) {
 pb_status pb_cuda_gemm_epilogue(pb_cuda *cuda, const pb_gemm_args *g, pb_api_epilogue epilogue, pb_tensor aux, void *ws,
                                 bool *done) {
     pb_api_product key;
-    void *own = own_workspace(ws);
+    char *own = own_workspace(ws);
     entry *e = NULL;
     *done = false;
     if (!cuda->products->gelu || pb_numel(g->c) == 0) return PB_OK;
@@ -271,7 +271,7 @@ pb_status pb_cuda_gemm_epilogue(pb_cuda *cuda, const pb_gemm_args *g, pb_api_epi
         if (key.ld_aux % 8 != 0 || (uintptr_t)aux.data % 16 != 0) return PB_OK;
     }
     if (key.k == 0 || (key.bias && key.bias_dtype != key.d)) return PB_OK;
-    PB_RETURN(lookup(cuda, &key, (char *)own, &e));
+    PB_RETURN(lookup(cuda, &key, own, &e));
     if (!e->found) return PB_OK;
     *done = true;
     return enqueue(cuda, g, e, aux.data, own);

@@ -23,17 +23,23 @@ static size_t linear_workspace(const pb_device *dev, const void *args) {
     return l->w.quant != NULL ? pb_cuda_linear4_workspace(l) : PB_CUDA_PRODUCT_BYTES;
 }
 
+/* c = a w^T + bias, or a w. */
+static pb_gemm_args layer_product(pb_tensor a, pb_tensor w, pb_tensor bias, pb_tensor c, bool transpose) {
+    pb_gemm_args g = {};
+    g.a = a;
+    g.b = w;
+    g.c = c;
+    g.bias = bias;
+    g.trans_b = !transpose;
+    g.alpha = 1.0;
+    return g;
+}
+
 static pb_status linear_run(pb_device *dev, const void *args, void *ws) {
     const pb_linear_args *l = (const pb_linear_args *)args;
     if (l->x.dtype == PB_F64) return pb_cuda_no_f64("linear");
     if (l->w.quant != NULL) return pb_cuda_linear4(pb_cuda_of(dev), l, ws);
-    pb_gemm_args g = {};
-    g.a = l->x;
-    g.b = l->w.dense;
-    g.c = l->y;
-    g.bias = l->bias;
-    g.trans_b = !l->transpose;
-    g.alpha = 1.0;
+    pb_gemm_args g = layer_product(l->x, l->w.dense, l->bias, l->y, l->transpose);
     g.beta = l->beta;
     return pb_cuda_gemm(pb_cuda_of(dev), &g, ws);
 }
@@ -43,13 +49,7 @@ static pb_status linear_gelu_run(pb_device *dev, const void *args, void *ws) {
     pb_cuda *cuda = pb_cuda_of(dev);
     bool done = false;
     if (l->x.dtype == PB_F64) return pb_cuda_no_f64("linear_gelu");
-    pb_gemm_args g = {};
-    g.a = l->x;
-    g.b = l->w;
-    g.c = l->y;
-    g.bias = l->bias;
-    g.trans_b = true;
-    g.alpha = 1.0;
+    pb_gemm_args g = layer_product(l->x, l->w, l->bias, l->y, false);
     PB_RETURN(pb_cuda_gemm_epilogue(cuda, &g, PB_API_GELU, l->pre, ws, &done));
     if (done) return PB_OK;
     if (pb_has(l->pre)) g.c = l->pre;
@@ -66,11 +66,8 @@ static pb_status gelu_linear_bwd_run(pb_device *dev, const void *args, void *ws)
     pb_cuda *cuda = pb_cuda_of(dev);
     bool done = false;
     if (l->dy.dtype == PB_F64) return pb_cuda_no_f64("gelu_linear_bwd");
-    pb_gemm_args g = {};
-    g.a = l->dy;
-    g.b = l->w;
-    g.c = l->dx;
-    g.alpha = 1.0;
+    pb_tensor no_bias = {};
+    pb_gemm_args g = layer_product(l->dy, l->w, no_bias, l->dx, true);
     PB_RETURN(pb_cuda_gemm_epilogue(cuda, &g, PB_API_GELU_GRAD, l->pre, ws, &done));
     if (done) return PB_OK;
     PB_RETURN(pb_cuda_gemm(cuda, &g, ws));

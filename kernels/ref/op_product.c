@@ -22,19 +22,21 @@ static pb_status gemm(pb_device *dev, const void *args, void *ws) {
     return PB_OK;
 }
 
+/* from + sum over k of x[i,k] w[j,k], or w[k,j]. */
+static double layer_sum(pb_tensor x, pb_weight w, bool transpose, int64_t i, int64_t j, double from) {
+    for (int64_t k = 0; k < pb_cols(x); k++)
+        from += ref_get(x, i, k) * (transpose ? ref_weight(w, k, j) : ref_weight(w, j, k));
+    return from;
+}
+
 static pb_status linear(pb_device *dev, const void *args, void *ws) {
     (void)dev;
     (void)ws;
     const pb_linear_args *l = args;
-    int64_t n = pb_rows(l->x), cols = pb_cols(l->y), inner = pb_cols(l->x);
-    for (int64_t i = 0; i < n; i++) {
-        for (int64_t j = 0; j < cols; j++) {
-            double sum = pb_has(l->bias) ? ref_at(l->bias, j) : 0.0;
-            for (int64_t k = 0; k < inner; k++) {
-                sum += ref_get(l->x, i, k) *
-                       (l->transpose ? ref_weight(l->w, k, j) : ref_weight(l->w, j, k));
-            }
-            ref_mix(l->y, i, j, l->beta, sum);
+    for (int64_t i = 0; i < pb_rows(l->x); i++) {
+        for (int64_t j = 0; j < pb_cols(l->y); j++) {
+            double bias = pb_has(l->bias) ? ref_at(l->bias, j) : 0.0;
+            ref_mix(l->y, i, j, l->beta, layer_sum(l->x, l->w, l->transpose, i, j, bias));
         }
     }
     return PB_OK;
@@ -46,9 +48,8 @@ static pb_status linear_gelu(pb_device *dev, const void *args, void *ws) {
     const pb_linear_gelu_args *l = args;
     for (int64_t i = 0; i < pb_rows(l->x); i++) {
         for (int64_t j = 0; j < pb_rows(l->w); j++) {
-            double sum = pb_has(l->bias) ? ref_at(l->bias, j) : 0.0;
-            for (int64_t k = 0; k < pb_cols(l->x); k++)
-                sum += ref_get(l->x, i, k) * ref_get(l->w, j, k);
+            double bias = pb_has(l->bias) ? ref_at(l->bias, j) : 0.0;
+            double sum = layer_sum(l->x, (pb_weight){.dense = l->w}, false, i, j, bias);
             if (pb_has(l->pre)) ref_set(l->pre, i, j, sum);
             ref_set(l->y, i, j, ref_act(PB_ACT_GELU_TANH, sum));
         }
@@ -62,10 +63,8 @@ static pb_status gelu_linear_bwd(pb_device *dev, const void *args, void *ws) {
     const pb_gelu_linear_bwd_args *l = args;
     for (int64_t i = 0; i < pb_rows(l->dy); i++) {
         for (int64_t j = 0; j < pb_cols(l->w); j++) {
-            double sum = 0.0, slope = ref_act_slope(PB_ACT_GELU_TANH, ref_get(l->pre, i, j));
-            for (int64_t k = 0; k < pb_cols(l->dy); k++)
-                sum += ref_get(l->dy, i, k) * ref_get(l->w, k, j);
-            ref_set(l->dx, i, j, slope * sum);
+            double sum = layer_sum(l->dy, (pb_weight){.dense = l->w}, true, i, j, 0.0);
+            ref_set(l->dx, i, j, ref_act_slope(PB_ACT_GELU_TANH, ref_get(l->pre, i, j)) * sum);
         }
     }
     return PB_OK;
