@@ -11,7 +11,7 @@
 #include "models/family.h"
 #include "models/model.h"
 
-#define PB_HEAD_CHUNK 256 /* rows of logits that exist at a time */
+#define PB_HEAD_CHUNK 128 /* rows of logits that exist at a time: 1/16 of a batch of 2,048 targets */
 
 /* A norm: gradient flags (needs.c) and what forward kept. */
 typedef struct pb_norm_part {
