@@ -258,7 +258,8 @@ typedef struct pb_scatter_rows_args {
 } pb_scatter_rows_args;
 
 /* Softmax cross-entropy of rows of logits[R,V] (T or M) against target i32 [R] (-1 = row ignored: loss 0, gradient 0).
- * loss M [R]; pred i32 [R] = argmax (lowest index on ties); dlogits (optional, may alias logits) = scale*(p - onehot). */
+ * loss M [R]; pred i32 [R] = argmax (lowest index on ties); dlogits (optional) = scale*(p - onehot), of the type of logits, or bf16
+ * of f32 logits. It may be the logits, or in bf16 begin where each row of them does (pb_narrowed). */
 typedef struct pb_cross_entropy_args {
     pb_tensor logits, target, loss, pred, dlogits;
     double scale;

@@ -252,8 +252,9 @@ void pb_check_cross_entropy(pb_check *c, const void *args) {
     pb_check_vec(c, PB_ARG(a, target), PB_IS(PB_I32), r);
     pb_check_vec(c, PB_ARG(a, loss), PB_IS(pb_dtype_master(a->logits.dtype)), r);
     pb_check_vec(c, PB_ARG(a, pred), PB_IS(PB_I32), r);
-    pb_check_opt_mat(c, PB_ARG(a, dlogits), PB_IS(a->logits.dtype), r, v);
-    if (pb_has(a->dlogits)) pb_check_same_or_apart(c, PB_ARG(a, dlogits), PB_ARG(a, logits));
+    unsigned types = PB_IS(a->logits.dtype) | (a->logits.dtype == PB_F32 ? PB_IS(PB_BF16) : 0u);
+    pb_check_opt_mat(c, PB_ARG(a, dlogits), types, r, v);
+    if (pb_has(a->dlogits)) pb_check_narrowed_or_apart(c, PB_ARG(a, dlogits), PB_ARG(a, logits));
 }
 
 pb_work pb_work_cross_entropy(const void *args) {

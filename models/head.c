@@ -1,7 +1,7 @@
 /* The task head. Encoder: pool, dropout, linear, cross-entropy. Decoder: the rows with a target are
  * gathered and go through the language-model head PB_HEAD_CHUNK at a time, so that the logits of a
  * batch never exist together. Logits are made in the master type M: a bf16 logit of 16 has steps of
- * 1/16. */
+ * 1/16. Their gradient, in T, takes the place of the logits, row by row. */
 #include "models/transformer.h"
 
 /* logits[n,V] = x head^T (+ bias). */
@@ -33,31 +33,20 @@ static pb_status logits_bwd(pb_run *r, pb_tensor x, pb_tensor dlogits, pb_tensor
                    &(pb_gemm_args){.a = dlogits, .b = m->head_weight->value, .c = dx, .alpha = 1});
 }
 
-/* Cross-entropy over rows of logits (M). dlogits, when a tensor: T, scaled; may be the logits
- * themselves when T is M. */
+/* Cross-entropy over rows of logits (M). dlogits, when a tensor: T, scaled. */
 static pb_status losses(pb_run *r, pb_tensor logits, pb_tensor target, pb_tensor loss,
                         pb_tensor pred, pb_tensor dlogits, double scale) {
     pb_model *m = r->m;
     int64_t n = logits.dim[0];
-    bool cast = pb_has(dlogits) && dlogits.dtype != logits.dtype;
     if (!pb_has(loss)) PB_RETURN(pb_alloc1(m->dev, PB_MEM_WORK, m->M, n, &loss));
     if (!pb_has(pred)) PB_RETURN(pb_alloc1(m->dev, PB_MEM_WORK, PB_I32, n, &pred));
     pb_cross_entropy_args args = {.logits = logits,
                                   .target = target,
                                   .loss = loss,
                                   .pred = pred,
-                                  .dlogits = cast ? logits : dlogits,
+                                  .dlogits = dlogits,
                                   .scale = scale};
-    PB_RETURN(pb_cross_entropy(m->dev, &args));
-    if (!cast) return PB_OK;
-    return pb_axpby(m->dev, &(pb_axpby_args){.x = logits, .y = dlogits, .alpha = 1});
-}
-
-/* The tensor that takes dlogits: the logits' own memory when T is M. */
-static pb_status dlogits_for(pb_run *r, pb_tensor logits, pb_tensor *out) {
-    *out = logits;
-    if (r->m->T == r->m->M) return PB_OK;
-    return pb_buffer(r, false, r->m->T, logits.dim[0], logits.dim[1], out);
+    return pb_cross_entropy(m->dev, &args);
 }
 
 /* --- encoder --------------------------------------------------------------------------------- */
@@ -91,8 +80,7 @@ static pb_status encoder_fwd(pb_run *r, pb_tensor loss, pb_tensor pred) {
 static pb_status encoder_bwd(pb_run *r, double scale, pb_tensor dh) {
     pb_model *m = r->m;
     pb_drop drop = pb_drop_head(m, r->pass);
-    pb_tensor dlogits = {0}, dpooled = {0};
-    PB_RETURN(dlogits_for(r, m->logits, &dlogits));
+    pb_tensor dlogits = pb_narrowed(m->logits, m->T), dpooled = {0};
     PB_RETURN(
         losses(r, m->logits, r->batch->target, (pb_tensor){0}, (pb_tensor){0}, dlogits, scale));
     if (pb_has(dh))
@@ -129,7 +117,7 @@ static pb_status chunk_run(pb_run *r, const pb_chunk *c) {
     PB_RETURN(pb_buffer(r, false, m->M, c->n, m->config.V, &logits));
     PB_RETURN(pb_gather_rows(m->dev, &(pb_gather_rows_args){.x = c->hidden, .idx = rows, .y = x}));
     PB_RETURN(make_logits(r, x, logits));
-    if (c->grad) PB_RETURN(dlogits_for(r, logits, &dlogits));
+    if (c->grad) dlogits = pb_narrowed(logits, m->T);
     PB_RETURN(losses(r, logits, target, loss, pred, dlogits, c->scale));
     if (!c->grad) return PB_OK;
     if (pb_has(c->dgathered)) dx = pb_rows_of(c->dgathered, c->from, c->n);

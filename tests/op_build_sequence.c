@@ -462,13 +462,14 @@ static pb_status loss_forward(pb_device *dev, op_instance *t, pb_tensor *y) {
     return pb_cross_entropy(dev, &f);
 }
 
-/* d = R, V. OC_OPT: with dlogits; OC_ALIAS: in logits. OC_ZERO: ignored targets, ties, large
- * logits. */
+/* d = R, V. OC_OPT: with dlogits; OC_ALIAS: in logits; OC_MASTER: logits in the master dtype. OC_ZERO: ignored targets, ties,
+ * large logits. */
 void op_build_cross_entropy(op_instance *t, const int64_t *d) {
     AS(cross_entropy);
     pb_dtype m = op_master(t);
     a->scale = 0.125;
-    op_slot *logits = op_mat(t, SLOT(logits), t->dtype, d[0], d[1], OP_IN, 5.0);
+    pb_dtype type = op_has(t, OC_MASTER) ? m : t->dtype;
+    op_slot *logits = op_mat(t, SLOT(logits), type, d[0], d[1], OP_IN, 5.0);
     op_slot *target = op_ints(t, SLOT(target), PB_I32, d[0], 0, d[1] - 1);
     op_slot *loss = op_bound_by(op_vec(t, SLOT(loss), m, d[0], OP_OUT, 1.0), 8.0, 4.0, 0.0);
     if (op_has(t, OC_ZERO))
@@ -479,7 +480,7 @@ void op_build_cross_entropy(op_instance *t, const int64_t *d) {
         if (row % 3 == 0) target->init[row] = -1.0;
         if (row % 4 == 1) logits->init[i] = 2.0; /* all equal: index 0 */
         if (row % 4 == 2)
-            logits->init[i] = op_round(t->dtype, 200.0 * logits->init[i]); /* exp would overflow */
+            logits->init[i] = op_round(type, 200.0 * logits->init[i]); /* exp would overflow */
     }
     if (!op_has(t, OC_OPT)) return;
     op_slot *g = op_mat(t, SLOT(dlogits), t->dtype, d[0], d[1], OP_OUT, 1.0);

@@ -106,7 +106,7 @@ int op_index(const op_instance *t, const op_slot *s) { return (int)(s - t->slot)
 
 void op_share(op_instance *t, op_slot *s, op_slot *owner) {
     s->alias_of = op_index(t, owner);
-    s->stride = owner->stride;
+    s->stride = owner->stride * (int64_t)(pb_dtype_size(owner->dtype) / pb_dtype_size(s->dtype));
 }
 
 void op_gradient(op_instance *t, op_slot *grad, op_slot *of, double keeps) {

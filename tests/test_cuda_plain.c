@@ -70,6 +70,7 @@ static const op_case cases[] = {
     {"rows at any address", OP(cross_entropy), FB, {9, 5003}, OC_OPT},
     {"rows at other addresses", OP(cross_entropy), FB, {6, 257}, OC_OPT | OC_STRIDED},
     {"more than a block", OP(cross_entropy), FB, {3, 20011}, OC_OPT | OC_ALIAS},
+    {"more than a block, narrower", OP(cross_entropy), FB, {3, 20011}, OC_OPT | OC_MASTER | OC_ALIAS},
     {"by row, long", OP(importance), F32, {12, 3001}, OC_OPT},
     {"by column, long", OP(importance), F32, {3001, 40}, OC_TA},
     {"more than a block", OP(orthogonality), F32, {70}, 0},

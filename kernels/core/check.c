@@ -114,13 +114,23 @@ bool pb_check_apart(pb_check *c, const char *an, pb_tensor a, const char *bn, pb
     return c->status == PB_OK;
 }
 
+static bool same(pb_tensor a, pb_tensor b) {
+    return a.data == b.data && a.dtype == b.dtype && pb_rows(a) == pb_rows(b) &&
+           pb_cols(a) == pb_cols(b) && (a.stride == b.stride || pb_rows(a) <= 1);
+}
+
 bool pb_check_same_or_apart(pb_check *c, const char *an, pb_tensor a, const char *bn, pb_tensor b) {
-    bool same = a.data == b.data && a.dtype == b.dtype && pb_rows(a) == pb_rows(b) &&
-                pb_cols(a) == pb_cols(b) && (a.stride == b.stride || pb_rows(a) <= 1);
-    if (c->status == PB_OK && !same && overlap(a, b)) {
+    if (c->status == PB_OK && !same(a, b) && overlap(a, b)) {
         pb_check_fail(c, "%s and %s overlap in memory but are not the same tensor", an, bn);
     }
     return c->status == PB_OK;
+}
+
+bool pb_check_narrowed_or_apart(pb_check *c, const char *an, pb_tensor a, const char *bn, pb_tensor b) {
+    if (c->status == PB_OK && pb_has(a) && pb_has(b) &&
+        pb_dtype_size(a.dtype) < pb_dtype_size(b.dtype) && same(a, pb_narrowed(b, a.dtype)))
+        return true;
+    return pb_check_same_or_apart(c, an, a, bn, b);
 }
 
 /* --- compound arguments ----------------------------------------------------------------------- */

@@ -35,6 +35,8 @@ bool pb_check_opt_vec(pb_check *c, const char *name, pb_tensor t, unsigned dtype
 bool pb_check_apart(pb_check *c, const char *an, pb_tensor a, const char *bn, pb_tensor b);
 /* As apart, or exactly the same elements in the same places. */
 bool pb_check_same_or_apart(pb_check *c, const char *an, pb_tensor a, const char *bn, pb_tensor b);
+/* As same or apart, or matrix a is pb_narrowed(b): for ops that have read all of a row's beginning before they write it. */
+bool pb_check_narrowed_or_apart(pb_check *c, const char *an, pb_tensor a, const char *bn, pb_tensor b);
 bool pb_check_drop(pb_check *c, pb_drop drop);
 /* A quantised matrix with all its tensors. */
 bool pb_check_quant4(pb_check *c, const pb_quant4 *q);

@@ -47,3 +47,11 @@ pb_tensor pb_reshape(pb_tensor t, int64_t rows, int64_t cols) {
     out.stride = cols;
     return out;
 }
+
+pb_tensor pb_narrowed(pb_tensor t, pb_dtype dtype) {
+    size_t from = pb_dtype_size(t.dtype), to = pb_dtype_size(dtype);
+    PB_ASSERT(pb_has(t) && t.ndim == 2 && from % to == 0);
+    t.dtype = dtype;
+    t.stride *= (int64_t)(from / to);
+    return t;
+}

@@ -53,6 +53,8 @@ static inline size_t pb_bytes(pb_tensor t) { return (size_t)pb_numel(t) * pb_dty
 pb_tensor pb_rows_of(pb_tensor t, int64_t from, int64_t n);
 pb_tensor pb_cols_of(pb_tensor t, int64_t from, int64_t n);
 pb_tensor pb_reshape(pb_tensor t, int64_t rows, int64_t cols);
+/* A matrix of a type no wider, of which each row begins where that row of t does. */
+pb_tensor pb_narrowed(pb_tensor t, pb_dtype dtype);
 
 /* bf16 <-> f32 on the host, round to nearest even, NaN stays NaN. */
 static inline float pb_bf16_to_f32(uint16_t h) {

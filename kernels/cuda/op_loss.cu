@@ -5,10 +5,13 @@
  * thread keeps a running maximum and rescales its sum when it grows ("online softmax", Milakov &
  * Gimelshein 2018). A second pass writes the gradient; it finds the row in the L2 cache as long as
  * those under way fit there. Bytes: logits once or twice, dlogits once. FLOPs: 4 an element, 7 with
- * gradient. */
+ * gradient.
+ *
+ * A bf16 gradient may begin where its row of f32 logits does: it is half as long, so that what a turn of the loop writes lies
+ * among the logits that all threads have read, once they have all read those of this turn. */
 #include "kernels/cuda/chunk.cuh"
 
-#define LOSS_THREADS 512
+#define LOSS_THREADS 1024
 
 /* A running maximum with the lowest index that has it, and sum of exp(x - most). */
 struct online {
@@ -34,10 +37,10 @@ template <typename T, int V> __device__ __forceinline__ int row_skip(const T *ro
     return (int)((uintptr_t)row / sizeof(T) % V);
 }
 
-template <typename T, bool GRADIENT>
+template <typename T, typename D, bool GRADIENT>
 __global__ void __launch_bounds__(LOSS_THREADS)
     cross_entropy_kernel(pb_view<const T> logits, const int32_t *target, float *loss, int32_t *pred,
-                         pb_view<T> dlogits, int64_t rows, int64_t cols, float scale) {
+                         pb_view<D> dlogits, int64_t rows, int64_t cols, float scale) {
     constexpr int V = pb_vec_n<T>();
     __shared__ online slots[PB_WARP];
     const int lane = (int)threadIdx.x % PB_WARP, warps = (int)blockDim.x / PB_WARP;
@@ -92,25 +95,27 @@ __global__ void __launch_bounds__(LOSS_THREADS)
         }
         __syncthreads(); /* slots are read, and the target's logit before its gradient may replace it */
         if (!GRADIENT) continue;
-        T *out = dlogits.at(r, 0);
-        bool same = row_skip<T, V>(out) == skip;
+        D *out = dlogits.at(r, 0);
+        bool same = row_skip<D, V>(out) == skip;
         float inverse = 1.0f / o.sum, base = base_of(o.most);
-        for (int64_t from = (int64_t)threadIdx.x * V - skip; from < cols; from += (int64_t)blockDim.x * V) {
+        for (int64_t turn = -skip; turn < cols; turn += (int64_t)blockDim.x * V) {
             float x[V];
+            int64_t from = turn + (int64_t)threadIdx.x * V;
             int low = from < 0 ? (int)-from : 0, high = cols - from < V ? (int)(cols - from) : V;
-            if (low == 0) {
+            if (low == 0 && from < cols) {
                 pb_chunk_load<V>(row + from, high, true, x);
             } else {
 #pragma unroll
                 for (int k = 0; k < V; k++) x[k] = k >= low && k < high ? pb_load(row + from + k) : 0.0f;
             }
+            if (sizeof(D) < sizeof(T)) __syncthreads();
 #pragma unroll
             for (int k = 0; k < V; k++) {
                 float p = expf(x[k] - base) * inverse;
                 if (from + k == wanted) p -= 1.0f;
                 x[k] = wanted < 0 ? 0.0f : scale * p;
             }
-            if (low == 0) {
+            if (low == 0 && from < cols) {
                 pb_chunk_store<V>(out + from, high, same, x);
             } else {
 #pragma unroll
@@ -122,7 +127,7 @@ __global__ void __launch_bounds__(LOSS_THREADS)
     }
 }
 
-template <typename T> static pb_status cross_entropy_as(pb_cuda *cuda, const pb_cross_entropy_args *a) {
+template <typename T, typename D> static pb_status cross_entropy_as(pb_cuda *cuda, const pb_cross_entropy_args *a) {
     constexpr int V = pb_vec_n<T>();
     int64_t rows = pb_rows(a->logits), cols = pb_cols(a->logits);
     int64_t threads = pb_min64(LOSS_THREADS, pb_ceil_div(pb_ceil_div(cols + V, V), PB_WARP) * PB_WARP);
@@ -131,12 +136,12 @@ template <typename T> static pb_status cross_entropy_as(pb_cuda *cuda, const pb_
     const int32_t *target = static_cast<const int32_t *>(a->target.data);
     float *loss = static_cast<float *>(a->loss.data);
     int32_t *pred = static_cast<int32_t *>(a->pred.data);
-    pb_view<T> dlogits = pb_view_of<T>(a->dlogits);
+    pb_view<D> dlogits = pb_view_of<D>(a->dlogits);
     if (pb_has(a->dlogits)) {
-        return PB_LAUNCH(cuda, (cross_entropy_kernel<T, true>), grid, block, 0, logits, target, loss, pred,
+        return PB_LAUNCH(cuda, (cross_entropy_kernel<T, D, true>), grid, block, 0, logits, target, loss, pred,
                          dlogits, rows, cols, (float)a->scale);
     }
-    return PB_LAUNCH(cuda, (cross_entropy_kernel<T, false>), grid, block, 0, logits, target, loss, pred,
+    return PB_LAUNCH(cuda, (cross_entropy_kernel<T, D, false>), grid, block, 0, logits, target, loss, pred,
                      dlogits, rows, cols, 0.0f);
 }
 
@@ -145,7 +150,9 @@ static pb_status cross_entropy_run(pb_device *dev, const void *args, void *ws) {
     pb_cuda *cuda = pb_cuda_of(dev);
     (void)ws;
     if (a->logits.dtype == PB_F64) return pb_cuda_no_f64("cross_entropy");
-    return a->logits.dtype == PB_F32 ? cross_entropy_as<float>(cuda, a) : cross_entropy_as<pb_bf16>(cuda, a);
+    if (a->logits.dtype == PB_BF16) return cross_entropy_as<pb_bf16, pb_bf16>(cuda, a);
+    return pb_has(a->dlogits) && a->dlogits.dtype == PB_BF16 ? cross_entropy_as<float, pb_bf16>(cuda, a)
+                                                            : cross_entropy_as<float, float>(cuda, a);
 }
 
 static const pb_kernel kernels[] = {{PB_OP_cross_entropy, "online", NULL, cross_entropy_run}};
