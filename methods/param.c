@@ -18,6 +18,8 @@ struct pb_params {
         uint64_t hash;   /* of its name */
     } *list;
     int n, cap;
+    pb_param **trained; /* in the order of their gradients in memory; room for cap */
+    int n_trained;
 };
 
 /* Numbers are compared before bytes: every name that is declared is looked up among all of them. */
@@ -38,6 +40,7 @@ void pb_params_free(pb_params *params) {
     if (!params) return;
     for (int i = 0; i < params->n; i++) free(params->list[i].param);
     free(params->list);
+    free(params->trained);
     free(params);
 }
 
@@ -52,6 +55,19 @@ static pb_status alloc_like(pb_params *params, const pb_param *p, pb_mem mem, pb
     return pb_device_alloc(params->dev, mem, dtype, p->ndim, p->dim, out);
 }
 
+/* Room for one more. */
+static pb_status grow(pb_params *params) {
+    if (params->n < params->cap) return PB_OK;
+    int cap = params->cap ? 2 * params->cap : 64;
+    struct entry *list = realloc(params->list, (size_t)cap * sizeof *list);
+    if (list) params->list = list;
+    pb_param **trained = realloc(params->trained, (size_t)cap * sizeof *trained);
+    if (trained) params->trained = trained;
+    if (!list || !trained) return PB_ERROR(PB_E_OOM, "no memory for %d parameter records", cap);
+    params->cap = cap;
+    return PB_OK;
+}
+
 /* A new record in the list, without tensors; the list owns it. */
 static pb_status declare(pb_params *params, pb_role role, const char *name, int64_t dim0,
                          int64_t dim1, pb_param **out) {
@@ -60,13 +76,7 @@ static pb_status declare(pb_params *params, pb_role role, const char *name, int6
     if (dim0 < 1 || dim1 < 0)
         return PB_ERROR(PB_E_BUG, "parameter '%s' has shape [%lld,%lld]", name, (long long)dim0,
                         (long long)dim1);
-    if (params->n == params->cap) {
-        int cap = params->cap ? 2 * params->cap : 64;
-        struct entry *list = realloc(params->list, (size_t)cap * sizeof *list);
-        if (!list) return PB_ERROR(PB_E_OOM, "no memory for %d parameter records", cap);
-        params->list = list;
-        params->cap = cap;
-    }
+    PB_RETURN(grow(params));
     pb_param *p = calloc(1, sizeof *p);
     if (!p) return PB_ERROR(PB_E_OOM, "no memory for the record of parameter '%s'", name);
     if (!pb_copy(p->name, sizeof p->name, name)) {
@@ -115,6 +125,7 @@ pb_status pb_param_train(pb_params *params, pb_param *p) {
             pb_axpby(params->dev, &(pb_axpby_args){.x = p->value, .y = p->master, .alpha = 1}));
     }
     PB_RETURN(alloc_like(params, p, PB_MEM_GRAD, params->master, &p->grad));
+    params->trained[params->n_trained++] = p;
     p->trainable = true;
     return PB_OK;
 }
@@ -142,11 +153,16 @@ int64_t pb_params_elements(const pb_params *params, bool trainable_only) {
     return n;
 }
 
+/* Neighbours in memory are one call, so that a GPU has one short fill where there are hundreds of factors. */
 pb_status pb_params_zero_grads(pb_params *params) {
-    for (int i = 0; i < params->n; i++)
-        if (params->list[i].param->trainable)
-            PB_RETURN(pb_device_zero(params->dev, params->list[i].param->grad));
-    return PB_OK;
+    pb_tensor run = {0};
+    for (int i = 0; i < params->n_trained; i++) {
+        pb_tensor grad = params->trained[i]->grad;
+        if (pb_device_join(params->dev, PB_MEM_GRAD, &run, grad)) continue;
+        if (pb_has(run)) PB_RETURN(pb_device_zero(params->dev, run));
+        run = grad;
+    }
+    return pb_has(run) ? pb_device_zero(params->dev, run) : PB_OK;
 }
 
 /* --- values ----------------------------------------------------------------------------------- */

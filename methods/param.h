@@ -52,7 +52,7 @@ int pb_params_count(const pb_params *params);
 pb_param *pb_params_at(pb_params *params, int i);
 pb_param *pb_params_find(pb_params *params, const char *name); /* NULL when absent */
 int64_t pb_params_elements(const pb_params *params, bool trainable_only);
-/* Zeroes every gradient (start of a step). */
+/* Zeroes every gradient (start of a step), neighbours in memory together. */
 pb_status pb_params_zero_grads(pb_params *params);
 
 /* Initial values, written to master (when there is one) and value. The same on every device. */

@@ -249,6 +249,75 @@ START_TEST(tensors_may_have_memory_of_their_own) {
 }
 END_TEST
 
+static void filled(pb_device *dev, pb_tensor t) {
+    float one[300];
+    for (int i = 0; i < 300; i++) one[i] = 1.0f;
+    pb_assert_ok(pb_device_put(dev, t, one, pb_bytes(t)));
+}
+
+static double sum_of(pb_device *dev, pb_tensor t) {
+    double back[300], sum = 0.0;
+    pb_assert_ok(pb_device_get_f64(dev, back, t));
+    for (int64_t i = 0; i < pb_numel(t); i++) sum += back[i];
+    return sum;
+}
+
+/* Tensors that lie one behind the other are zeroed in one call; what lies before and behind them is not touched. */
+START_TEST(neighbours_are_zeroed_together) {
+    static const int64_t sizes[] = {16, 5, 250, 1, 33};
+    enum { N = sizeof sizes / sizeof sizes[0] };
+    pb_device *dev = open_plain(all_devices[_i]);
+    pb_tensor t[N], run, other;
+    for (int i = 0; i < N; i++) {
+        pb_assert_ok(pb_alloc1(dev, PB_MEM_GRAD, PB_F32, sizes[i], &t[i]));
+        filled(dev, t[i]);
+    }
+    run = (pb_tensor){0};
+    ck_assert(!pb_device_join(dev, PB_MEM_GRAD, &run, t[1]) && !pb_has(run));
+    run = t[1];
+    ck_assert(!pb_device_join(dev, PB_MEM_GRAD, &run, t[3])); /* one lies between */
+    ck_assert(!pb_device_join(dev, PB_MEM_GRAD, &run, t[0])); /* before it */
+    ck_assert(!pb_device_join(dev, PB_MEM_GRAD, &run, t[1]));
+    ck_assert(!pb_device_join(dev, PB_MEM_ACT, &run, t[2])); /* of another arena */
+    other = t[2];
+    other.dtype = PB_F64;
+    ck_assert(!pb_device_join(dev, PB_MEM_GRAD, &run, other));
+    ck_assert(run.data == t[1].data && pb_numel(run) == sizes[1]);
+    ck_assert(pb_device_join(dev, PB_MEM_GRAD, &run, t[2]));
+    ck_assert(pb_device_join(dev, PB_MEM_GRAD, &run, t[3]));
+    ck_assert(run.data == t[1].data && pb_contiguous(run));
+    ck_assert_uint_eq(pb_bytes(run), rounded(4 * 5) + rounded(4 * 250) + 4);
+    pb_assert_ok(pb_device_zero(dev, run));
+    for (int i = 0; i < N && pb_device_computes(dev); i++)
+        ck_assert(sum_of(dev, t[i]) == (i == 0 || i == N - 1 ? (double)sizes[i] : 0.0));
+    pb_device_close(dev);
+}
+END_TEST
+
+/* The next block may begin where the last one ends: they are two pieces of memory all the same. */
+START_TEST(tensors_of_two_blocks_are_no_neighbours) {
+    for (int separate = 0; separate < 2; separate++) {
+        pb_device *dev = open_with(all_devices[_i], (pb_device_options){.separate = separate == 1});
+        pb_tensor first, t[2];
+        const void *data = NULL;
+        uint64_t bytes = 0;
+        pb_assert_ok(pb_alloc1(dev, PB_MEM_GRAD, PB_F32, 16, &first));
+        ck_assert(pb_device_block(dev, PB_MEM_GRAD, 0, &data, &bytes));
+        if (separate == 0) { /* what is left of the first block, and one more */
+            pb_assert_ok(pb_alloc1(dev, PB_MEM_GRAD, PB_F32, (int64_t)(bytes / 4) - 16, &t[0]));
+            ck_assert(pb_device_join(dev, PB_MEM_GRAD, &first, t[0]));
+            ck_assert_uint_eq(pb_bytes(first), bytes);
+        }
+        pb_assert_ok(pb_alloc1(dev, PB_MEM_GRAD, PB_F32, 16, &t[1]));
+        pb_tensor touching = t[1];
+        touching.data = (char *)first.data + pb_bytes(first); /* as if the system had put it there */
+        ck_assert(!pb_device_join(dev, PB_MEM_GRAD, &first, t[1]));
+        ck_assert(!pb_device_join(dev, PB_MEM_GRAD, &first, touching));
+        pb_device_close(dev);
+    }
+}
+END_TEST
+
 START_TEST(budget_is_over_all_arenas_and_a_refusal_changes_nothing) {
     pb_device *dev = open_with(all_devices[_i], (pb_device_options){.memory_budget = 10240});
     pb_tensor t;
@@ -609,6 +678,8 @@ int main(void) {
     tcase_add_loop_test(arena, peaks_are_per_purpose_and_of_one_instant, 0, ALL);
     tcase_add_loop_test(arena, reserve_makes_one_block, 0, ALL);
     tcase_add_loop_test(arena, tensors_may_have_memory_of_their_own, 0, ALL);
+    tcase_add_loop_test(arena, neighbours_are_zeroed_together, 0, ALL);
+    tcase_add_loop_test(arena, tensors_of_two_blocks_are_no_neighbours, 0, ALL);
     tcase_add_loop_test(arena, budget_is_over_all_arenas_and_a_refusal_changes_nothing, 0, ALL);
     tcase_add_loop_test(arena, impossible_sizes_are_refused, 0, ALL);
     tcase_add_loop_test(arena, every_growth_may_fail_and_the_device_survives, 0, ALL);

@@ -4,6 +4,7 @@
  *
  * Tolerances are relative to the largest value compared: f32 by 2^-24 times the few thousand
  * operations of these models, bf16 by the 2^-8 of one rounding times the depth. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -167,6 +168,42 @@ START_TEST(only_trainable_parameters_have_gradients_and_state) {
     ck_assert_uint_eq(pb_device_mem_peak(lab.session.dev, PB_MEM_GRAD), gradients);
     ck_assert_uint_eq(pb_device_mem_peak(lab.session.dev, PB_MEM_OPTIM), states);
     ck_assert_uint_eq(pb_device_mem_peak(lab.session.dev, PB_MEM_MASTER), masters);
+    pb_lab_close(&lab);
+}
+END_TEST
+
+static void count_zeros(void *user, const char *op, bool begin, const pb_work *work) {
+    pb_work *seen = user;
+    if (begin || strcmp(op, "zero") != 0) return;
+    seen->ops++;
+    seen->bytes += work->bytes;
+}
+
+/* All gradients, which are one block of memory here, in one call and to the byte. */
+START_TEST(gradients_are_zeroed_at_once) {
+    pb_lab_options o = option_of(_i);
+    pb_lab lab;
+    if (!opened(&lab, &o)) return;
+    pb_assert_ok(pb_lab_train(&lab, 1));
+    pb_params *params = pb_model_params(lab.session.model);
+    pb_device *dev = lab.session.dev;
+    pb_work seen = {0};
+    uint64_t held = pb_device_mem_now(dev, PB_MEM_GRAD);
+    pb_device_observe(dev, count_zeros, &seen);
+    pb_assert_ok(pb_params_zero_grads(params));
+    pb_device_observe(dev, NULL, NULL);
+    ck_assert_msg(seen.ops == 1, "%s: %" PRIu64 " calls", name_of(&o), seen.ops);
+    ck_assert(seen.bytes <= (double)held && seen.bytes > (double)held - 64.0);
+    for (int i = 0; i < pb_params_count(params); i++) {
+        const pb_param *p = pb_params_at(params, i);
+        if (!p->trainable) continue;
+        size_t n = (size_t)pb_numel(p->grad);
+        double *host = malloc(n * sizeof *host);
+        ck_assert_ptr_nonnull(host);
+        pb_assert_ok(pb_device_get_f64(dev, host, p->grad));
+        ck_assert_msg(largest(host, n) == 0.0, "%s: %s", name_of(&o), p->name);
+        free(host);
+    }
     pb_lab_close(&lab);
 }
 END_TEST
@@ -438,6 +475,7 @@ int main(void) {
     tcase_add_loop_test(t, frozen_weights_keep_their_bits, 0, all);
     tcase_add_test(t, full_moves_its_targets_alone);
     tcase_add_loop_test(t, only_trainable_parameters_have_gradients_and_state, 0, all);
+    tcase_add_loop_test(t, gradients_are_zeroed_at_once, 0, all);
     tcase_add_loop_test(t, loss_falls_on_a_tiny_task, 0, all);
     tcase_add_loop_test(t, saved_and_loaded_gives_the_same_logits, 0, all);
     tcase_add_loop_test(t, merged_equals_unmerged_and_unmerge_inverts, 0, all);

@@ -246,6 +246,23 @@ bool pb_device_block(const pb_device *dev, pb_mem mem, int i, const void **data,
     return true;
 }
 
+bool pb_device_join(const pb_device *dev, pb_mem mem, pb_tensor *run, pb_tensor next) {
+    const pb_arena *a = &dev->arena[mem];
+    uintptr_t from = (uintptr_t)run->data, to = (uintptr_t)next.data;
+    if (!pb_has(*run) || !pb_has(next) || run->dtype != next.dtype) return false;
+    if (!pb_contiguous(*run) || !pb_contiguous(next)) return false;
+    if (to != from + (uintptr_t)rounded(pb_bytes(*run))) return false;
+    for (int i = 0; i < a->n; i++) {
+        uintptr_t begin = (uintptr_t)a->blocks[i].data, end = begin + (uintptr_t)a->blocks[i].size;
+        if (from < begin || from >= end) continue;
+        if (to >= end) return false;
+        int64_t n = (int64_t)((to - from) / pb_dtype_size(next.dtype)) + pb_numel(next);
+        *run = (pb_tensor){.data = run->data, .dtype = next.dtype, .ndim = 1, .dim = {n}, .stride = n};
+        return true;
+    }
+    return false;
+}
+
 void pb_device_mem_reset_peaks(pb_device *dev) {
     for (int m = 0; m < PB_MEM_COUNT; m++) dev->arena[m].peak = dev->arena[m].now;
     dev->peak_total = dev->now_total;

@@ -121,12 +121,18 @@ pb_status pb_device_put_f32(pb_device *dev, pb_tensor dst, const float *host);
 pb_status pb_device_put_f64(pb_device *dev, pb_tensor dst, const double *host);
 pb_status pb_device_get_f64(pb_device *dev, double *host, pb_tensor src);
 pb_status pb_device_zero(pb_device *dev, pb_tensor t);
+/* Makes *run longer by `next`, both as they were allocated, so that one call zeroes them and the less than 64 bytes between
+ * them, which are nobody's: when they have one dtype and `next` was put right behind *run in the same block of the arena. Else
+ * false, and *run stays as it is. */
+bool pb_device_join(const pb_device *dev, pb_mem mem, pb_tensor *run, pb_tensor next);
 pb_status pb_device_copy(pb_device *dev, pb_tensor dst, pb_tensor src); /* same dtype and element count */
 pb_status pb_device_sync(pb_device *dev);
 /* Around a sequence of operations that will come again in much the same form, such as a training step: a device may hand it
- * over as one. Values, order and waits are as without; an observer sees every op run where it is called, so with one the
- * sequence is not held back. end also after a failure in between. */
+ * over in large pieces, one while the next is written. Values, order and waits are as without; an observer sees every op run
+ * where it is called, so with one the sequence is not held back. end also after a failure in between. */
 pb_status pb_device_step_begin(pb_device *dev);
+/* The same, handed over as one: between its operations the device never waits for the host. */
+pb_status pb_device_step_begin_whole(pb_device *dev);
 pb_status pb_device_step_end(pb_device *dev);
 
 /* Recording enqueues a mark and does not wait; elapsed does. Freed before the device is closed. */
