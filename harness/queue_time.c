@@ -21,7 +21,7 @@ static pb_status between(const pb_queue_clock *clock, pb_status (*calls)(void *u
 
 pb_status pb_queue_time(pb_device *dev, const pb_queue_clock *clock, pb_status (*calls)(void *user),
                         void *user, double *ns) {
-    PB_RETURN(pb_device_step_begin(dev));
+    PB_RETURN(pb_device_step_begin_whole(dev));
     pb_status status = between(clock, calls, user), ended = pb_device_step_end(dev);
     PB_RETURN(status);
     PB_RETURN(ended);

@@ -35,9 +35,9 @@ typedef struct pb_batch_buffers {
 } pb_batch_buffers;
 
 /* Seconds of one optimizer step; and what it worked on. step_s is the host's clock from the first batch at hand until
- * the device has finished: whatever the host does for a step is in it (it writes the step down before a graph of it starts),
- * copying token numbers too. The others are the device's intervals, between events; nothing of the host is in them while a
- * graph runs. */
+ * the device has finished: whatever the host does for a step is in it (it writes a piece of the step down before the graph of
+ * that piece starts), copying token numbers too. The others are the device's intervals, between events; nothing of the host is
+ * in them as long as it writes the next piece before the device has run the last. */
 typedef struct pb_step_result {
     double step_s, forward_s, backward_s, optimizer_s;
     double loss, norm; /* mean loss over the step's targets; gradient norm before clipping */

@@ -111,11 +111,12 @@ END_TEST
 
 /* --- steps ---------------------------------------------------------------------------------------- */
 
-enum { LAYERS = 12, SIDE = 32, STEPS = 6 };
+enum { LAYERS = 12, LONG = 150, SIDE = 32, STEPS = 6 };
 
 typedef struct chain {
     pb_device *dev;
     pb_event *mark;
+    int layers;
     pb_tensor x, y, w;
     pb_tensor hx, hw, hy[2], pre[2], hd; /* bf16 */
 } chain;
@@ -141,6 +142,7 @@ static pb_status chain_gelu(chain *c) {
 
 static void chain_open(chain *c, bool graphs) {
     setenv("PB_CUDA_GRAPHS", graphs ? "1" : "0", 1);
+    c->layers = LAYERS;
     c->dev = open_device("cuda");
     float *host = numbers(SIDE * SIDE, -40.0f);
     for (int i = 0; i < SIDE * SIDE; i++) host[i] /= 4096.0f;
@@ -160,12 +162,13 @@ static pb_status chain_step(chain *c, int step, int64_t rows, double *sum) {
     pb_tensor x = pb_rows_of(c->x, 0, rows), y = pb_rows_of(c->y, 0, rows);
     for (int i = 0; i < SIDE * SIDE; i++) host[i] = (float)((i * 7 + step * 13) % 64) / 64.0f;
     PB_RETURN(pb_device_put(c->dev, c->x, host, sizeof host));
-    for (int i = 0; i < LAYERS; i++) {
+    for (int i = 0; i < c->layers; i++) {
         pb_linear_args l = {.x = x, .y = y, .w = {.dense = c->w}};
         pb_act_fwd_args a = {.act = PB_ACT_SILU, .x = y, .y = x};
+        pb_axpby_args add = {.x = y, .y = x, .alpha = 1.0, .beta = 0.9}; /* many layers of the other would end in zeros */
         PB_RETURN(pb_linear(c->dev, &l));
-        PB_RETURN(pb_act_fwd(c->dev, &a));
-        if (i == LAYERS / 2) PB_RETURN(pb_event_record(c->mark));
+        PB_RETURN(c->layers > LAYERS ? pb_axpby(c->dev, &add) : pb_act_fwd(c->dev, &a));
+        if (i == c->layers / 2) PB_RETURN(pb_event_record(c->mark));
     }
     PB_RETURN(chain_gelu(c));
     /* The view moves with the step: the same kernel with another address. */
@@ -213,6 +216,68 @@ START_TEST(graphs_and_eager_give_the_same_bits) {
                       i, eager[i], graphs[i]);
         ck_assert(i == 0 || eager[i] != eager[i - 1]);
     }
+}
+END_TEST
+
+/* Of two lengths in turns. A step of 2 LONG items and seven more goes in pieces of 32, 64, 128 and what is left. */
+static void long_run(chain *c, bool graphs, double *sums) {
+    enum { PIECES = 4 };
+    c->layers = LONG;
+    for (int i = 0; i < STEPS; i++) {
+        uint64_t launches = pb_host_graph_launches(), made = pb_host_instantiated();
+        pb_assert_ok(whole_step(c, i, i % 2 == 0 ? SIDE : SIDE / 2, &sums[i]));
+        /* Of each length the first step runs eagerly, the second makes graphs, and no later one does. */
+        ck_assert_uint_eq(pb_host_graph_launches() - launches, graphs && i >= 2 ? PIECES : 0);
+        ck_assert_uint_eq(pb_host_instantiated() - made, graphs && (i == 2 || i == 3) ? PIECES : 0);
+    }
+}
+
+START_TEST(a_long_step_goes_in_pieces) {
+    chain c;
+    double eager[STEPS], graphs[STEPS];
+    chain_open(&c, false);
+    long_run(&c, false, eager);
+    chain_close(&c);
+    chain_open(&c, true);
+    long_run(&c, true, graphs);
+    chain_close(&c);
+    for (int i = 0; i < STEPS; i++) {
+        ck_assert_msg(memcmp(&eager[i], &graphs[i], sizeof eager[i]) == 0, "step %d: %.17g eager, %.17g", i, eager[i], graphs[i]);
+        ck_assert(i == 0 || eager[i] != eager[i - 1]);
+    }
+}
+END_TEST
+
+/* Graphs launched before anybody waits, and until the step has ended. */
+static void launched(chain *c, bool whole, uint64_t *before_end, uint64_t *in_all) {
+    uint64_t from = pb_host_graph_launches();
+    pb_assert_ok(whole ? pb_device_step_begin_whole(c->dev) : pb_device_step_begin(c->dev));
+    for (int i = 0; i < LONG; i++) {
+        pb_act_fwd_args a = {.act = PB_ACT_SILU, .x = c->x, .y = c->y};
+        pb_assert_ok(pb_act_fwd(c->dev, &a));
+    }
+    *before_end = pb_host_graph_launches() - from;
+    pb_assert_ok(pb_device_step_end(c->dev));
+    *in_all = pb_host_graph_launches() - from;
+    pb_assert_ok(pb_device_sync(c->dev));
+}
+
+/* The device has the first pieces before the host has written the step down. For a clock it has nothing until it has all. */
+START_TEST(the_device_begins_while_the_host_writes) {
+    chain c;
+    uint64_t before_end = 0, in_all = 0;
+    chain_open(&c, true);
+    for (int i = 0; i < 3; i++) {
+        launched(&c, false, &before_end, &in_all);
+        ck_assert_uint_eq(before_end, i == 0 ? 0 : 2); /* 32 and 64 of 150 */
+        ck_assert_uint_eq(in_all, i == 0 ? 0 : 3);
+    }
+    for (int i = 0; i < 3; i++) {
+        launched(&c, true, &before_end, &in_all);
+        ck_assert_uint_eq(before_end, 0);
+        ck_assert_uint_eq(in_all, i == 0 ? 0 : 1);
+    }
+    chain_close(&c);
 }
 END_TEST
 
@@ -348,8 +413,8 @@ END_TEST
 /* --- failures ---------------------------------------------------------------------------------------- */
 
 /* The whole life of a device with graphs; PB_OK or the first failure. */
-static pb_status life(double *sum) {
-    chain c = {0};
+static pb_status life(int layers, double *sum) {
+    chain c = {.layers = layers};
     pb_status status = PB_OK;
     float host[SIDE * SIDE] = {0};
     PB_TRY(pb_device_open("cuda", &(pb_device_options){.threads = 1}, &c.dev));
@@ -367,17 +432,22 @@ done:
     return status;
 }
 
+/* Steps of one piece, and some of the calls of steps of three. */
 START_TEST(every_call_may_fail) {
+    static const struct {
+        int layers;
+        uint64_t stride;
+    } of[] = {{LAYERS, 1}, {60, 17}};
     setenv("PB_CUDA_GRAPHS", "1", 1);
     double want = 0.0, got = 0.0;
     uint64_t before = pb_host_calls();
-    pb_assert_ok(life(&want));
+    pb_assert_ok(life(of[_i].layers, &want));
     uint64_t calls = pb_host_calls() - before;
     int failures = 0;
     ck_assert_uint_gt(calls, 100);
-    for (uint64_t n = 1; n <= calls; n++) {
+    for (uint64_t n = 1; n <= calls; n += of[_i].stride) {
         pb_host_fail_at(n);
-        pb_status status = life(&got);
+        pb_status status = life(of[_i].layers, &got);
         /* A graph that cannot be made is given up, and what frees frees: the run goes on, with the same bits. */
         if (pb_host_failed()) failures += status != PB_OK;
         if (status == PB_OK) ck_assert(memcmp(&want, &got, sizeof want) == 0);
@@ -387,6 +457,7 @@ START_TEST(every_call_may_fail) {
                       pb_host_live());
     }
     pb_host_fail_at(0);
+    calls = (calls + of[_i].stride - 1) / of[_i].stride;
     ck_assert_msg(failures > (int)calls / 3, "%d of %" PRIu64 " calls", failures, calls);
     printf("%" PRIu64 " calls failed in turn, %d ended the run\n", calls, failures);
 }
@@ -438,6 +509,59 @@ START_TEST(f32_is_not_made_tf32_behind_our_back) {
     dev = open_device("cuda");
     close_device(dev);
     unsetenv("NVIDIA_TF32_OVERRIDE");
+}
+END_TEST
+
+/* A switch of the environment is in what a record says of the device; what is no number is refused. */
+START_TEST(switches_are_told) {
+    char text[512];
+    pb_device *dev = open_device("cuda");
+    pb_device_describe(dev, text, sizeof text);
+    ck_assert_ptr_nonnull(strstr(text, "; steps: graphs"));
+    ck_assert_ptr_null(strstr(text, "PB_CUDA_"));
+    close_device(dev);
+    setenv("PB_CUDA_PLAIN", "1", 1);
+    dev = open_device("cuda");
+    pb_device_describe(dev, text, sizeof text);
+    ck_assert_ptr_nonnull(strstr(text, "; steps: graphs; own kernels plain (PB_CUDA_PLAIN)"));
+    close_device(dev);
+}
+END_TEST
+
+/* Bytes of workspace of the product with a 4-bit matrix of 64 MiB in f32. */
+static uint64_t slab_workspace(pb_device *dev) {
+    enum { OUT = 8192, IN = 2048 };
+    pb_quant4 q = {.code = PB_CODE_NF4, .compute = PB_F32, .out = OUT, .in = IN, .block = 64};
+    pb_linear_args l = {.w = {.quant = &q}};
+    pb_assert_ok(pb_alloc1(dev, PB_MEM_BASE, PB_U8, OUT * IN / 2, &q.codes));
+    pb_assert_ok(pb_alloc1(dev, PB_MEM_BASE, PB_F32, OUT * IN / 64, &q.absmax));
+    pb_assert_ok(pb_alloc2(dev, PB_MEM_ACT, PB_F32, 32, IN, &l.x));
+    pb_assert_ok(pb_alloc2(dev, PB_MEM_ACT, PB_F32, 32, OUT, &l.y));
+    pb_assert_ok(pb_linear(dev, &l));
+    return pb_device_mem_peak(dev, PB_MEM_WORK);
+}
+
+static const struct {
+    const char *mib;
+    uint64_t bytes; /* of a slab */
+} slabs[] = {{NULL, 32u << 20}, {"16", 16u << 20}, {"100", 64u << 20}, {"0", 0}, {"2000", 0}, {"16M", 0}, {"", 0}};
+
+START_TEST(slabs_are_as_large_as_wanted) {
+    pb_device *dev = NULL;
+    if (slabs[_i].mib != NULL) setenv("PB_CUDA_SLAB_MIB", slabs[_i].mib, 1);
+    if (slabs[_i].bytes == 0) {
+        pb_assert_fails(pb_device_open("cuda", NULL, &dev), PB_E_ENV, "whole number of MiB");
+        return;
+    }
+    char text[512];
+    dev = open_device("plan:cuda");
+    uint64_t rest = slab_workspace(dev) - slabs[_i].bytes; /* cuBLASLt's 32 MiB and the way to a multiple of 256 */
+    ck_assert_msg(rest >= 32u << 20 && rest < (32u << 20) + 4096, "%" PRIu64 " bytes beside the slab", rest);
+    pb_device_close(dev);
+    dev = open_device("cuda");
+    pb_device_describe(dev, text, sizeof text);
+    ck_assert((strstr(text, "PB_CUDA_SLAB_MIB") != NULL) == (slabs[_i].mib != NULL));
+    close_device(dev);
 }
 END_TEST
 
@@ -524,17 +648,22 @@ int main(void) {
     tcase_add_test(memory, events_lie_where_they_were_enqueued);
     TCase *steps = pb_test_case(s, "steps");
     tcase_add_test(steps, graphs_and_eager_give_the_same_bits);
+    tcase_add_test(steps, a_long_step_goes_in_pieces);
+    tcase_add_test(steps, the_device_begins_while_the_host_writes);
     tcase_add_test(steps, times_are_those_of_this_launch);
     tcase_add_test(steps, a_bias_is_there_when_an_algorithm_is_chosen);
     tcase_add_test(steps, gelu_rides_in_the_epilogue);
     tcase_add_loop_test(steps, the_library_is_asked_for_the_algorithm_wanted, 0, 3);
     tcase_add_test(steps, with_an_observer_ops_run_where_they_are_called);
     TCase *failures = pb_test_case(s, "failures");
-    tcase_add_test(failures, every_call_may_fail);
+    tcase_add_loop_test(failures, every_call_may_fail, 0, 2);
     tcase_add_test(failures, a_failed_step_leaves_the_device_usable);
     tcase_add_test(failures, a_fault_is_told_as_a_fault);
     tcase_add_test(failures, an_old_driver_is_named_with_its_version);
     tcase_add_test(failures, f32_is_not_made_tf32_behind_our_back);
+    TCase *switches = pb_test_case(s, "switches");
+    tcase_add_test(switches, switches_are_told);
+    tcase_add_loop_test(switches, slabs_are_as_large_as_wanted, 0, sizeof slabs / sizeof slabs[0]);
     TCase *missing = pb_test_case(s, "missing");
     tcase_add_test(missing, a_missing_or_foreign_object_is_an_environment_that_lacks_something);
     tcase_add_test(missing, without_a_gpu_one_line_says_why);

@@ -130,6 +130,32 @@ START_TEST(graphs_and_orders_change_no_bit) {
 }
 END_TEST
 
+/* Memory grows in the first step, the third makes graphs of what the second did, and from then on the same ones come again. Without
+ * dropout their kernels keep their parameters to the byte but for the optimizer's (the number of the step) and the loss's (its
+ * place in the log). */
+START_TEST(steady_steps_take_the_same_graphs) {
+    pb_lab_options o = {.method = pb_method_find("lora"), .model = PB_LAB_LLAMA, .dtype = _i == 0 ? PB_F32 : PB_BF16,
+                        .steps = 6, .device = "cuda"};
+    pb_lab lab;
+    uint64_t per_step = 0;
+    pb_assert_ok(pb_lab_open(&lab, dirs[o.model], &o, NULL));
+    for (int i = 0; i < o.steps; i++) {
+        uint64_t made = pb_host_instantiated(), launched = pb_host_graph_launches(), anew = pb_host_set_anew();
+        pb_assert_ok(pb_lab_train(&lab, 1));
+        made = pb_host_instantiated() - made;
+        launched = pb_host_graph_launches() - launched;
+        anew = pb_host_set_anew() - anew;
+        if (i == 2) per_step = launched;
+        if (i < 3) continue;
+        ck_assert_uint_eq(made, 0);
+        ck_assert_uint_eq(launched, per_step);
+        ck_assert(anew >= 1 && anew <= 2); /* the loss may be in a piece too short for a graph */
+    }
+    ck_assert_uint_gt(per_step, 2); /* it waits for the loss only */
+    pb_lab_close(&lab);
+}
+END_TEST
+
 /* Layers that end in GELU's tanh form, which rides in the product's epilogue in bf16 where the width allows (64; not 44): a layer made
  * again gets the same bits, so does a graph, and the first loss is that of the cpu up to the rounding of a few layers. */
 START_TEST(gelu_in_an_epilogue_keeps_every_bit) {
@@ -265,6 +291,7 @@ int main(void) {
     for (int i = 0; i < 4; i++) tcase_add_unchecked_fixture(all[i], write_models, free_models);
     tcase_add_loop_test(parity, ten_steps_as_on_the_cpu, 0, cases());
     tcase_add_loop_test(bits, graphs_and_orders_change_no_bit, 0, cases());
+    tcase_add_loop_test(bits, steady_steps_take_the_same_graphs, 0, 2);
     tcase_add_loop_test(bits, gelu_in_an_epilogue_keeps_every_bit, 0, 2);
     tcase_add_loop_test(memory, memory_is_predicted_to_the_byte, 0, cases());
     tcase_add_test(failures, a_failing_call_ends_a_training_cleanly);

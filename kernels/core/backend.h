@@ -55,8 +55,8 @@ struct pb_backend {
     pb_status (*event_record)(void *ctx, void *event);
     pb_status (*event_elapsed)(void *ctx, void *a, void *b, double *ns);
     /* (optional, both or none) Around a sequence that will come again, such as a training step: a backend may hold back what
-     * is enqueued in between until somebody waits or the sequence ends, and hand it over as one. */
-    pb_status (*step_begin)(void *ctx);
+     * is enqueued in between until somebody waits or the sequence ends, and hand it over in large pieces; `whole`: as one. */
+    pb_status (*step_begin)(void *ctx, bool whole);
     pb_status (*step_end)(void *ctx);
     /* (optional) Bytes of the device's memory in use, everybody's, as its driver says; false when it does not. */
     bool (*memory_used)(void *ctx, uint64_t *bytes);

@@ -162,12 +162,15 @@ pb_status pb_device_copy(pb_device *dev, pb_tensor dst, pb_tensor src) {
 
 pb_status pb_device_sync(pb_device *dev) { return dev->backend->sync(dev->ctx); }
 
-pb_status pb_device_step_begin(pb_device *dev) {
+static pb_status step_begin(pb_device *dev, bool whole) {
     if (dev->backend->step_begin == NULL || dev->observer != NULL) return PB_OK;
-    PB_RETURN(dev->backend->step_begin(dev->ctx));
+    PB_RETURN(dev->backend->step_begin(dev->ctx, whole));
     dev->in_step = true;
     return PB_OK;
 }
+
+pb_status pb_device_step_begin(pb_device *dev) { return step_begin(dev, false); }
+pb_status pb_device_step_begin_whole(pb_device *dev) { return step_begin(dev, true); }
 
 pb_status pb_device_step_end(pb_device *dev) {
     if (!dev->in_step) return PB_OK;

@@ -19,8 +19,10 @@ typedef struct attn_params {
     int blocks; /* of queries (or keys) in a sequence of max_len */
     float scale;
     bool causal;
-    pb_mask mask; /* dropout of probabilities */
+    uint8_t unused[7]; /* no padding: parameters are compared byte by byte */
+    pb_mask mask;      /* dropout of probabilities */
 } attn_params;
+static_assert(sizeof(attn_params) == 8 * sizeof(attn_mat) + 5 * 8 + 6 * 4 + 8 + sizeof(pb_mask), "padding");
 
 #define ATTN_LOG2E 1.4426950408889634f
 #define ATTN_LN2   0.6931471805599453f

@@ -41,6 +41,7 @@ typedef struct pb_cuda {
     void *stream;               /* everything is enqueued here, in order ... */
     void *side;                 /* ... but for copies that an op lets run beside it */
     void *mark[3];              /* events for an op that uses both: op_optim.cu */
+    bool plain;                 /* no own kernels on tensor cores, but their plain twins: PB_CUDA_PLAIN */
     pb_cuda_queue *queue;       /* queue.cu */
     pb_cuda_products *products; /* gemm.cu */
 } pb_cuda;

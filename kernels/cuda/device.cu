@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels/cuda/plugin.h"
+#include "kernels/cuda/quant.h"
 #include "kernels/cuda/queue.h"
 
 #define STAGING ((size_t)1 << 20) /* bytes of one of two pinned buffers */
@@ -49,8 +50,18 @@ static pb_status count_devices(int *n) {
 /* The driver's libraries obey this variable whatever the call asks for: records would say f32 and mean less. */
 static pb_status check_environment(void) {
     const char *tf32 = getenv("NVIDIA_TF32_OVERRIDE");
-    if (tf32 == NULL || strcmp(tf32, "1") != 0) return PB_OK;
-    return PB_ERROR(PB_E_ENV, "cuda: NVIDIA_TF32_OVERRIDE=1 turns products in f32 into TF32: unset it, or set it to 0");
+    int mib = 0;
+    if (tf32 != NULL && strcmp(tf32, "1") == 0)
+        return PB_ERROR(PB_E_ENV, "cuda: NVIDIA_TF32_OVERRIDE=1 turns products in f32 into TF32: unset it, or set it to 0");
+    if (pb_cuda_slab_mib(&mib)) return PB_OK;
+    return PB_ERROR(PB_E_ENV, "cuda: PB_CUDA_SLAB_MIB=%s: expected a whole number of MiB from 1 to 1024",
+                    getenv("PB_CUDA_SLAB_MIB"));
+}
+
+/* A switch in the environment: 0 is off, all else on; `otherwise` when it is not set. */
+static bool switched(const char *variable, bool otherwise) {
+    const char *value = getenv(variable);
+    return value == NULL ? otherwise : strcmp(value, "0") != 0;
 }
 
 static pb_status open_parts(context *c, int algorithm) {
@@ -61,8 +72,8 @@ static pb_status open_parts(context *c, int algorithm) {
     PB_CUDA(pb_api_stream_new(&c->cuda.stream));
     PB_CUDA(pb_api_stream_new(&c->cuda.side));
     for (int i = 0; i < 3; i++) PB_CUDA(pb_api_event_new(&c->cuda.mark[i]));
-    const char *graphs = getenv("PB_CUDA_GRAPHS");
-    PB_RETURN(pb_cuda_queue_new(&c->cuda, graphs == NULL || strcmp(graphs, "0") != 0));
+    c->cuda.plain = switched("PB_CUDA_PLAIN", false);
+    PB_RETURN(pb_cuda_queue_new(&c->cuda, switched("PB_CUDA_GRAPHS", true)));
     PB_RETURN(pb_cuda_products_new(&c->cuda, algorithm));
     for (int i = 0; i < 2; i++) {
         PB_CUDA(pb_api_host_alloc(&c->staging[i], STAGING));
@@ -180,7 +191,9 @@ static pb_status cuda_event_elapsed(void *ctx, void *a, void *b, double *ns) {
     return PB_OK;
 }
 
-static pb_status cuda_step_begin(void *ctx) { return pb_cuda_step_begin(&((context *)ctx)->cuda); }
+static pb_status cuda_step_begin(void *ctx, bool whole) {
+    return pb_cuda_step_begin(&((context *)ctx)->cuda, whole);
+}
 static pb_status cuda_step_end(void *ctx) { return pb_cuda_step_end(&((context *)ctx)->cuda); }
 
 /* bf16 has arithmetic in hardware from compute capability 8.0 on; a plan without a machine assumes one. */
@@ -197,18 +210,29 @@ static bool cuda_memory_used(void *ctx, uint64_t *bytes) {
     return true;
 }
 
+/* What the environment changed, "" mostly. */
+static void describe_switches(const context *c, char *text, size_t cap) {
+    int mib = 0;
+    (void)pb_cuda_slab_mib(&mib);
+    int n = snprintf(text, cap, "%s", c->cuda.plain ? "; own kernels plain (PB_CUDA_PLAIN)" : "");
+    if (mib != PB_CUDA_SLAB_MIB) snprintf(text + n, cap - (size_t)n, "; slabs of %d MiB (PB_CUDA_SLAB_MIB)", mib);
+}
+
 /* What a record must know to be read years later: products have TF32 off. */
 static void cuda_describe(void *ctx, char *text, size_t cap) {
     const context *c = (const context *)ctx;
     const pb_api_device *i = &c->cuda.info;
+    char switches[96];
     int lt = 0;
     (void)pb_api_lt_version(&lt);
+    describe_switches(c, switches, sizeof switches);
     snprintf(text, cap,
              "%s, compute capability %d.%d, %d multiprocessors, %zu MiB; driver %d.%d, runtime %d.%d, cuBLASLt %d.%d.%d; "
-             "f32 products without TF32, bf16 with f32 sums, workspace %zu MiB; " PB_DEVICE_BUS "%s; steps: %s",
+             "f32 products without TF32, bf16 with f32 sums, workspace %zu MiB; " PB_DEVICE_BUS "%s; steps: %s%s",
              i->name, i->major, i->minor, i->sms, i->memory_bytes >> 20, i->driver / 1000, i->driver % 1000 / 10,
              i->runtime / 1000, i->runtime % 1000 / 10, lt / 10000, lt / 100 % 100, lt % 100,
-             PB_CUDA_PRODUCT_WORKSPACE >> 20, i->bus[0] != 0 ? i->bus : "?", pb_cuda_queue_mode(&c->cuda));
+             PB_CUDA_PRODUCT_WORKSPACE >> 20, i->bus[0] != 0 ? i->bus : "?", pb_cuda_queue_mode(&c->cuda),
+             switches);
 }
 
 extern "C" const pb_kernel_set *const pb_cuda_kernels_registry[];

@@ -119,7 +119,9 @@ struct pb_mask {
     uint32_t threshold; /* kept when the element's number is not below it */
     float scale;        /* 1/(1-p); 1 when off */
     int on;
+    int unused; /* no padding: parameters are compared byte by byte */
 };
+static_assert(sizeof(pb_mask) == 2 * 8 + 4 * 4, "padding");
 
 static inline pb_mask pb_mask_of(pb_drop drop) {
     pb_mask m = {};

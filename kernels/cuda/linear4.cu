@@ -1,8 +1,9 @@
 /* Linear layers over a 4-bit weight (Dettmers et al. 2023, QLoRA).
  *
- * Many tokens: the weight is decoded in slabs of 32 MiB that stay in the L2 cache until the library's product has read
- * them, so device memory sees the codes (1/2 byte per weight) and no decoded copy. Few tokens (16 at most, the padding
- * of one): a product that reads the codes once and never writes the weight. */
+ * Many tokens: the weight is decoded in slabs (pb_cuda_slab). The hope is that one is still in the L2 cache when the library's
+ * product reads it, so that device memory sees the codes (1/2 byte per weight) and little of a decoded copy; x and y want room
+ * there too, and no GPU has shown yet which size is best. Few tokens (16 at most, the padding of one): a product that reads the
+ * codes once and never writes the weight. */
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/linear4.h"
 #include "kernels/cuda/mma.cuh"
@@ -143,8 +144,8 @@ static __global__ void __launch_bounds__(THREADS)
 
 bool pb_cuda_linear4_mma(const pb_cuda *cuda, const pb_linear_args *l) {
     const pb_quant4 *q = l->w.quant;
-    return l->x.dtype == PB_BF16 && cuda->info.major >= 8 && q->in % 64 == 0 && q->block == 64 &&
-           ((uintptr_t)q->codes.data & 15) == 0 && pb_vectors_fit(l->x);
+    return l->x.dtype == PB_BF16 && cuda->info.major >= 8 && !cuda->plain && q->in % 64 == 0 &&
+           q->block == 64 && ((uintptr_t)q->codes.data & 15) == 0 && pb_vectors_fit(l->x);
 }
 
 pb_status pb_cuda_linear4_few(pb_cuda *cuda, const pb_linear_args *l, bool mma) {

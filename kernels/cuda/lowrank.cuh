@@ -27,11 +27,12 @@ typedef struct lowrank_params {
     uint16_t *dx; /* or NULL */
     int64_t dx_stride;
     float beta;
+    int slices;
     /* Partial sums: h [slices][n][rank], da [slices][rank][in]; NULL where da is not wanted. */
     float *part;
-    int slices;
     pb_mask mask;
-} lowrank_params;
+} lowrank_params; /* no padding: parameters are compared byte by byte */
+static_assert(sizeof(lowrank_params) == 13 * 8 + sizeof(pb_mask), "padding");
 
 #if PB_HAS_MMA
 

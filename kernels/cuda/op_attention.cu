@@ -60,7 +60,7 @@ static bool in_pieces(pb_tensor t) {
 }
 
 static bool has_mma(const pb_cuda *cuda, pb_dtype dtype, int64_t head_dim, size_t shared) {
-    return dtype == PB_BF16 && cuda->info.major >= 8 && shared <= cuda->info.shared_optin &&
+    return dtype == PB_BF16 && cuda->info.major >= 8 && !cuda->plain && shared <= cuda->info.shared_optin &&
            (head_dim == 32 || head_dim == 64 || head_dim == 128);
 }
 

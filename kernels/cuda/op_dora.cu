@@ -2,7 +2,7 @@
  *
  * ||W_j + s b_j A||^2 = w2_j + 2 s b_j . (W A^T)_j + s^2 b_j (A A^T) b_j^T: two products of FLOPs 2 r out in and 2 r^2 in
  * by the library, then r^2 per row, in double because the terms may nearly cancel. Bytes: W once (4-bit: its codes; decoded
- * slabs stay in the L2 cache), against three passes over out x in when W + s B A is formed. */
+ * slabs are meant to stay in the L2 cache), against three passes over out x in when W + s B A is formed. */
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/lane.cuh"
 #include "kernels/cuda/quant.h"

@@ -40,7 +40,7 @@ static bool may_fuse(pb_drop drop, pb_dtype dtype, int64_t in, int64_t r) {
     return drop.p > 0.0f && dtype == PB_BF16 && in % 8 == 0 && r <= RANK_MAX;
 }
 static bool can_fuse(const pb_cuda *cuda, pb_tensor x, pb_tensor a, size_t shared) {
-    return cuda->info.major >= 8 && shared <= cuda->info.shared_optin && in_pieces(x) &&
+    return cuda->info.major >= 8 && !cuda->plain && shared <= cuda->info.shared_optin && in_pieces(x) &&
            in_pieces(a);
 }
 

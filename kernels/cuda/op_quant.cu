@@ -1,4 +1,6 @@
 /* 4-bit block-wise quantisation (Dettmers et al. 2023) and squared row norms of stored weights. */
+#include <stdlib.h>
+
 #include "kernels/cuda/quant.cuh"
 #include "kernels/cuda/quant.h"
 
@@ -221,11 +223,24 @@ pb_status pb_cuda_dequant4(pb_cuda *cuda, const pb_quant4 *q, int64_t row, int64
                                : dequant<pb_bf16>(cuda, q, row, rows, from, n, dst);
 }
 
-#define SLAB_BYTES ((int64_t)32 << 20)
+static int slab_mib_of(const char *text) {
+    char *end = NULL;
+    if (text == NULL) return PB_CUDA_SLAB_MIB;
+    long mib = strtol(text, &end, 10);
+    return end != text && *end == 0 && mib >= 1 && mib <= 1024 ? (int)mib : 0;
+}
+
+bool pb_cuda_slab_mib(int *mib) {
+    static const int given = slab_mib_of(getenv("PB_CUDA_SLAB_MIB"));
+    *mib = given > 0 ? given : PB_CUDA_SLAB_MIB;
+    return given > 0;
+}
 
 int64_t pb_cuda_slab(const pb_quant4 *q, pb_dtype dtype, bool columns) {
     int64_t along = columns ? q->in : q->out, across = columns ? q->out : q->in;
-    int64_t fit = SLAB_BYTES / pb_max64(1, across * (int64_t)pb_dtype_size(dtype));
+    int mib = 0;
+    (void)pb_cuda_slab_mib(&mib); /* asked when the device was opened */
+    int64_t fit = ((int64_t)mib << 20) / pb_max64(1, across * (int64_t)pb_dtype_size(dtype));
     if (along <= fit) return along;
     return pb_min64(along, pb_max64(64, fit / 64 * 64));
 }

@@ -12,7 +12,7 @@ extern "C" {
 #endif
 
 /* Changes with every change of backend.h, ops.h or this file that moves a field. */
-#define PB_CUDA_PLUGIN_ABI 1u
+#define PB_CUDA_PLUGIN_ABI 2u
 #define PB_CUDA_PLUGIN_SYMBOL "pb_cuda_plugin"
 #define PB_CUDA_PLUGIN_FILE "libpeftbench_cuda.so"
 

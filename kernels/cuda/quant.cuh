@@ -17,7 +17,9 @@ typedef struct quant_view {
     int64_t out, in;
     int block;
     float table[16];
+    int unused; /* no padding: parameters are compared byte by byte */
 } quant_view;
+static_assert(sizeof(quant_view) == 7 * 8 + 18 * 4, "padding");
 
 static inline quant_view quant_view_of(const pb_quant4 *q) {
     quant_view v = {};

@@ -8,8 +8,12 @@
 pb_status pb_cuda_dequant4(pb_cuda *cuda, const pb_quant4 *q, int64_t row, int64_t rows,
                            int64_t from, int64_t n, pb_tensor dst);
 
-/* A 4-bit weight is decoded in slabs that stay in the L2 cache between the decoding and the product: rows of W
- * (columns when `columns`) in one slab, a multiple of 64 unless all fit. */
+/* MiB of a slab of a decoded 4-bit weight: PB_CUDA_SLAB_MIB in the environment, a whole number from 1 to 1024, else 32, less
+ * than the L2 cache of an H100 (50 MB). False: the variable holds something else. Read once. */
+#define PB_CUDA_SLAB_MIB 32
+bool pb_cuda_slab_mib(int *mib);
+/* A 4-bit weight is decoded in slabs, meant to be in the L2 cache still when the product behind the decoding reads them: rows of
+ * W (columns when `columns`) in one slab, a multiple of 64 unless all fit. */
 int64_t pb_cuda_slab(const pb_quant4 *q, pb_dtype dtype, bool columns);
 static inline size_t pb_cuda_slab_bytes(const pb_quant4 *q, pb_dtype dtype, bool columns) {
     int64_t across = columns ? q->out : q->in;

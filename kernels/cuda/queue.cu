@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MIN_ITEMS    4  /* shorter tapes are not worth a graph */
-#define MAX_SEGMENTS 64 /* tapes remembered; the one not used for longest goes */
+#define MIN_ITEMS    4    /* shorter tapes are not worth a graph */
+#define FIRST_PIECE  32   /* items of a step's first piece behind a wait: the device begins soon; each next one has twice as many, */
+#define PIECE        128  /* up to this: long enough to hide the launch of a graph */
+#define MAX_SEGMENTS 1024 /* pieces remembered, some 70 steps of 1,350 items; the one not used for longest goes */
 #define MAX_LARGE    64
 
 typedef enum kind { KERNEL, ZERO, COPY, RECORD, PRODUCT } kind;
@@ -34,9 +36,10 @@ typedef struct op_tape {
     param *params;
     unsigned char *values;
     size_t n, cap, n_params, cap_params, n_values, cap_values;
+    uint64_t like; /* a hash of all that `alike` compares */
 } op_tape;
 
-/* A tape that was run, and its graph from the second time on. */
+/* A piece of a step that was run, and its graph from the second time on. */
 typedef struct segment {
     op_tape tape; /* with the values that the graph has now */
     void *graph, *exec;
@@ -46,9 +49,10 @@ typedef struct segment {
 
 struct pb_cuda_queue {
     op_tape tape;
-    bool graphs, step;
+    bool graphs, step, whole; /* whole: the step is not cut */
+    size_t piece;             /* items that the next piece of the step takes */
     segment segments[MAX_SEGMENTS];
-    int n_segments;
+    int n_segments, next; /* next: behind the one last found */
     uint64_t turn;
     const void *large[MAX_LARGE]; /* kernels that have been allowed this much shared memory */
     size_t large_bytes[MAX_LARGE];
@@ -85,10 +89,23 @@ static bool room(void **p, size_t *cap, size_t need, size_t size) {
     return true;
 }
 
+static void mix(uint64_t *hash, uint64_t value) {
+    *hash = (*hash ^ value) * 0x9E3779B97F4A7C15u;
+    *hash ^= *hash >> 32;
+}
+
 static pb_status push(op_tape *t, const item *it) {
     if (!room((void **)&t->items, &t->cap, t->n + 1, sizeof *t->items))
         return PB_ERROR(PB_E_OOM, "no host memory for a step of %zu operations", t->n + 1);
     t->items[t->n++] = *it;
+    mix(&t->like, (uint64_t)it->what);
+    mix(&t->like, it->bytes);
+    mix(&t->like, (uint64_t)it->n);
+    mix(&t->like, (uint64_t)(uintptr_t)it->kernel);
+    mix(&t->like, (uint64_t)(uintptr_t)it->dst);
+    mix(&t->like, (uint64_t)(uintptr_t)it->src);
+    mix(&t->like, (uint64_t)(uintptr_t)it->product.desc);
+    mix(&t->like, (uint64_t)(uintptr_t)it->product.d);
     return PB_OK;
 }
 
@@ -120,7 +137,10 @@ static pb_status push_launch(op_tape *t, const pb_launch *l) {
     return push(t, &it);
 }
 
-static void tape_clear(op_tape *t) { t->n = t->n_params = t->n_values = 0; }
+static void tape_clear(op_tape *t) {
+    t->n = t->n_params = t->n_values = 0;
+    t->like = 0;
+}
 
 static pb_status tape_copy(op_tape *to, const op_tape *from) {
     op_tape t = {};
@@ -133,6 +153,7 @@ static pb_status tape_copy(op_tape *to, const op_tape *from) {
     t.n = from->n;
     t.n_params = from->n_params;
     t.n_values = from->n_values;
+    t.like = from->like;
     memcpy(t.items, from->items, t.n * sizeof *t.items);
     if (t.n_params > 0) memcpy(t.params, from->params, t.n_params * sizeof *t.params);
     if (t.n_values > 0) memcpy(t.values, from->values, t.n_values);
@@ -227,12 +248,12 @@ static void drop_segment(pb_cuda *cuda, segment *s) {
 static void drop_segments(pb_cuda *cuda) {
     pb_cuda_queue *q = cuda->queue;
     for (int i = 0; i < q->n_segments; i++) drop_segment(cuda, &q->segments[i]);
-    q->n_segments = 0;
+    q->n_segments = q->next = 0;
 }
 
 /* The same work up to what a graph's kernel nodes can be told anew: sizes of grids and parameters. */
 static bool alike(const op_tape *a, const op_tape *b) {
-    if (a->n != b->n || a->n_params != b->n_params || a->n_values != b->n_values) return false;
+    if (a->like != b->like || a->n != b->n || a->n_params != b->n_params || a->n_values != b->n_values) return false;
     for (size_t i = 0; i < a->n; i++) {
         const item *x = &a->items[i], *y = &b->items[i];
         if (x->what != y->what) return false;
@@ -247,9 +268,13 @@ static bool alike(const op_tape *a, const op_tape *b) {
     return true;
 }
 
+/* Pieces mostly come in the order of the last step: the one behind the last found is looked at first. */
 static segment *find_segment(pb_cuda_queue *q, const op_tape *t) {
-    for (int i = 0; i < q->n_segments; i++) {
-        if (alike(&q->segments[i].tape, t)) return &q->segments[i];
+    for (int k = 0; k < q->n_segments; k++) {
+        int i = (q->next + k) % q->n_segments;
+        if (!alike(&q->segments[i].tape, t)) continue;
+        q->next = i + 1;
+        return &q->segments[i];
     }
     return NULL;
 }
@@ -363,7 +388,7 @@ const char *pb_cuda_queue_mode(const pb_cuda *cuda) {
     return cuda->queue->why[0] != 0 ? cuda->queue->why : cuda->queue->graphs ? "graphs" : "eager";
 }
 
-pb_status pb_cuda_flush(pb_cuda *cuda) {
+static pb_status hand_over_tape(pb_cuda *cuda) {
     pb_cuda_queue *q = cuda->queue;
     if (q->tape.n == 0) return PB_OK;
     pb_status status = hand_over(cuda, q);
@@ -371,8 +396,24 @@ pb_status pb_cuda_flush(pb_cuda *cuda) {
     return status;
 }
 
-pb_status pb_cuda_step_begin(pb_cuda *cuda) {
+pb_status pb_cuda_flush(pb_cuda *cuda) {
+    cuda->queue->piece = FIRST_PIECE;
+    return hand_over_tape(cuda);
+}
+
+/* While the device runs one piece of a step the host writes the next. Where a step is cut depends on how many items there
+ * were since the last flush and on nothing else: the same step has the same pieces. */
+static pb_status cut(pb_cuda *cuda) {
+    pb_cuda_queue *q = cuda->queue;
+    if (q->whole || q->tape.n < q->piece) return PB_OK;
+    if (q->piece < PIECE) q->piece *= 2;
+    return hand_over_tape(cuda);
+}
+
+pb_status pb_cuda_step_begin(pb_cuda *cuda, bool whole) {
     cuda->queue->step = cuda->queue->graphs;
+    cuda->queue->whole = whole;
+    cuda->queue->piece = FIRST_PIECE;
     return PB_OK;
 }
 
@@ -388,11 +429,15 @@ pb_status pb_cuda_enqueue(pb_cuda *cuda, const pb_launch *l) {
     }
     PB_ASSERT(l->n <= MAX_PARAMS);
     PB_RETURN(allow_shared(q, l));
-    return q->step ? push_launch(&q->tape, l) : launch_now(cuda, l);
+    if (!q->step) return launch_now(cuda, l);
+    PB_RETURN(push_launch(&q->tape, l));
+    return cut(cuda);
 }
 
 static pb_status enqueue_item(pb_cuda *cuda, const item *it) {
-    return cuda->queue->step ? push(&cuda->queue->tape, it) : run_item(cuda, NULL, it, false);
+    if (!cuda->queue->step) return run_item(cuda, NULL, it, false);
+    PB_RETURN(push(&cuda->queue->tape, it));
+    return cut(cuda);
 }
 
 pb_status pb_cuda_zero(pb_cuda *cuda, void *dst, size_t bytes) {

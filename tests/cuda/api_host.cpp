@@ -92,7 +92,7 @@ struct stream {
 };
 
 struct host {
-    uint64_t calls = 0, fail_at = 0, launches = 0, graph_launches = 0, instantiated = 0;
+    uint64_t calls = 0, fail_at = 0, launches = 0, graph_launches = 0, instantiated = 0, set_anew = 0;
     int64_t live = 0;
     bool failed = false;
     int algorithm = 0; /* that the heuristics were last asked for */
@@ -253,6 +253,7 @@ int pb_host_algorithm(void) { return H.algorithm; }
 uint64_t pb_host_launches(void) { return H.launches; }
 uint64_t pb_host_graph_launches(void) { return H.graph_launches; }
 uint64_t pb_host_instantiated(void) { return H.instantiated; }
+uint64_t pb_host_set_anew(void) { return H.set_anew; }
 void pb_host_seed(uint64_t seed) { pb_shim_seed(seed); }
 uint64_t pb_host_threads_run(void) { return pb_shim_threads_run(); }
 void pb_host_architecture(int major, int minor) {
@@ -487,6 +488,7 @@ int pb_api_exec_params(void *e, void *node, const pb_launch *l) {
     for (size_t i = 0; i < x->from.size(); i++) {
         if (x->from[i] != node || x->nodes[i].what != item::KERNEL || x->nodes[i].kernel->l.kernel != l->kernel) continue;
         if (check(l) != OK) return BAD_LAUNCH;
+        H.set_anew++;
         x->nodes[i].kernel = std::make_shared<launch>(*l);
         return OK;
     }

@@ -19,6 +19,7 @@ int pb_host_algorithm(void);       /* which of its proposals the library was las
 uint64_t pb_host_launches(void);   /* kernels run */
 uint64_t pb_host_graph_launches(void);
 uint64_t pb_host_instantiated(void);
+uint64_t pb_host_set_anew(void);   /* parameters of a graph's kernel */
 void pb_host_seed(uint64_t seed);  /* order of threads */
 uint64_t pb_host_threads_run(void);
 /* Devices opened from now on have this architecture (9.0 at the start): 7.5 has no bf16 tensor cores. */
