@@ -331,8 +331,8 @@ pb_status pb_bench_step(const pb_bench_step_options *options, pb_bench_step_resu
     if (options->trace == PB_BENCH_UNTRACED) PB_TRY(timed_steps(&b, out));
     else PB_TRY(timed_in_trace(&b, out));
     if (pb_device_memory_used(b.session.dev, &used) && used > before) out->device_bytes = used - before;
+    PB_TRY(measure_limit(&b, &out->gemm_limit)); /* before a tracer is attached: it may slow the process down for good */
     if (options->trace == PB_BENCH_UNTRACED) PB_TRY(traced_steps(&b, out));
-    PB_TRY(measure_limit(&b, &out->gemm_limit));
     PB_TRY(summarise(&b, out));
     out->steps = b.steps;
     out->step_s = b.series[0];
