@@ -57,7 +57,17 @@ def quantized(model):
                                        quant_type="nf4", module=new)
         parent = model.get_submodule(name.rpartition(".")[0])
         setattr(parent, name.rpartition(".")[2], new.cuda())
+    model.is_loaded_in_4bit = True  # as the loader sets it: PEFT takes its own layer for bitsandbytes' only then
     return model
+
+
+def check_quantized(model):
+    """Every adapter is PEFT's layer for bitsandbytes, which is what a user of QLoRA gets."""
+    from peft.tuners.lora.bnb import Linear4bit
+    from peft.tuners.lora.layer import LoraLayer
+    kinds = {type(module) for module in model.modules() if isinstance(module, LoraLayer)}
+    if kinds != {Linear4bit}:
+        raise RuntimeError(f"PEFT wrapped 4-bit layers as {sorted(kind.__qualname__ for kind in kinds)}, expected Linear4bit")
 
 
 # PEFT's own default holds adapters in f32 over a bf16 base; autocast then runs their products in bf16. The other way holds all in
@@ -89,6 +99,8 @@ def build(args, method, way):
     else:
         config = LoraConfig(r=args.rank, lora_alpha=2 * args.rank, target_modules=targets, use_dora=method == "dora", **task)
     model = get_peft_model(model, config, autocast_adapter_dtype=way == "autocast").train()
+    if method == "qlora":
+        check_quantized(model)
     if way == "bf16":
         for weight in model.parameters():
             if weight.requires_grad:
