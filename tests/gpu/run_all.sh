@@ -237,6 +237,21 @@ tests_on_device() { # PROGRAM
     fi
     return "$rc"
 }
+# The kernels that a report of compute-sanitizer names, most often first. It looks at cuBLASLt's kernels too: what our table of
+# kernels does not have is NVIDIA's.
+blame() { # REPORT
+    local n name ours="" theirs="" own=0 others=0
+    while read -r n name; do
+        if grep -qE "^$name(<|[[:space:]])" "$root/tests/cuda/resources.txt"; then
+            own=$((own + n)) ours="$ours $name"
+        else
+            others=$((others + n)) theirs="$theirs $name"
+        fi
+    done < <(grep -oE ' at [^ ].*\+0x[0-9a-f]+' "$1" | sed -E 's/^ at //; s/\+0x[0-9a-f]+.*//; s/^void //
+        s/\(anonymous namespace\):://g; s/<unnamed>:://g; s/_INTERNAL_[0-9a-f]+_[^:]*:://g; s/[<(].*//; s/[^A-Za-z0-9_:]//g' |
+        sort | uniq -c | sort -rn)
+    if [ $((own + others)) -gt 0 ]; then echo "reports: $own in kernels of ours, $others in NVIDIA's:$ours;$theirs"; fi
+}
 check() { # TOOL: a compute-sanitizer tool over the op cases
     local rc log
     [ -n "$sanitizer" ] || { echo "no compute-sanitizer" && return 77; }
@@ -247,8 +262,10 @@ check() { # TOOL: a compute-sanitizer tool over the op cases
     if grep -q 'Device not supported' "$log"; then # as in some sandboxes
         echo "compute-sanitizer does not support the device as it is given here" && return 77
     fi
+    [ "$rc" -eq 0 ] || blame "$log"
     return "$rc"
 }
+plain_twins() { PB_CUDA_PLAIN=1 tests_on_device "$build/tests/test_cuda_ops"; } # the kernels that others replace on tensor cores
 memory_tests() { CK_RUN_CASE=memory on_device "$build/tests/test_cuda_device"; } # its other cases are about the stand-in
 # A process for every method: one that fails, or whose steps were traced, touches no other's times.
 step() { # SHAPE METHODS ARGS...
@@ -261,6 +278,7 @@ step() { # SHAPE METHODS ARGS...
     rm -f "$work"/*.new
     return $bad
 }
+slab_step() { STEP_NAME=-slab PB_CUDA_SLAB_MIB=16 step "$@"; } # is half of what a 4-bit weight is decoded in better?
 eager_step() { STEP_NAME=-eager PB_CUDA_GRAPHS=0 step "$@"; }
 peer() { # ARGS...: HF PEFT beside peftbench, interleaved
     [ -n "$python" ] || { echo "no Python" && return 77; }
@@ -314,8 +332,8 @@ refuses_48() { # a refusal with numbers is what must come
     "$bench" bench step --device cuda --shape llama-7b --methods full --batch 1 --max-len 512 --steps 1 --memory-budget 48Gi 2>&1 | tee /dev/stderr |
         grep -q 'would need .* bytes'
 }
-export -f toolkits find_library link_libraries unpack check_revision make_build ours on_device tests_on_device check memory_tests step eager_step \
-    budget_step tracing algorithms peer made_suite suite_run traced_run counted_run minilm_run kernels fits_48 refuses_48
+export -f toolkits find_library link_libraries unpack check_revision make_build ours on_device tests_on_device blame check plain_twins memory_tests step slab_step \
+    eager_step budget_step tracing algorithms peer made_suite suite_run traced_run counted_run minilm_run kernels fits_48 refuses_48
 export root work scratch given build bench nvcc sanitizer python arch source
 
 tests=$build/tests
@@ -329,6 +347,7 @@ if [ -z "$why" ] && [ ! -x "$bench" ]; then why="there is no build"; fi
 part right info 20 "$bench" info # 3
 begin right device-tests 60 memory_tests
 begin right op-cases 120 tests_on_device "$tests/test_cuda_ops"
+begin right plain-twins 120 plain_twins
 begin right plain-kernels 120 tests_on_device "$tests/test_cuda_plain"
 begin right parity-ten-steps 120 tests_on_device "$tests/test_gpu_steps"
 begin right goldens 120 tests_on_device "$tests/test_goldens"
@@ -346,6 +365,7 @@ part fast memory-1b 20 budget_step llama-3.2-1b lora,full --batch 4 --max-len 51
 part fast refuses-7b-full 20 refuses_48 # 3
 part fast qlora-65b 90 fits_48 # 60
 part fast step-eager 20 eager_step llama-3.2-1b lora --batch 4 --max-len 512 --steps 10 # 6
+part fast step-slab 20 slab_step llama-3.2-1b qlora --batch 4 --max-len 512 --steps 10 # 6
 part fast step-full-1b 30 step llama-3.2-1b full --batch 4 --max-len 512 --steps 5 # 8
 part fast step-llama-3.1-8b 40 step llama-3.1-8b lora,qlora --batch 4 --max-len 512 --steps 5 # 20
 part trace tracing 90 tracing # 50

@@ -36,7 +36,7 @@ steps() { # FOLDER KEY [METHODS [TRACER]]
     for file in "$1"/step-*.json; do
         name=$(basename "$file" .json)
         name=${name#step-}
-        case $name in *-eager | *-budget | llama-65b-*) continue ;; esac
+        case $name in *-eager | *-budget | *-slab | llama-65b-*) continue ;; esac
         case ,${3:-${name##*-}}, in *,"${name##*-}",*) ;; *) continue ;; esac
         [ -s "$file" ] || continue
         [ -z "${4:-}" ] || [ "$(field "$file" tracer)" = "\"$4\"" ] || continue
