@@ -75,7 +75,8 @@ static void add_quality(pb_text *t, const pb_measure *m, const pb_verdict *d) {
                 m->unit);
 }
 
-/* "1.14× the time of a step and 1.26× the memory": what was detected; "" when nothing was. */
+/* "1.14× the time of a step and 1.26× the memory": what was detected and is left of it when rounded (bytes repeat to
+ * the last one, and so a thousandth more is found); "" when nothing is. */
 static void add_price(pb_text *t, const rp_view *v, int i) {
     static const struct {
         int measure;
@@ -88,10 +89,11 @@ static void add_price(pb_text *t, const rp_view *v, int i) {
     for (int pass = 0; pass < 2; pass++) /* counts, then writes */
         for (size_t k = 0; k < sizeof costs / sizeof costs[0]; k++) {
             const pb_verdict *d = against_base(v, costs[k].measure, i);
-            rp_word w;
-            char one[96];
+            rp_word w, none;
+            char one[128];
             if (d->kind != PB_BETTER && d->kind != PB_WORSE) continue;
-            snprintf(one, sizeof one, "%s %s", rp_ratio(w, d->estimate), costs[k].what);
+            if (strcmp(rp_ratio(w, d->estimate), rp_ratio(none, 1)) == 0) continue;
+            snprintf(one, sizeof one, "%s %s", w, costs[k].what);
             if (pass == 0) l.total++;
             else add_name(&l, one);
         }

@@ -42,39 +42,52 @@ static pb_status load_side(const char *dir, cp_side *s) {
     return PB_OK;
 }
 
-/* A finished run that stands for the folder. */
-static const pb_record *example(const cp_side *s) {
-    for (int i = 0; i < s->n_records; i++)
-        if (s->records[i].status == PB_RUN_OK) return &s->records[i];
-    return &s->records[0];
+/* What keeps two records of two folders from being compared: model, data, and without an anchor the machine; NULL when
+ * nothing does. *rank: how far down that list it stands. */
+static const pb_parity_finding *stop_of(const pb_parity *p, const char *anchor, int *rank) {
+    static const char *const names[] = {"model", "data", "machine"};
+    for (int f = 0; f < (anchor ? 2 : 3); f++)
+        for (int k = 0; k < p->n; k++) {
+            *rank = f;
+            if (!p->items[k].waived && strcmp(p->items[k].field, names[f]) == 0) return &p->items[k];
+        }
+    return NULL;
 }
 
-/* Model and data must be the same in all folders, and without an anchor the machine. */
-static pb_status check_sides(const cp_panels *p, const char *anchor) {
-    static const char *const names[] = {"model", "data", "machine"};
+static pb_status refuse(const pb_parity_finding *f, int rank) {
+    return PB_ERROR(PB_E_INPUT, "%s/record.json and %s/record.json differ in %s: %s against %s, and no two rows of these "
+                    "folders are nearer; %s", f->on_a->dir, f->on_b->dir, f->title, f->a, f->b,
+                    rank == 2 ? "across machines only ratios to a method that ran on both can be compared: name it "
+                                "with --anchor"
+                              : "they cannot be compared (--waive with the field's name mixes them all the same)");
+}
+
+/* Folders may hold sweeps, over training examples say: one row of each that can be compared is enough, and what keeps
+ * others apart is said of each pair. Where there is none, the pair that comes nearest says why. */
+static pb_status check_pair(const cp_side *a, const cp_side *b, const cp_panels *p, const char *anchor) {
     pb_status status = PB_OK;
-    pb_parity parity = {0};
-    for (int i = 1; i < p->n_sides; i++) {
-        const pb_record *a = example(&p->sides[0]), *b = example(&p->sides[i]);
-        pb_parity_free(&parity);
-        PB_TRY(pb_parity_records(a, b, &p->waivers.list, &parity));
-        for (int f = 0; f < 3; f++)
-            for (int k = 0; k < parity.n; k++) {
-                const pb_parity_finding *found = &parity.items[k];
-                if (found->waived || strcmp(found->field, names[f]) != 0 || (f == 2 && anchor))
-                    continue;
-                PB_FAIL(PB_E_INPUT,
-                        "%s/record.json and %s/record.json differ in %s: %s against %s; %s", a->dir,
-                        b->dir, found->title, found->a, found->b,
-                        f == 2 ? "across machines only ratios to a method that ran on both can be "
-                                 "compared: name it with --anchor"
-                               : "they cannot be compared (--waive with the field's name mixes "
-                                 "them all the same)");
-            }
-    }
+    pb_parity now = {0};
+    pb_parity_finding nearest = {0};
+    int least = -1, rank = 0;
+    const pb_chapter *x = a->chapters, *y = b->chapters;
+    for (int i = 0; i < x->n_rows; i++)
+        for (int k = 0; k < y->n_rows; k++) {
+            pb_parity_free(&now);
+            PB_TRY(pb_parity_records(pb_row_example(&x->rows[i]), pb_row_example(&y->rows[k]), &p->waivers.list, &now));
+            const pb_parity_finding *stop = stop_of(&now, anchor, &rank);
+            if (!stop) goto done;
+            if (rank > least) nearest = *stop;
+            least = rank > least ? rank : least;
+        }
+    if (least >= 0) PB_TRY(refuse(&nearest, least));
 done:
-    pb_parity_free(&parity);
+    pb_parity_free(&now);
     return status;
+}
+
+static pb_status check_sides(const cp_panels *p, const char *anchor) {
+    for (int i = 1; i < p->n_sides; i++) PB_RETURN(check_pair(&p->sides[0], &p->sides[i], p, anchor));
+    return PB_OK;
 }
 
 /* ---- rows ---- */
@@ -245,6 +258,7 @@ static pb_status several_folders(cp_panels *all, const pb_compare_options *o) {
                             "folders each must hold one: name the suite's folder",
                             side->dir, side->n_chapters);
     }
+    PB_RETURN(check_sides(all, o->anchor));
     head(&all->sides[0].chapters[0], p);
     for (int i = 0; i < all->n_sides; i++)
         PB_RETURN(add_rows(all, &all->sides[i], all->sides[i].chapters, o, p));
@@ -277,7 +291,6 @@ pb_status cp_panels_make(const char *const *dirs, int n, const pb_compare_option
     PB_RETURN(pb_waivers_parse(options->waive, out->sides[0].records, out->sides[0].n_records,
                                &out->waivers));
     if (n == 1) return one_folder(out, options);
-    PB_RETURN(check_sides(out, options->anchor));
     return several_folders(out, options);
 }
 

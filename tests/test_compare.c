@@ -314,6 +314,28 @@ START_TEST(a_rehearsal_says_nothing_of_quality) {
 }
 END_TEST
 
+/* Bytes repeat exactly: a thousandth more is found, and is no price to speak of. Twice as much is. */
+static void fill_memory(pb_record *r, int row, int seed) {
+    static const double bytes[] = {1e6, 1.001e6, 2e6};
+    fill_rehearsal(r, row == 2, seed);
+    put(r, "memory/peak/total", "bytes", bytes[row]);
+}
+
+START_TEST(a_price_that_rounds_to_none_is_not_named) {
+    char *root = pb_test_dir();
+    const char *dirs[] = {root};
+    write_rows(root, fill_memory);
+    char *text = compare(dirs, 1, &(pb_compare_options){.format = PB_COMPARE_MARKDOWN}, PB_OK);
+    assert_has(text, "adapter takes 2.00\xc3\x97 the memory of lora.");
+    ck_assert_ptr_null(strstr(text, "1.00\xc3\x97 the memory"));
+    ck_assert_ptr_null(strstr(text, "full takes"));
+    free(text);
+    free(compare(dirs, 1, &(pb_compare_options){.fail_on = "worse:memory:0.01"}, PB_E_CHECK)); /* it was found */
+    assert_has(pb_error_message(), "full is worse than lora in peak memory by 0.1");
+    free(root);
+}
+END_TEST
+
 START_TEST(gates_trip_on_verdicts_of_their_size) {
     char *root = pb_test_dir();
     const char *dirs[] = {root};
@@ -374,6 +396,49 @@ START_TEST(a_gate_that_judges_nothing_has_not_been_passed) {
     assert_has(pb_error_message(), "one: no run finished");
     free(root);
     free(failed);
+}
+END_TEST
+
+/* Rows of LoRA and full with the number of training examples in their labels, on one machine, in `suite`. */
+static void write_sweep(const char *root, int first, int last) {
+    static const int counts[] = {100, 1000, 10000};
+    for (int n = first; n <= last; n++)
+        for (int row = 0; row < 2; row++)
+            for (int seed = 1; seed <= 5; seed++) {
+                pb_record r;
+                char label[32];
+                snprintf(label, sizeof label, "%s n%d", row ? "full" : "LoRA", counts[n]);
+                pb_synthetic s = {.suite = "sweep", .method = row ? "full" : "lora", .label = label, .seed = (uint64_t)seed,
+                                  .accuracy = 0.7, .nll = row ? 1.2 : 0.8, .step_s = 0.1, .peak_mb = 200, .trainable = 1000,
+                                  .steps = 16, .examples = 400};
+                pb_assert_ok(pb_synthetic_record(&s, &r));
+                pb_json *splits = cJSON_GetObjectItemCaseSensitive(r.dataset, "splits");
+                cJSON_ReplaceItemInObjectCaseSensitive(splits, "train", cJSON_CreateNumber(counts[n]));
+                pb_assert_ok(pb_run_id_of(r.config, r.run_id));
+                pb_assert_ok(pb_record_write(&r, root));
+                pb_record_free(&r);
+            }
+}
+
+/* A sweep against the part of it that another folder has: the rows that pair are compared, whichever comes first; where
+ * none does, that is the error. */
+START_TEST(folders_are_compared_where_any_rows_pair) {
+    char *a = pb_test_dir(), *b = pb_test_dir(), *c = pb_test_dir();
+    write_sweep(a, 0, 1);
+    write_sweep(b, 1, 2);
+    write_sweep(c, 2, 2);
+    const char *pairs[] = {a, b}, *apart[] = {a, c};
+    free(compare(pairs, 2, NULL, PB_OK));
+    char *text = compare(pairs, 2, &(pb_compare_options){.rows = "LoRA n1000,full n1000"}, PB_OK);
+    assert_has(text, "full n1000 [");
+    assert_has(text, "] is worse than LoRA n1000 [");
+    free(text);
+    free(compare(apart, 2, NULL, PB_E_INPUT));
+    assert_has(pb_error_message(), "differ in training examples: 100 against 10000");
+    free(compare(apart, 2, &(pb_compare_options){.waive = "data"}, PB_OK));
+    free(a);
+    free(b);
+    free(c);
 }
 END_TEST
 
@@ -446,9 +511,11 @@ int main(void) {
     tcase_add_test(t, one_process_tells_nothing_apart);
     tcase_add_test(t, a_base_timed_in_the_same_process_is_the_reference);
     tcase_add_test(t, a_rehearsal_says_nothing_of_quality);
+    tcase_add_test(t, a_price_that_rounds_to_none_is_not_named);
     tcase_add_test(t, gates_trip_on_verdicts_of_their_size);
     tcase_add_test(t, what_cannot_be_judged_has_not_passed_the_gate);
     tcase_add_test(t, a_gate_that_judges_nothing_has_not_been_passed);
+    tcase_add_test(t, folders_are_compared_where_any_rows_pair);
     tcase_add_test(t, folders_of_other_models_data_and_machines_are_named);
     tcase_add_test(t, names_that_are_not_there_are_refused);
     return pb_run_suite(s);
