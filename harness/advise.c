@@ -48,14 +48,32 @@ static bool same(const pb_advise_setting *a, const pb_advise_setting *b) {
            a->paged == b->paged;
 }
 
-static bool recall(const pb_plan_cache *c, const pb_method *method, const pb_advise_setting *s,
+static bool recall(const pb_plan_cache *c, const pb_method *method, const char *params, const pb_advise_setting *s,
                    pb_prediction *out) {
     for (int i = 0; c && i < c->n; i++) {
-        if (c->plan[i].method != method || !same(&c->plan[i].s, s)) continue;
+        if (c->plan[i].method != method || !same(&c->plan[i].s, s) || strcmp(c->plan[i].params, params) != 0) continue;
         *out = c->plan[i].p;
         return true;
     }
     return false;
+}
+
+/* Takes params. A full cache remembers no more. */
+static void remember(pb_plan_cache *c, const pb_method *method, char *params, const pb_advise_setting *s,
+                     const pb_prediction *p) {
+    if (!c || c->n == (int)(sizeof c->plan / sizeof c->plan[0])) {
+        free(params);
+        return;
+    }
+    c->plan[c->n].method = method;
+    c->plan[c->n].params = params;
+    c->plan[c->n].s = *s;
+    c->plan[c->n++].p = *p;
+}
+
+void pb_plan_cache_clear(pb_plan_cache *c) {
+    for (int i = 0; c && i < c->n; i++) free(c->plan[i].params);
+    if (c) c->n = 0;
 }
 
 pb_status pb_advise_predict(const pb_advise_request *r, const pb_method *method,
@@ -63,18 +81,22 @@ pb_status pb_advise_predict(const pb_advise_request *r, const pb_method *method,
                             bool *applies) {
     pb_run_config run;
     pb_assets assets = {.config = r->config};
+    char *key = params ? pb_json_print(params, false) : strdup("");
+    if (!key) return PB_ERROR(PB_E_OOM, "no memory for the parameters of %s", method->name);
     *applies = true;
-    if (recall(r->cache, method, s, out)) return PB_OK;
+    if (recall(r->cache, method, key, s, out)) {
+        free(key);
+        return PB_OK;
+    }
     run_of(r, method, params, s, &run);
     pb_copy(assets.model_name, sizeof assets.model_name, r->config.name);
     pb_status status = r->stand_in ? pb_run_predict_beside(&run, &assets, 1, out)
                                    : pb_run_predict(&run, &assets, 1, 0, 0, out);
-    pb_plan_cache *c = r->cache;
-    if (status == PB_OK && c && c->n < (int)(sizeof c->plan / sizeof c->plan[0])) {
-        c->plan[c->n].method = method;
-        c->plan[c->n].s = *s;
-        c->plan[c->n++].p = *out;
+    if (status == PB_OK) {
+        remember(r->cache, method, key, s, out);
+        return PB_OK;
     }
+    free(key);
     if (status != PB_E_UNSUPPORTED && status != PB_E_INPUT) return status; /* a rank too large, say */
     *applies = false;
     return PB_OK;
@@ -101,6 +123,14 @@ static pb_status weigh(probe *q, int64_t n) {
     return PB_OK;
 }
 
+/* Just beyond where the line through (low, low_bytes) and (n, bytes) meets the budget, but at most 64 n: the first ones may
+ * hide under a workspace. */
+static int64_t beyond(uint64_t budget, int64_t low, uint64_t low_bytes, int64_t n, uint64_t bytes) {
+    if (bytes <= low_bytes) return 64 * n;
+    double each = (double)(bytes - low_bytes) / (double)(n - low);
+    return n + 1 + (int64_t)fmin((double)(budget - bytes) / each, 63 * (double)n);
+}
+
 /* The largest n in [1, cap] whose plan fits, 0 when none does. Memory is nearly linear in n: a few
  * interpolations find it, and its successor is proved not to fit. */
 static pb_status largest(probe *q, int64_t cap, int64_t *out) {
@@ -110,17 +140,18 @@ static pb_status largest(probe *q, int64_t cap, int64_t *out) {
     PB_RETURN(weigh(q, 1));
     if (q->bytes > budget) return PB_OK;
     low_bytes = q->bytes;
-    for (int64_t n = 2; high == 0; n = n * 4) {
-        if (low == cap) break;
+    for (int64_t n = 2; low < cap;) {
         if (n > cap) n = cap;
         PB_RETURN(weigh(q, n));
         if (q->bytes > budget) {
             high = n;
             high_bytes = q->bytes;
-        } else {
-            low = n;
-            low_bytes = q->bytes;
+            break;
         }
+        int64_t next = beyond(budget, low, low_bytes, n, q->bytes);
+        low = n;
+        low_bytes = q->bytes;
+        n = next;
     }
     for (int turn = 0; high > low + 1; turn++) {
         double share = (double)(budget - low_bytes) / (double)(high_bytes - low_bytes);
@@ -289,11 +320,18 @@ pb_status pb_advise_fit(pb_advise *a, pb_advice *row) {
     return PB_OK;
 }
 
+static pb_in_time in_time(const pb_advise_request *r, const pb_advice *row) {
+    double low = row->low_s > 0 ? row->low_s : row->least_s;
+    if (r->time_s <= 0) return PB_IN_TIME;
+    if (low > r->time_s) return PB_TOO_SLOW;
+    return row->high_s > 0 && row->high_s <= r->time_s ? PB_IN_TIME : PB_PERHAPS_IN_TIME;
+}
+
 static void time_row(const pb_advise *a, pb_advice *row) {
     const pb_advise_request *r = &a->request;
     const pb_efficiency *e = &a->efficiency;
     row->steps = steps_of(r, &row->use);
-    row->in_time = row->fits;
+    row->in_time = row->fits ? PB_IN_TIME : PB_TOO_SLOW;
     if (!r->gpu || !row->fits) return;
     double tflops = r->dtype == PB_BF16 && r->gpu->bf16_tflops > 0 ? r->gpu->bf16_tflops
                                                                    : r->gpu->f32_tflops;
@@ -307,7 +345,7 @@ static void time_row(const pb_advise *a, pb_advice *row) {
         row->mid_s = work_s / (own > 0 ? own : e->mid) + bus_s;
         row->high_s = work_s / e->low + bus_s;
     }
-    if (r->time_s > 0) row->in_time = (e->known ? row->mid_s : row->least_s) <= r->time_s;
+    row->in_time = in_time(r, row);
 }
 
 /* Can plans be made for the device, and does it page? */
@@ -357,7 +395,8 @@ pb_status pb_advise_make(const pb_advise_request *request, pb_advise *out) {
     PB_RETURN(look_at_device(out));
     out->usable = r->memory - r->reserve;
     out->rows = calloc((size_t)pb_method_registry_count, sizeof *out->rows);
-    if (!out->rows) return PB_ERROR(PB_E_OOM, "no memory for the rows of advice");
+    if (!r->cache) out->request.cache = out->own_cache = calloc(1, sizeof *out->own_cache);
+    if (!out->rows || !r->cache) return PB_ERROR(PB_E_OOM, "no memory for the rows of advice");
     if (!r->evidence) PB_RETURN(pb_evidence_load(r->records, &out->own_evidence));
     out->evidence = r->evidence ? r->evidence : out->own_evidence;
     PB_RETURN(pb_advise_efficiency(r->records, r->gpu, &out->efficiency));
@@ -373,5 +412,7 @@ void pb_advise_free(pb_advise *a) {
     free(a->rows);
     free(a->suite);
     pb_evidence_free(a->own_evidence);
+    pb_plan_cache_clear(a->own_cache);
+    free(a->own_cache);
     *a = (pb_advise){0};
 }

@@ -16,11 +16,13 @@ typedef struct pb_advise_setting {
     bool checkpoint, adamw8, paged; /* paged: the optimizer's state lies in the host's memory; never on a CPU */
 } pb_advise_setting;
 
-/* Plans that were made already, for requests that differ in the GPU's memory alone. */
+/* Plans that were made already: of one method with these parameters in this setting. For requests of one model that differ
+ * in the GPU's memory alone, and within one: limits, rules and suite ask for what was planned before. */
 typedef struct pb_plan_cache {
     int n;
     struct {
         const pb_method *method;
+        char *params; /* as JSON */
         pb_advise_setting s;
         pb_prediction p;
     } plan[512];
@@ -39,7 +41,7 @@ typedef struct pb_advise_request {
     double epochs, time_s;           /* time_s 0 = no limit */
     pb_dtype dtype;
     bool brief;          /* only fit, time, quality and choice: no limits, rules or suite */
-    pb_plan_cache *cache; /* of this model; NULL = none */
+    pb_plan_cache *cache; /* of this model; NULL = pb_advise_make's own */
     const char *records; /* folder with records and calibrations; NULL = none */
     const pb_evidence *evidence; /* of these records, when they were read already; else NULL */
 } pb_advise_request;
@@ -49,9 +51,17 @@ typedef struct pb_efficiency {
     bool known, on_this_gpu;
     double low, mid, high;
     int n;           /* calibrated steps behind it */
-    double method[32]; /* the mean of each registered method's own steps; 0 = none */
-    char what[256]; /* one sentence: what it rests on */
+    double method[32]; /* the mean of each registered method's own steps on this GPU; 0 = none: the middle of all. What
+                          one method reaches more than another elsewhere says nothing here, and would decide */
+    char what[512]; /* one sentence: what it rests on, with machine and day */
 } pb_efficiency;
+
+/* Does the training end within the time given? The whole range of what it may take decides, not its middle. */
+typedef enum pb_in_time {
+    PB_TOO_SLOW,        /* not at the low end either */
+    PB_PERHAPS_IN_TIME, /* the limit lies within the range, or nothing is known but the least time */
+    PB_IN_TIME          /* at the high end too, or there is no limit */
+} pb_in_time;
 
 typedef struct pb_advice {
     const pb_method *method;
@@ -66,16 +76,17 @@ typedef struct pb_advice {
     char change[160];     /* "activation checkpointing, batch 2 x 8"; "" = none */
     int64_t max_batch, max_length; /* with `use`: at its length; at batch 1 */
     double steps, least_s, low_s, mid_s, high_s; /* whole training; 0 = unknown */
-    bool in_time;
-    bool left_out; /* would fit in the time, but not with the suite's one setting for all rows */
+    pb_in_time in_time; /* where it fits */
+    bool left_out; /* would fit, perhaps in the time, but not with the suite's one setting for all rows */
     pb_advise_quality quality;
 } pb_advice;
 
 typedef struct pb_rule {
     char rule[96];
-    char verdict[32]; /* "agrees", "agrees on the method" (its rank is in no record), "as good, not chosen", "contradicted", "unknown", "does not fit", "too slow",
-                         "does not apply" */
-    char numbers[800];
+    char verdict[32]; /* "agrees", "as good, not chosen", "better, not chosen", "contradicted", "unknown", "does not fit",
+                         "too slow", "does not apply"; "agrees on the method" and "contradicted on the method" where its
+                         rank is in no record */
+    char numbers[1600];
 } pb_rule;
 
 typedef struct pb_advise {
@@ -84,15 +95,16 @@ typedef struct pb_advise {
     pb_efficiency efficiency;
     const pb_evidence *evidence; /* NULL = no record says anything of quality */
     pb_evidence *own_evidence;
+    pb_plan_cache *own_cache;
     pb_advice *rows;
     int n_rows, chosen; /* -1: nothing fits */
     int best; /* of what fits in the time, the best mean in the records; -1: nothing is known */
-    char reason[640];
+    char reason[800];
     pb_rule rules[3];
     char *suite; /* JSON text of a suite that would test it */
     pb_advise_setting suite_setting; /* of all its rows */
     bool pages;  /* a paged optimizer frees memory of the device */
-    int n_plans; /* predictions made */
+    int n_plans; /* predictions asked for */
 } pb_advise;
 
 /* Free it also after a failure. PB_E_INPUT for an unknown device, PB_E_ENV where its backend is not at hand and request does
@@ -101,6 +113,9 @@ pb_status pb_advise_make(const pb_advise_request *request, pb_advise *out);
 void pb_advise_free(pb_advise *a);
 
 /* --- parts --- */
+
+/* Forgets the plans; the cache itself stays. NULL is accepted. */
+void pb_plan_cache_clear(pb_plan_cache *c);
 
 /* Memory and work of one setting. *applies false: the method has nothing to train here, or its parameters do not go with
  * the model; the error message says what and stays. */
@@ -114,7 +129,7 @@ void pb_advise_describe(const pb_advise_setting *s, const pb_advise_setting *was
 /* quoted (NULL = none): a row's resolved parameters, as a record has them. rank > 0 replaces theirs (AdaLoRA starts at 1.5
  * times that). alpha / r becomes `scale`. PB_E_INPUT as the method's create. */
 pb_status pb_advise_params(const pb_method *method, const pb_json *quoted, double scale, int64_t rank, pb_json **out);
-/* From calibration-*.json below `dir`. */
+/* From calibration-*.json in `dir`: those of this GPU; without any, the others'. */
 pb_status pb_advise_efficiency(const char *dir, const pb_gpu *gpu, pb_efficiency *out);
 /* What a calibration calls the machine: the name that records on this device hold (harness/environment.h). */
 pb_status pb_advise_machine(const char *device, int threads, char out[96]);

@@ -5,11 +5,12 @@
 
 #include "base/text.h"
 #include "harness/advise.h"
+#include "harness/cli.h"
 
 #define GIB 1073741824.0
 #define SAME_COST 0.05 /* above the least cost, and as good as it */
 
-static bool in_question(const pb_advice *row) { return row->applies && row->fits && row->in_time; }
+static bool in_question(const pb_advice *row) { return row->applies && row->fits && row->in_time != PB_TOO_SLOW; }
 
 static bool is_cut(const pb_advice *row) { return row->use.length < row->asked.length; }
 
@@ -102,8 +103,8 @@ static void nothing_fits(pb_advise *a) {
     }
     if (late)
         snprintf(a->reason, sizeof a->reason,
-                 "Nothing ends within the time: what fits takes longer; raise --time, or lower "
-                 "--examples or --epochs.");
+                 "Nothing ends within the time: what fits takes longer even at the low end of its range; raise --time, or "
+                 "lower --examples or --epochs.");
     else if (least)
         snprintf(a->reason, sizeof a->reason,
                  "Nothing fits: the least is %s, which needs %.1f GiB at batch 1 with every change "
@@ -148,12 +149,25 @@ static void explain_tied(const pb_advise *a, counts n, char *at, size_t room) {
              what, n.tied, pb_evidence_where(a->evidence), best->method->title, would * m->scale, m->unit);
 }
 
+/* ", perhaps ends within the 2 h 0 min given (40 min 0 s to 5 h 0 min)"; "" where it surely does. */
+static void say_perhaps(const pb_advise *a, const pb_advice *row, char out[160]) {
+    char given[32], low[32], high[32];
+    *out = 0;
+    if (row->in_time != PB_PERHAPS_IN_TIME) return;
+    pb_format_seconds(given, a->request.time_s);
+    pb_format_seconds(low, row->low_s > 0 ? row->low_s : row->least_s);
+    pb_format_seconds(high, row->high_s);
+    if (row->high_s > 0) snprintf(out, 160, ", perhaps ends within the %s given (%s to %s)", given, low, high);
+    else snprintf(out, 160, ", perhaps ends within the %s given (at least %s)", given, low);
+}
+
 static void explain(pb_advise *a, counts n) {
     const pb_advice *row = &a->rows[a->chosen];
-    char with[200] = "";
+    char with[200] = "", perhaps[160];
     if (row->change[0]) snprintf(with, sizeof with, " with %s", row->change);
-    int used = snprintf(a->reason, sizeof a->reason, "Run %s%s: it needs %.1f of %.1f GiB", row->method->title, with,
-                        (double)row->use_p.total / GIB, (double)a->usable / GIB);
+    say_perhaps(a, row, perhaps);
+    int used = snprintf(a->reason, sizeof a->reason, "Run %s%s: it needs %.1f of %.1f GiB%s", row->method->title, with,
+                        (double)row->use_p.total / GIB, (double)a->usable / GIB, perhaps);
     char *at = a->reason + used;
     size_t room = sizeof a->reason - (size_t)used;
     if (n.fit == 1)

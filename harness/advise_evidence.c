@@ -81,13 +81,26 @@ const pb_verdict *pb_evidence_verdict(const pb_evidence *e, int a, int b) {
     return pb_verdict_of(&e->comparison, leading(e), a, b);
 }
 
-static int speaker(const pb_evidence *e, const char *method, const char **why) {
+static const pb_json *targets_of(const pb_record *r) {
+    return pb_json_get(pb_json_get(r->config, "params"), "targets");
+}
+
+/* Full fine-tuning of the norms or of the top layer alone is something else. */
+static bool is_whole(const pb_method *method, const pb_row *row) {
+    return !method->trains_base || cJSON_GetArraySize(targets_of(pb_row_example(row))) == 0;
+}
+
+static int speaker(const pb_evidence *e, const pb_method *method, const char **why) {
     int best = -1, base = e->comparison.baseline;
     *why = "the records have no finished run of it";
     for (int i = 0; i < e->comparison.n; i++) {
         const pb_row *row = e->entries[i].row;
-        if (strcmp(row->method, method) != 0 || row->n_ok == 0) continue;
+        if (strcmp(row->method, method->name) != 0 || row->n_ok == 0) continue;
         if (i == base) return i;
+        if (!is_whole(method, row)) {
+            if (best < 0) *why = "the records have it on some of the weights alone";
+            continue;
+        }
         const pb_verdict *v = pb_evidence_verdict(e, i, base);
         if (v->kind == PB_INCOMPARABLE) {
             *why = v->why;
@@ -153,23 +166,29 @@ void pb_evidence_free(pb_evidence *e) {
 
 /* ---- answers ---- */
 
-/* Every target names its layer: "layers.3.*". */
-static bool trains_some_layers(const pb_record *r) {
-    const pb_json *targets = pb_json_get(pb_json_get(r->config, "params"), "targets"), *t = NULL;
-    bool some = cJSON_GetArraySize(targets) > 0;
-    cJSON_ArrayForEach (t, targets)
-        some = some && cJSON_IsString(t) && strncmp(t->valuestring, "layers.", 7) == 0 &&
-               strspn(t->valuestring + 7, "0123456789") > 0;
-    return some;
+/* Every target names its layer, "layers.3.*", of `from` to `to` - 1. */
+static bool trains_layers(const pb_record *r, double from, double to) {
+    const pb_json *targets = targets_of(r), *t = NULL;
+    bool all = cJSON_GetArraySize(targets) > 0;
+    cJSON_ArrayForEach (t, targets) {
+        const char *number = cJSON_IsString(t) && strncmp(t->valuestring, "layers.", 7) == 0 ? t->valuestring + 7 : "";
+        double layer = (double)strtol(number, NULL, 10);
+        all = all && strspn(number, "0123456789") > 0 && layer >= from && layer < to;
+    }
+    return all;
+}
+
+static double train_examples(const pb_record *r) {
+    const pb_json *n = pb_json_get(pb_json_get(r->dataset, "splits"), "train");
+    return cJSON_IsNumber(n) ? n->valuedouble : 0;
 }
 
 static int64_t most_examples(const pb_evidence *e, const char *method, bool some_layers) {
     double most = 0;
     for (int i = 0; i < e->n_records; i++) {
         const pb_record *r = &e->records[i];
-        const pb_json *n = pb_json_get(pb_json_get(r->dataset, "splits"), "train");
-        if (strcmp(r->method, method) != 0 || !cJSON_IsNumber(n)) continue;
-        if (!some_layers || trains_some_layers(r)) most = fmax(most, n->valuedouble);
+        if (strcmp(r->method, method) != 0) continue;
+        if (!some_layers || trains_layers(r, 0, INFINITY)) most = fmax(most, train_examples(r));
     }
     return (int64_t)most;
 }
@@ -177,7 +196,7 @@ static int64_t most_examples(const pb_evidence *e, const char *method, bool some
 void pb_evidence_quality(const pb_evidence *e, const pb_method *method, pb_advise_quality *out) {
     const char *why = "no records";
     *out = (pb_advise_quality){.entry = -1};
-    int entry = e ? speaker(e, method->name, &why) : -1;
+    int entry = e ? speaker(e, method, &why) : -1;
     if (e) out->most_examples = most_examples(e, method->name, false);
     if (e) out->most_examples_some = most_examples(e, method->name, true);
     if (entry < 0) {
@@ -222,3 +241,64 @@ double pb_evidence_mean(const pb_evidence *e, int entry) {
 }
 
 const char *pb_evidence_where(const pb_evidence *e) { return e->where; }
+
+/* ---- beyond a number of examples ---- */
+
+static bool is_beyond(const pb_row *row, const char *method, int64_t over) {
+    return strcmp(row->method, method) == 0 && row->n_ok > 0 && train_examples(pb_row_example(row)) > (double)over;
+}
+
+/* On the upper half of the model's layers or fewer of them. */
+static bool is_on_top(const pb_row *row) {
+    const pb_record *r = pb_row_example(row);
+    const pb_json *layers = pb_json_get(r->model, "layers");
+    return cJSON_IsNumber(layers) && trains_layers(r, floor(layers->valuedouble / 2), layers->valuedouble);
+}
+
+static bool is_on_all(const pb_row *row) {
+    const pb_json *targets = targets_of(pb_row_example(row)), *t = NULL;
+    bool all = cJSON_GetArraySize(targets) == 0;
+    cJSON_ArrayForEach (t, targets) all = all || (cJSON_IsString(t) && strcmp(t->valuestring, "*") == 0);
+    return all;
+}
+
+/* The rows of one chapter that are on the top layers against one of LoRA's on all: with the most seeds, else the first. */
+static pb_status compare_tops(const pb_chapter *c, const pb_row *lora, const char *method, int64_t over,
+                              pb_evidence_top *out) {
+    static const char *const waived[] = {"targets"};
+    pb_status status = PB_OK;
+    pb_comparison x = {0};
+    int n = 1;
+    pb_entry *entries = calloc((size_t)c->n_rows + 1, sizeof *entries);
+    if (!entries) return PB_ERROR(PB_E_OOM, "no memory for %d rows", c->n_rows);
+    entries[0].row = lora;
+    for (int i = 0; i < c->n_rows; i++)
+        if (is_beyond(&c->rows[i], method, over) && is_on_top(&c->rows[i])) entries[n++].row = &c->rows[i];
+    if (n == 1) goto done;
+    PB_TRY(pb_comparison_make(entries, n, 0, &(pb_waivers){waived, 1}, &x));
+    int m = pb_measure_present(&x, PB_NLL) ? PB_NLL : PB_ACCURACY;
+    for (int i = 1; i < n; i++) {
+        const pb_verdict *v = pb_verdict_of(&x, m, i, 0);
+        bool judged = v->kind != PB_INCOMPARABLE;
+        if (out->known && (!judged || v->n_seeds <= out->verdict.n_seeds)) continue;
+        *out = (pb_evidence_top){.known = judged, .label = entries[i].row->label, .measure = &pb_measures[m], .verdict = *v};
+        out->examples = (int64_t)train_examples(pb_row_example(entries[i].row));
+        pb_copy(out->why, sizeof out->why, v->why);
+        snprintf(out->where, sizeof out->where, "%.60s: %.70s on %.70s", c->suite, c->model, c->dataset);
+    }
+done:
+    pb_comparison_free(&x);
+    free(entries);
+    return status;
+}
+
+pb_status pb_evidence_top_layers(const pb_evidence *e, const char *method, int64_t over, pb_evidence_top *out) {
+    *out = (pb_evidence_top){.why = "no suite has it there beside LoRA on all layers"};
+    for (int i = 0; e && i < e->n_chapters; i++) {
+        const pb_chapter *c = &e->chapters[i];
+        for (int k = 0; k < c->n_rows; k++)
+            if (is_beyond(&c->rows[k], "lora", over) && is_on_all(&c->rows[k]))
+                PB_RETURN(compare_tops(c, &c->rows[k], method, over, out));
+    }
+    return PB_OK;
+}

@@ -29,7 +29,8 @@ pb_status pb_evidence_load(const char *dir, pb_evidence **out);
 void pb_evidence_free(pb_evidence *e);
 
 /* e may be NULL: not known. Of several rows of a method the one that can be compared with LoRA's speaks, then the one with
- * the most seeds, then with the best validation loss: the test split chooses nothing. */
+ * the most seeds, then with the best validation loss: the test split chooses nothing. A row that fine-tunes some of the
+ * base's weights alone (`full` with targets) is none of the method that is planned. */
 void pb_evidence_quality(const pb_evidence *e, const pb_method *method, pb_advise_quality *out);
 /* alpha / r of LoRA's row; `otherwise` where it is unknown or e is NULL. */
 double pb_evidence_scale(const pb_evidence *e, double otherwise);
@@ -42,6 +43,19 @@ bool pb_evidence_beats(const pb_evidence *e, int a, int b);
 const pb_verdict *pb_evidence_verdict(const pb_evidence *e, int a, int b);
 /* Mean of an entry in the leading measure, so signed that more is better. */
 double pb_evidence_mean(const pb_evidence *e, int entry);
+/* What records of more than `over` training examples say of a method on the top layers alone (the model's upper half, or
+ * fewer) against LoRA on all: at parity in everything but the targets. */
+typedef struct pb_evidence_top {
+    bool known;
+    const char *label;         /* the row's; points into the evidence */
+    const pb_measure *measure; /* test NLL where they have it, else accuracy */
+    pb_verdict verdict;
+    int64_t examples;
+    char where[224]; /* "my-suite: my-model on my-data" */
+    char why[400];   /* why not known */
+} pb_evidence_top;
+/* e may be NULL. PB_E_OOM. */
+pb_status pb_evidence_top_layers(const pb_evidence *e, const char *method, int64_t over, pb_evidence_top *out);
 /* "claims-main: all-MiniLM-L6-v2 on wordnet, 5 seeds, tuned" */
 const char *pb_evidence_where(const pb_evidence *e);
 

@@ -38,7 +38,7 @@ static const char *note(const pb_advice *row) {
 static pb_status fill(const pb_advise_request *request, const pb_evidence *evidence, pb_plan_cache *cache,
                       pb_map_cell *cells, pb_json *list) {
     for (int m = 0; m < N_MODELS; m++) {
-        cache->n = 0;
+        pb_plan_cache_clear(cache);
         for (int g = 0; g < N_MEMORIES; g++) {
             pb_advise a;
             pb_advise_request r = *request;
@@ -84,7 +84,7 @@ pb_status pb_advise_map(const pb_advise_request *request, const char *dir, FILE 
         columns[i] = sizes[i];
     }
     PB_TRY(pb_make_dirs(dir));
-    cache = malloc(sizeof *cache);
+    cache = calloc(1, sizeof *cache);
     if (!cache) PB_FAIL(PB_E_OOM, "no memory for the map");
     if (!request->evidence) PB_TRY(pb_evidence_load(request->records, &evidence));
     PB_TRY(fill(request, evidence, cache, cells, list));
@@ -104,6 +104,7 @@ pb_status pb_advise_map(const pb_advise_request *request, const char *dir, FILE 
     fprintf(paths, "%s/%s\n%s/%s\n", dir, figure.svg, dir, figure.png);
 done:
     free(path);
+    pb_plan_cache_clear(cache);
     free(cache);
     pb_evidence_free(evidence);
     pb_json_free(list);

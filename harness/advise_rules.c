@@ -54,6 +54,15 @@ static void say_need(pb_text *t, const char *what, const pb_advice *row) {
     pb_text_add(t, "%s needs %.1f GiB%s%s", what, gib, how, row->fits ? row->change : "");
 }
 
+/* "AdaLoRA is worse than LoRA: test NLL +0.100 (+0.050 to +0.150) nats" */
+static void say_verdict(pb_text *t, const char *label, const char *than, const pb_measure *m, const pb_verdict *v) {
+    pb_text_add(t, "%s %s %s: %s %+.3f (%+.3f to %+.3f) %s", label,
+                v->kind == PB_BETTER  ? "is better than"
+                : v->kind == PB_WORSE ? "is worse than"
+                                      : "is not told apart from",
+                than, m->title, m->scale * v->estimate, m->scale * v->interval.low, m->scale * v->interval.high, m->unit);
+}
+
 static void say_quality(pb_text *t, const pb_advise *a, const pb_advice *row) {
     const pb_advise_quality *q = &row->quality;
     if (!q->known) {
@@ -64,13 +73,8 @@ static void say_quality(pb_text *t, const pb_advise *a, const pb_advice *row) {
         pb_text_add(t, "%s is what the others are compared with", row->method->title);
         return;
     }
-    const pb_measure *m = pb_evidence_lead(a->evidence);
-    pb_text_add(t, "in the records %s %s LoRA: %s %+.3f (%+.3f to %+.3f) %s", q->label,
-                q->lead->kind == PB_BETTER  ? "is better than"
-                : q->lead->kind == PB_WORSE ? "is worse than"
-                                            : "is not told apart from",
-                m->title, m->scale * q->lead->estimate, m->scale * q->lead->interval.low,
-                m->scale * q->lead->interval.high, m->unit);
+    pb_text_add(t, "in the records ");
+    say_verdict(t, q->label, "LoRA", pb_evidence_lead(a->evidence), q->lead);
 }
 
 /* The pick against the best that fits. */
@@ -79,7 +83,7 @@ static const char *judge(pb_advise *a, const pb_advice *pick, pb_text *t) {
     const pb_advice *best = a->best < 0 ? NULL : &a->rows[a->best];
     const pb_advice *own = row_named(a, pick->method->name);
     if (!pick->fits) return "does not fit";
-    if (own->fits && !own->in_time) return "too slow";
+    if (own->fits && own->in_time == PB_TOO_SLOW) return "too slow";
     if (chosen && chosen->method == pick->method) return "agrees";
     if (!best || !chosen || !pick->quality.known) return "unknown";
     if (best->method == pick->method) {
@@ -104,6 +108,7 @@ static const char *at_ranks(const pb_advice *pick, double low, double high, cons
     if (!cJSON_IsNumber(rank) || (rank->valuedouble >= low && rank->valuedouble <= high)) return verdict;
     pb_text_add(t, "; the rule's rank was not tested: the records have %s at rank %g", pick->method->title,
                 rank->valuedouble);
+    if (strcmp(verdict, "contradicted") == 0) return "contradicted on the method";
     return strcmp(verdict, "agrees") == 0 ? "agrees on the method" : verdict;
 }
 
@@ -182,7 +187,7 @@ static pb_json *upper_half(int64_t layers) {
     return NULL;
 }
 
-/* What the records know of AdaLoRA, and what is not in them: no verdict is made of it. */
+/* What the records know of AdaLoRA, and what is not in them. */
 static void say_known(pb_text *t, const pb_advise_quality *q) {
     if (q->most_examples == 0) pb_text_add(t, "no record has AdaLoRA");
     else pb_text_add(t, "the records have AdaLoRA at up to %" PRId64 " training examples", q->most_examples);
@@ -193,11 +198,36 @@ static void say_known(pb_text *t, const pb_advise_quality *q) {
                        "examples, is not among them");
 }
 
+/* From records of over 100,000 examples alone: fewer are another case than the rule's. */
+static pb_status judge_top(pb_advise *a, const pb_advice *top, pb_text *t, const char **verdict) {
+    const pb_advice *own = row_named(a, top->method->name), *chosen = a->chosen < 0 ? NULL : &a->rows[a->chosen];
+    pb_evidence_top found;
+    *verdict = !top->fits ? "does not fit" : own->fits && own->in_time == PB_TOO_SLOW ? "too slow" : "unknown";
+    if (top->quality.most_examples_some <= MANY_EXAMPLES) return PB_OK;
+    PB_RETURN(pb_evidence_top_layers(a->evidence, top->method->name, MANY_EXAMPLES, &found));
+    if (!found.known) {
+        pb_text_add(t, "; over 100,000 examples on the top layers against LoRA on all: unknown (%s)", found.why);
+        return PB_OK;
+    }
+    pb_text_add(t, "; at %" PRId64 " (%s, %d seeds) ", found.examples, found.where, found.verdict.n_seeds);
+    say_verdict(t, found.label, "LoRA on all layers", found.measure, &found.verdict);
+    if (strcmp(*verdict, "unknown") != 0) return PB_OK;
+    bool is_chosen = chosen && chosen->method == top->method;
+    *verdict = found.verdict.kind == PB_WORSE    ? "contradicted"
+               : is_chosen                       ? "agrees"
+               : found.verdict.kind == PB_BETTER ? "better, not chosen"
+                                                 : "as good, not chosen";
+    if (chosen && !is_chosen && found.verdict.kind != PB_WORSE)
+        pb_text_add(t, "; %s is recommended: what is chosen from are the methods on all layers", chosen->method->title);
+    return PB_OK;
+}
+
 static pb_status many_examples(pb_advise *a, pb_rule *rule) {
     pb_status status = PB_OK;
     pb_advice top = {0}, all = {0};
     pb_text t = {0};
     bool applies = true;
+    const char *verdict = "unknown";
     int64_t layers = a->request.config.L;
     char what[64];
     pb_json *targets = upper_half(layers);
@@ -216,7 +246,8 @@ static pb_status many_examples(pb_advise *a, pb_rule *rule) {
     say_quality(&t, a, &top);
     pb_text_add(&t, "; ");
     say_known(&t, &top.quality);
-    PB_TRY(close_rule(rule, a->request.examples > MANY_EXAMPLES, top.fits ? "unknown" : "does not fit", &t));
+    PB_TRY(judge_top(a, &top, &t, &verdict));
+    PB_TRY(close_rule(rule, a->request.examples > MANY_EXAMPLES, verdict, &t));
 done:
     pb_json_free(top.params);
     pb_json_free(all.params);

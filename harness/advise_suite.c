@@ -17,7 +17,7 @@ static const char *grid_of(const pb_method *m) {
     return strcmp(m->name, "head") == 0 ? "1e-4/1e-1/7" : "1e-5/1e-2/7";
 }
 
-static bool candidate(const pb_advice *row) { return row->applies && row->fits && row->in_time; }
+static bool candidate(const pb_advice *row) { return row->applies && row->fits && row->in_time != PB_TOO_SLOW; }
 
 static pb_status takes_part(pb_advise *a, const pb_advice *row, const pb_advise_setting *s, bool *out) {
     pb_prediction p;

@@ -17,7 +17,7 @@ enum { MAX_METHODS = 32 };
 typedef struct tally {
     double low, high, log_sum, log_method[MAX_METHODS];
     int n, n_method[MAX_METHODS];
-    char machine[96];
+    char where[200]; /* "Example CPU (cpu), 2026-01-31, revision 0123456789ab" */
 } tally;
 
 static void count(tally *t, const char *method, double e) {
@@ -30,6 +30,13 @@ static void count(tally *t, const char *method, double e) {
     t->high = t->n ? fmax(t->high, e) : e;
     t->log_sum += log(e);
     t->n++;
+}
+
+/* Files of before the day was written have none. */
+static void say_where(tally *t, const pb_json *root, const char *machine, const char *device) {
+    const char *made = pb_json_text(root, "made"), *revision = pb_json_text(root, "revision");
+    snprintf(t->where, sizeof t->where, "%.90s (%.20s), %.10s%s%.12s", machine, device, *made ? made : "undated",
+             *revision ? ", revision " : "", revision);
 }
 
 static pb_status read_one(const char *path, const pb_gpu *gpu, tally *here, tally *elsewhere) {
@@ -48,7 +55,7 @@ static pb_status read_one(const char *path, const pb_gpu *gpu, tally *here, tall
         PB_TRY(pb_json_read_f64(run, path, "efficiency", 1e-6, 10, &e));
         if (e > 0) count(t, method, e);
     }
-    snprintf(t->machine, sizeof t->machine, "%s (%s)", machine, device);
+    say_where(t, root, machine, device);
 done:
     pb_json_free(root);
     return status;
@@ -89,20 +96,22 @@ pb_status pb_advise_efficiency(const char *dir, const pb_gpu *gpu, pb_efficiency
                            .mid = exp(t->log_sum / t->n),
                            .high = t->high,
                            .n = t->n};
-    for (int m = 0; m < MAX_METHODS; m++)
-        if (t->n_method[m]) out->method[m] = exp(t->log_method[m] / t->n_method[m]);
     if (here.n) {
+        for (int m = 0; m < MAX_METHODS; m++)
+            if (t->n_method[m]) out->method[m] = exp(t->log_method[m] / t->n_method[m]);
         snprintf(out->what, sizeof out->what,
-                 "%d steps timed on %s reached %.0f %% of its roofline (%.0f to %.0f %%)", t->n,
-                 t->machine, 100 * out->mid, 100 * out->low, 100 * out->high);
+                 "%d steps timed on %s, reached %.0f %% of its roofline (%.0f to %.0f %%); a method is expected at the "
+                 "middle of its own steps, and the range goes over all", t->n, t->where, 100 * out->mid, 100 * out->low,
+                 100 * out->high);
         return PB_OK;
     }
     /* Nothing was measured on this GPU: it may do as badly as elsewhere, or reach all of its rate. */
     out->high = fmax(1, t->high);
     snprintf(out->what, sizeof out->what,
-             "untested on this GPU: %d steps timed on %s reached %.0f %% of that machine's roofline "
-             "(%.0f to %.0f %%); the range here goes from the least of them to all of it",
-             t->n, t->machine, 100 * out->mid, 100 * t->low, 100 * t->high);
+             "untested on this GPU: %d steps timed on %s, reached %.0f %% of that machine's roofline "
+             "(%.0f to %.0f %%); every method is expected at that middle, whatever its own steps reached there, and the "
+             "range goes from the least of them to all of this GPU's rate",
+             t->n, t->where, 100 * out->mid, 100 * t->low, 100 * t->high);
     return PB_OK;
 }
 
@@ -177,14 +186,33 @@ static pb_status calibrate(const char *device, int threads, pb_json *root) {
     return PB_OK;
 }
 
-pb_status pb_advise_machine(const char *device, int threads, char out[96]) {
-    pb_status status = PB_OK;
+static pb_status environment_of(const char *device, int threads, pb_json **out) {
     pb_device_facts facts;
+    PB_RETURN(pb_environment_json(device, threads, out));
+    PB_RETURN(pb_device_probe(device, &(pb_device_options){.threads = threads}, &facts));
+    return pb_environment_add_gpu(*out, facts.text);
+}
+
+pb_status pb_advise_machine(const char *device, int threads, char out[96]) {
     pb_json *e = NULL;
-    PB_TRY(pb_environment_json(device, threads, &e));
-    PB_TRY(pb_device_probe(device, &(pb_device_options){.threads = threads}, &facts));
-    PB_TRY(pb_environment_add_gpu(e, facts.text));
-    pb_copy(out, 96, pb_environment_machine(e));
+    pb_status status = environment_of(device, threads, &e);
+    if (status == PB_OK) pb_copy(out, 96, pb_environment_machine(e));
+    pb_json_free(e);
+    return status;
+}
+
+/* What was timed, where, when, and by which build. */
+static pb_status head(const char *device, int threads, pb_json *root) {
+    pb_status status = PB_OK;
+    pb_json *e = NULL;
+    char now[32];
+    PB_TRY(environment_of(device, threads, &e));
+    const pb_json *build = pb_json_get(e, "build");
+    const char *revision = cJSON_IsTrue(pb_json_get(build, "dirty")) ? "" : pb_json_text(build, "revision");
+    pb_utc_now(now);
+    if (!pb_json_add_str(root, "machine", pb_environment_machine(e)) || !pb_json_add_str(root, "device", device) ||
+        !pb_json_add_str(root, "made", now) || !pb_json_add_str(root, "revision", revision))
+        PB_FAIL(PB_E_OOM, "no memory for a calibration");
 done:
     pb_json_free(e);
     return status;
@@ -192,11 +220,8 @@ done:
 
 pb_status pb_advise_calibrate(const char *device, int threads, const char *path) {
     pb_status status = PB_OK;
-    char machine[96];
     pb_json *root = cJSON_CreateObject();
-    PB_TRY(pb_advise_machine(device, threads, machine));
-    if (!pb_json_add_str(root, "machine", machine) || !pb_json_add_str(root, "device", device))
-        PB_FAIL(PB_E_OOM, "no memory for a calibration");
+    PB_TRY(head(device, threads, root));
     PB_TRY(calibrate(device, threads, root));
     PB_TRY(pb_json_save(root, path));
 done:

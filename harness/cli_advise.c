@@ -41,7 +41,8 @@ static int list_options(request *q, pb_option out[MAX_ROWS]) {
                       "examples per optimizer step (default 16)"),
         {.name = "epochs", .kind = PB_OPT_NUMBER, .value = &q->epochs, .arg = "X", .lo = 1e-6,
          .hi = 1e6, .help = "passes over the examples (default 1)"},
-        PB_OPTION_TEXT("time", &q->time, "T", "the training must end within 90m, 2h or 3600s"),
+        PB_OPTION_TEXT("time", &q->time, "T", "the training must end within 90m, 2h or 3600s; what perhaps\n"
+                       "does (the limit lies within its range) stays, and is marked"),
         PB_OPTION_INT("rank", &q->rank, "N", 1, 65536,
                       "rank of every method that has one (default: that of the row\n"
                       "whose quality is quoted, else the method's own)"),
@@ -207,7 +208,8 @@ const pb_command pb_command_advise = {
         "records cannot tell from the best), what three rules of thumb come to here, and the suite that "
         "would test it: every\n"
         "row that fits with one setting for all, equal tuning budgets, five fresh seeds. Exit status 1 "
-        "when nothing fits.\n",
+        "when nothing fits, or nothing\n"
+        "can end within --time.\n",
     .min_args = 0,
     .max_args = 0,
     .run = run_advise,

@@ -13,8 +13,9 @@
 static const char *fit_word(const pb_advice *row) {
     if (!row->applies) return "does not apply";
     if (!row->fits) return "no";
-    if (row->fits_asked) return row->in_time ? "yes" : "too slow";
-    return row->in_time ? "changed" : "too slow";
+    if (row->in_time == PB_TOO_SLOW) return "too slow";
+    if (row->in_time == PB_PERHAPS_IN_TIME) return "perhaps in time";
+    return row->fits_asked ? "yes" : "changed";
 }
 
 /* "-0.168 (-0.196 to -0.140), better" */
@@ -226,6 +227,10 @@ static bool add_setting(pb_json *o, const char *key, const pb_advise_setting *s)
            pb_json_add_bool(t, "paged", s->paged);
 }
 
+static const char *time_word(const pb_advice *row) {
+    return row->in_time == PB_IN_TIME ? "yes" : row->in_time == PB_TOO_SLOW ? "no" : "perhaps";
+}
+
 static bool add_fit(pb_json *o, const pb_advice *row) {
     bool ok = add_setting(o, "setting", &row->use) && add_memory(o, "memory_bytes", &row->use_p) &&
               pb_json_add_str(o, "change", row->change) &&
@@ -235,7 +240,7 @@ static bool add_fit(pb_json *o, const pb_advice *row) {
               pb_json_add_f64(o, "flops_per_step", row->use_p.step.flops) &&
               pb_json_add_f64(o, "bytes_per_step", row->use_p.step.bytes) &&
               pb_json_add_i64(o, "bus_bytes_per_step", row->use.paged ? 2 * (int64_t)row->use_p.bytes[PB_MEM_OPTIM] : 0) &&
-              pb_json_add_bool(o, "in_time", row->in_time) && pb_json_add_bool(o, "left_out_of_suite", row->left_out);
+              pb_json_add_str(o, "in_time", time_word(row)) && pb_json_add_bool(o, "left_out_of_suite", row->left_out);
     if (!ok || row->least_s <= 0) return ok;
     pb_json *t = pb_json_add_object(o, "seconds");
     ok = pb_json_add_f64(t, "least", row->least_s);

@@ -42,18 +42,36 @@ static bool print(const pb_json *v, pb_text *out) {
     return true;
 }
 
-/* alpha / r of a low-rank branch, alpha / sqrt r for rsLoRA; AdaLoRA divides by its initial rank.
- * Four digits: the released AdaLoRA adds 1e-5 to the rank. */
-static bool scale(const pb_record *r, pb_text *out) {
+/* alpha / r of a low-rank branch, alpha / sqrt r for rsLoRA; AdaLoRA divides by its initial rank. false:
+ * the method has no such branch. */
+static bool branch_scale(const pb_record *r, double *out) {
     const pb_json *p = pb_json_get(r->config, "params");
-    double s, alpha, rank;
-    if (!number_at(p, "scale", &s)) {
-        if (!number_at(p, "alpha", &alpha)) return false;
-        if (!number_at(p, "rank", &rank) && !number_at(p, "init_rank", &rank)) return false;
-        s = alpha / (cJSON_IsTrue(at(p, "rslora")) ? sqrt(rank) : rank);
-    }
+    double alpha, rank;
+    if (number_at(p, "scale", out)) return true;
+    if (!number_at(p, "alpha", &alpha)) return false;
+    if (!number_at(p, "rank", &rank) && !number_at(p, "init_rank", &rank)) return false;
+    *out = alpha / (cJSON_IsTrue(at(p, "rslora")) ? sqrt(rank) : rank);
+    return true;
+}
+
+/* Four digits: the released AdaLoRA adds 1e-5 to the rank. */
+static bool scale(const pb_record *r, pb_text *out) {
+    double s;
+    if (!branch_scale(r, &s)) return false;
     pb_text_add(out, "%.4g", s);
     return true;
+}
+
+/* Where the branches lie. Which of its own weights a method without one trains is what it does: full
+ * fine-tuning of the norms alone is another method. */
+static bool targets(const pb_record *r, pb_text *out) {
+    double s;
+    return branch_scale(r, &s) && print(at(r->config, "params.targets"), out);
+}
+
+static bool biases(const pb_record *r, pb_text *out) {
+    double s;
+    return branch_scale(r, &s) && print(at(r->config, "params.bias"), out);
 }
 
 /* What the trained weights are kept in between steps: f32 itself, f32 copies beside 16-bit weights,
@@ -149,8 +167,8 @@ static const struct field {
     bool cost_only;
 } fields[] = {
     {"scale", "effective scale (alpha / r)", DERIVED, "params.scale", scale, false},
-    {"targets", "target modules", CONFIG, "params.targets", NULL, false},
-    {"targets", "trained biases", CONFIG, "params.bias", NULL, false},
+    {"targets", "target modules", DERIVED, "params.targets", targets, false},
+    {"targets", "trained biases", DERIVED, "params.bias", biases, false},
     {"dropout", "dropout of the branch", CONFIG, "params.dropout", NULL, false},
     {"dropout", "dropout", CONFIG, "train.hidden_dropout", NULL, false},
     {"dropout", "dropout of attention", CONFIG, "train.attention_dropout", NULL, false},

@@ -202,6 +202,34 @@ START_TEST(debug_shows_where_errors_come_from) {
 }
 END_TEST
 
+static void assert_says(const char *text, const char *part) { ck_assert_msg(strstr(text, part) != NULL, "%s", text); }
+
+static const pb_json *advised(const pb_json *json, const char *method) {
+    const pb_json *o = NULL;
+    cJSON_ArrayForEach (o, pb_json_get(json, "methods"))
+        if (strcmp(pb_json_get(o, "method")->valuestring, method) == 0) return o;
+    ck_abort_msg("no advice for %s", method);
+    return NULL;
+}
+
+/* A limit inside the range of LoRA's time leaves it in question, and that is said; one below every range leaves nothing. */
+static void advice_in_time(const char *config) {
+    char limit[64];
+    pb_json *json = parsed(RUN("advise", "--gpu=h200", "--model", config, "--json"));
+    const pb_json *lora = advised(json, "lora"), *s = pb_json_get(lora, "seconds");
+    ck_assert_str_eq(pb_json_get(lora, "in_time")->valuestring, "yes"); /* no limit */
+    double low = pb_json_get(s, "low")->valuedouble, high = pb_json_get(s, "high")->valuedouble;
+    ck_assert(low > 0 && high > 1.1 * low);
+    snprintf(limit, sizeof limit, "--time=%.9f", 0.99 * high);
+    pb_json_free(json);
+    json = parsed(RUN("advise", "--gpu=h200", "--model", config, limit, "--json"));
+    ck_assert_str_eq(pb_json_get(advised(json, "lora"), "in_time")->valuestring, "perhaps");
+    pb_json_free(json);
+    expect(RUN("advise", "--gpu=h200", "--model", config, limit), 0, "perhaps in time", NULL);
+    expect(RUN("advise", "--gpu=h200", "--model", config, "--time=1e-9"), 1, "Nothing ends within the time",
+           "Nothing ends within the time");
+}
+
 START_TEST(advice_is_text_json_and_a_suite) {
     char suite[1200], config[1200];
     snprintf(suite, sizeof suite, "%s/advised.json", scratch);
@@ -212,14 +240,16 @@ START_TEST(advice_is_text_json_and_a_suite) {
     ck_assert_int_eq(cJSON_GetArraySize(pb_json_get(json, "rules")), 3);
     ck_assert(cJSON_IsTrue(pb_json_get(json, "pages"))); /* of a GPU, with or without a backend for it */
     ck_assert_str_eq(pb_json_get(pb_json_get(json, "suite"), "device")->valuestring, "cuda");
-    const pb_json *full = NULL, *o = NULL;
-    cJSON_ArrayForEach (o, pb_json_get(json, "methods"))
-        if (strcmp(pb_json_get(o, "method")->valuestring, "full") == 0) full = o;
-    ck_assert(full && cJSON_IsFalse(pb_json_get(full, "fits")));
+    const pb_json *full = advised(json, "full");
+    ck_assert(cJSON_IsFalse(pb_json_get(full, "fits")));
     ck_assert(pb_json_get(full, "missing_bytes")->valuedouble > 1e10);
+    const pb_json *rule = cJSON_GetArrayItem(pb_json_get(json, "rules"), 1);
+    assert_says(pb_json_get(rule, "numbers")->valuestring, "the rule's rank was not tested: the records have LoRA at rank 8");
+    assert_says(pb_json_get(pb_json_get(json, "efficiency"), "rests_on")->valuestring, " steps timed on ");
     pb_json_free(json);
     const char *text = pb_lab_config_json(PB_LAB_LLAMA);
     pb_assert_ok(pb_file_write_atomic(config, text, strlen(text)));
+    advice_in_time(config);
     expect(RUN("advise", "--gpu-memory", "1GiB", "--model", config, "--suite", suite), 0, "Run ", NULL);
     expect(RUN("advise", "--gpu-memory", "1GiB", "--model", config, "--suite", suite), 0, "would test it: peftbench run ", NULL);
     expect(RUN("advise", "--gpu-memory", "1GiB", "--model", config), 0, "--suite FILE writes the suite", NULL);

@@ -83,6 +83,7 @@ START_TEST(a_methods_own_settings_do_not_stop_it) {
          NULL},
         {"adapter", "{\"size\":64,\"variant\":\"houlsby\"}", "{\"lr\":0.01}"},
         {"full", "{}", "{\"lr\":0.0001}"},
+        {"full", "{\"targets\":[\"*.norm\"]}", "{\"lr\":0.001}"},
         {"head", "{}",
          "{\"lr\":0.1,\"eval\":{\"every\":4},\"phase\":\"final\","
          "\"tuning\":{\"trials\":3}}"}};
@@ -188,6 +189,25 @@ START_TEST(low_rank_methods_share_targets_and_dropout) {
     made_row_make(&b, "dora", "DoRA", 3,
                   "{\"rank\":8,\"alpha\":16,\"dropout\":0.1,\"targets\":[\"*\"]}", NULL);
     assert_one("dropout", "0", "0.1", false);
+}
+END_TEST
+
+/* Without a branch targets are the method's own: no row without a scale is held to another's, nor two such to each other. */
+START_TEST(targets_of_what_has_no_branch_are_its_own) {
+    made_row_make(&b, "full", "norms only", 3, "{\"targets\":[\"*.norm\"],\"bias\":\"all\"}", NULL);
+    assert_none();
+    teardown();
+    made_row_make(&a, "full", "top layer", 3, "{\"targets\":[\"layers.5.*\"]}", NULL);
+    made_row_make(&b, "full", "norms only", 3, "{\"targets\":[\"*.norm\"]}", NULL);
+    assert_none();
+    made_row_free(&b);
+    made_row_make(&b, "full", "full", 3, "{}", NULL);
+    assert_none();
+    teardown(); /* with one on both sides they are held to each other, biases too */
+    made_row_make(&a, "lora", "LoRA", 3, lora, NULL);
+    made_row_make(&b, "lora", "LoRA, biases", 3,
+                  "{\"rank\":8,\"alpha\":16,\"dropout\":0,\"targets\":[\"*\"],\"bias\":\"all\"}", NULL);
+    assert_one("targets", "none", "all", false);
 }
 END_TEST
 
@@ -456,6 +476,7 @@ int main(void) {
     tcase_add_test(t, a_run_with_fewer_steps_is_stopped);
     tcase_add_test(t, every_shared_setting_stops_when_it_differs);
     tcase_add_test(t, low_rank_methods_share_targets_and_dropout);
+    tcase_add_test(t, targets_of_what_has_no_branch_are_its_own);
     tcase_add_test(t, machine_software_and_threads_are_compared);
     tcase_add_test(t, changed_sources_are_no_revision);
     tcase_add_test(t, tuning_budgets_are_compared);
