@@ -104,9 +104,10 @@ static pb_status add_answer(pb_sha256 *h, const char *const *argv, const char *l
 
 /* Another compiler gives another program of the same commit. */
 static pb_status make_key(revision *r, const char *cache) {
-    static const char *const variables[] = {"CC",       "CFLAGS",    "LDFLAGS", "CMAKE_PREFIX_PATH",
-                                            "CUDACXX", "CUDA_HOME", "CUDAARCHS"};
-    const size_t n = r->cuda ? 7 : 4;
+    static const char *const variables[] = {
+        "CC",        "CFLAGS",    "LDFLAGS",   "CMAKE_PREFIX_PATH", "CUDACXX", "CUDA_HOME",
+        "CUDAARCHS", "CUDAFLAGS", "CUDAHOSTCXX", "CXX",             "CXXFLAGS"};
+    const size_t n = r->cuda ? 11 : 4; /* CUDA's host compiler is one for C++ */
     const char *cc = getenv("CC"), *nvcc = getenv("CUDACXX");
     const char *const ask_cc[] = {cc && *cc ? cc : "cc", "--version", NULL};
     const char *const ask_nvcc[] = {nvcc && *nvcc ? nvcc : "nvcc", "--version", NULL};
@@ -118,7 +119,7 @@ static pb_status make_key(revision *r, const char *cache) {
     if (status == PB_OK && r->cuda && add_answer(h, ask_nvcc, r->log) != PB_OK) pb_error_clear();
     for (size_t i = 0; i < n && status == PB_OK; i++) {
         const char *v = getenv(variables[i]);
-        if (v) pb_sha256_add(h, v, strlen(v) + 1);
+        pb_sha256_add(h, v ? v : "", (v ? strlen(v) : 0) + 1);
     }
     if (status == PB_OK)
         pb_sha256_end(h, hex);

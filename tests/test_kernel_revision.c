@@ -110,6 +110,13 @@ START_TEST(a_backend_is_kept_beside_its_program) {
     assert_says(again, "two");
     setenv("NO_NVCC", "1", 1);
     pb_assert_ok(pb_kernel_revision(dir, "second", cache, true, again)); /* is there already */
+    static const char *const others[] = {"CUDAFLAGS", "CUDAHOSTCXX", "CXX", "CXXFLAGS"};
+    for (int i = 0; i < 4; i++) { /* flags or a host compiler of another kind: another backend */
+        setenv(others[i], "-O1", 1);
+        pb_assert_ok(pb_kernel_revision(dir, "second", cache, false, again));
+        pb_assert_fails(pb_kernel_revision(dir, "second", cache, true, again), PB_E_ENV, "no cuda backend");
+        unsetenv(others[i]);
+    }
     pb_assert_fails(pb_kernel_revision(dir, "HEAD~2", cache, true, program), PB_E_ENV,
                     "HEAD~2: its build has no cuda backend: no nvcc was found");
     ck_assert(!pb_file_exists(program));
