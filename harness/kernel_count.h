@@ -38,9 +38,12 @@ typedef struct pb_count_table {
 
 typedef struct pb_count {
     char name[160];   /* as in pb_kernel_case */
-    char variant[64]; /* with "onednn": the library's version matters; else our own */
+    char variant[64]; /* the forms that its op chooses from */
     double instructions;
 } pb_count;
+/* May it be the library's kernel ("onednn", "tiles or onednn")? Then the library's version matters, and
+ * STEP, which does not see what the library executes, leaves it out. */
+bool pb_count_of_library(const pb_count *c);
 
 /* Zero-initialise; free with pb_counts_free. */
 typedef struct pb_counts {

@@ -34,12 +34,10 @@ static void compare_setups(const pb_count_setup *then, const pb_count_setup *now
     add_difference(library, 160, "its isa", then->library_isa, now->library_isa);
 }
 
-static bool is_library(const pb_count *c) { return strstr(c->variant, "onednn") != NULL; }
-
 static pb_status add(pb_count_changes *out, const pb_count *then, const pb_count *now,
                      const char *own, const char *library) {
     const pb_count *known = now ? now : then;
-    bool of_library = (now && is_library(now)) || (then && is_library(then));
+    bool of_library = (now && pb_count_of_library(now)) || (then && pb_count_of_library(then));
     pb_count_change *c = &out->items[out->n++];
     pb_copy(c->name, sizeof c->name, known->name);
     c->then = then ? then->instructions : 0;

@@ -302,9 +302,9 @@ END_TEST
 START_TEST(traps_count_what_runs_here) {
     pb_count_table table = {.model = "shape:minilm", .rows = 64, .f32 = true};
     pb_counts one, two;
-    pb_assert_ok(pb_counts_take(&table, "/axpby/|/gemm/|/gather_rows/", PB_GAUGE_STEP, &one));
+    pb_assert_ok(pb_counts_take(&table, "/axpby/|/gemm/|/lowrank/|/gather_rows/", PB_GAUGE_STEP, &one));
     pb_assert_ok(pb_counts_take(&table, "/axpby/|/gather_rows/", PB_GAUGE_STEP, &two));
-    ck_assert_int_eq(one.n, 2); /* products are the library's */
+    ck_assert_int_eq(one.n, 2); /* products are the library's, or may be */
     ck_assert_str_eq(one.setup.isa, pb_kernels_isa());
     ck_assert(strstr(one.items[0].name, "axpby") && one.items[0].instructions > 64 * 384 / 16);
     pb_count_changes c = compared(&one, &two, 0);
