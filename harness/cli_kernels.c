@@ -2,11 +2,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "harness/cli_kernels.h"
 #include "harness/cli_table.h"
 #include "harness/kernel_counter.h"
+#include "plots/plots.h"
 #include "reports/gate.h"
 
 /* What is measured when no model is named. Fewer rows where a layer is wide: the reference computes
@@ -129,10 +131,46 @@ void pb_kernels_child_options(const pb_kernels_request *q, pb_kernels_options *o
     }
 }
 
+/* ---- files that are written ---- */
+
+/* Its folder must be there now, before hours are spent on what shall go into it. */
+static pb_status check_file(const char *option, const char *path) {
+    char folder[1024];
+    if (!path) return PB_OK;
+    const char *slash = strrchr(path, '/');
+    int n = slash ? (int)(slash - path) + (slash == path) : 1;
+    snprintf(folder, sizeof folder, "%.*s", n, slash ? path : ".");
+    if (pb_is_dir(path)) return PB_ERROR(PB_E_INPUT, "%s %s: is a folder; expected a file", option, path);
+    if (pb_is_dir(folder)) return PB_OK;
+    return PB_ERROR(PB_E_INPUT, "%s %s: there is no folder %s; make it first", option, path, folder);
+}
+
+/* builds: --save names a folder, which is made. */
+static pb_status check_files(const pb_kernels_request *q, bool builds) {
+    PB_RETURN(check_file("--save", builds ? NULL : q->save));
+    PB_RETURN(check_file("--junit", q->junit));
+    PB_RETURN(check_file("--markdown", q->markdown));
+    return check_file("--history", q->history);
+}
+
+void pb_kernels_written(pb_status *first, pb_status next) {
+    if (next == PB_OK) return;
+    fprintf(stderr, "%s\n", pb_error_message());
+    pb_error_clear();
+    if (*first == PB_OK) *first = next;
+}
+
+pb_status pb_kernels_all_written(pb_status first) {
+    if (first == PB_OK) return PB_OK;
+    return PB_ERROR(first, "not every file could be written, as said above; what was measured is on stdout");
+}
+
 /* ---- the command ---- */
 
 static pb_status compare(pb_cli *cli, const pb_kernels_request *q, const pb_command_line *line) {
     const char *a = line->args[1], *b = line->args[2];
+    if (q->gauge != PB_GAUGE_AUTO && !q->instructions)
+        return PB_ERROR(PB_E_INPUT, "compare --gauge says how --instructions counts, which is not asked for");
     if (q->stored && (q->aa || q->instructions || q->revisions))
         return PB_ERROR(PB_E_INPUT, "compare --stored takes no --aa, --instructions or --revisions: it runs "
                                     "no builds");
@@ -155,6 +193,15 @@ static pb_status compare(pb_cli *cli, const pb_kernels_request *q, const pb_comm
     return pb_kernels_compare(cli, q, a, b);
 }
 
+static pb_status run(pb_cli *cli, const pb_kernels_request *q) {
+    if (q->plots && q->unchecked && !q->anchors && q->processes == 1)
+        return PB_ERROR(PB_E_INPUT, "run --unchecked --plots: there would be no roofs to draw; --anchors "
+                                    "measures them");
+    if (q->plots) PB_RETURN(pb_plots_available());
+    if (q->plots) PB_RETURN(pb_make_dirs(q->plots));
+    return pb_kernels_run(cli, q);
+}
+
 /* Counted as a CI machine of any kind can. */
 static pb_status write_baseline(pb_cli *cli, pb_kernels_request q, const pb_command_line *line) {
     if (line->n_args != 2) return PB_ERROR(PB_E_INPUT, "usage: peftbench kernels baseline FILE");
@@ -162,6 +209,7 @@ static pb_status write_baseline(pb_cli *cli, pb_kernels_request q, const pb_comm
         return PB_ERROR(PB_E_INPUT,
                         "kernels baseline FILE takes no --filter, --baseline or --save: it writes all "
                         "counts");
+    PB_RETURN(check_file("baseline", line->args[1]));
     q.save = line->args[1];
     if (q.gauge == PB_GAUGE_AUTO) q.gauge = PB_GAUGE_CALLGRIND;
     return pb_kernels_count(cli, &q);
@@ -279,7 +327,7 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
                        "compare: where builds of git revisions are kept (default: revisions/ beside "
                        "this program)"),
         PB_OPTION_CHOICE("gauge", &q.gauge, "auto|perf|callgrind|step", gauges,
-                         "count, compare: who counts (default auto: as the baseline was counted; else the "
+                         "count, compare --instructions: who counts (default auto: as the baseline was counted; else the "
                          "processor's counter\nwhere it may be read, or callgrind; baseline: "
                          "callgrind). step: each instruction traps, so that AVX-512 forms are counted "
                          "anywhere, slowly"),
@@ -309,6 +357,7 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
     if (q.budget && !pb_parse_seconds(q.budget, &q.budget_s))
         return PB_ERROR(PB_E_INPUT, "--budget: '%s', expected a time above 0 as 5min or 30s",
                         q.budget);
+    PB_RETURN(check_files(&q, strcmp(what, "compare") == 0 && !q.stored));
     if (strcmp(what, "compare") == 0) return compare(cli, &q, &line);
     if (strcmp(what, "baseline") == 0) return write_baseline(cli, q, &line);
     if (strcmp(what, "trend") == 0 && line.n_args == 2) return pb_kernels_trend(&q, line.args[1]);
@@ -317,7 +366,7 @@ static pb_status run_kernels(pb_cli *cli, int argc, char **argv) {
         return pb_kernels_plot(line.args[1], line.args[2]);
     if (line.n_args > 1) return PB_ERROR(PB_E_INPUT, "too many arguments after kernels %s", what);
     if (strcmp(what, "list") == 0) return list_cases(&q);
-    if (strcmp(what, "run") == 0) return pb_kernels_run(cli, &q);
+    if (strcmp(what, "run") == 0) return run(cli, &q);
     if (strcmp(what, "count") == 0) return pb_kernels_count(cli, &q);
     return PB_ERROR(PB_E_INPUT,
                     "kernels has no '%s' with as many arguments; expected list, run, show FILE, plot FILE "

@@ -51,11 +51,21 @@ pb_status pb_kernels_print_clock(const char *by, double mhz_least, double mhz_mo
 /* The table of a run; with q->below only what falls short of that share of its roof, worst first, with
  * what is known of the reason. */
 pb_status pb_kernels_print(const pb_kernels_request *q, const pb_saved_run *run);
+/* What pb_kernels_print_clock says, of a saved run, with all lines of noise that it holds. */
+pb_status pb_kernels_print_saved(const pb_saved_run *run);
+/* The lines as a list `advice`, which is added to o. */
+bool pb_kernels_add_advice(struct cJSON *o, pb_text *lines);
 /* kernels show FILE, plot FILE DIR: of a saved run; trend FILE: of a history. */
 pb_status pb_kernels_show(const pb_kernels_request *q, const char *path);
 pb_status pb_kernels_plot(const char *path, const char *dir);
 pb_status pb_kernels_draw(const pb_saved_run *run, const char *dir);
 pb_status pb_kernels_trend(const pb_kernels_request *q, const char *path);
+
+/* A file of what was measured, or failed to be: the failure is said at once and keeps neither the other
+ * files nor stdout from being written. *first: the first one's status. At the end all_written says that
+ * there was one. */
+void pb_kernels_written(pb_status *first, pb_status next);
+pb_status pb_kernels_all_written(pb_status first);
 
 /* Set the exit code by the worst verdict. Builds, programs, revisions: */
 pb_status pb_kernels_compare(pb_cli *cli, const pb_kernels_request *q, const char *a,

@@ -15,8 +15,8 @@
 
 #define MOST_BYTES ((size_t)256 << 20)
 
-static pb_status write_file(const char *path, pb_text *text) {
-    pb_status status = pb_text_status(text);
+/* Frees the text; status: what came of making it. */
+static pb_status write_file(const char *path, pb_status status, pb_text *text) {
     if (status == PB_OK) status = pb_file_write_atomic(path, text->data, text->len);
     pb_text_free(text);
     return status;
@@ -29,15 +29,12 @@ typedef struct told {
     const pb_stored_notes *stored; /* or NULL */
     const pb_machine_report *machine; /* or NULL: nothing was measured now */
     const char *samples;              /* folder or file with the raw ones; NULL: not kept */
+    pb_status written;                /* what came of writing that file */
 } told;
 
-/* Lines as a list. */
 static bool add_advice(pb_json *root, const pb_comparison_of_builds *c, const told *t) {
     pb_text lines = {0};
-    pb_json *list = pb_json_add_array(root, "advice");
-    bool ok = list && pb_compared_advice(c, t->machine, &lines) == PB_OK;
-    char *save = NULL, *line = ok && lines.data ? strtok_r(lines.data, "\n", &save) : NULL;
-    for (; ok && line; line = strtok_r(NULL, "\n", &save)) ok = pb_json_add_str(list, NULL, line);
+    bool ok = pb_compared_advice(c, t->machine, &lines) == PB_OK && pb_kernels_add_advice(root, &lines);
     pb_text_free(&lines);
     return ok;
 }
@@ -92,13 +89,9 @@ static pb_status print_json(const pb_comparison_of_builds *c, const told *t, int
     return pb_cli_built(false);
 }
 
-static void print_stored(const pb_stored_notes *notes) {
-    printf("anchors:");
-    for (int i = 0; i < PB_SAVED_ANCHORS; i++)
-        if (!isnan(notes->anchors[i]))
-            printf(" %s %+.1f %%%s", pb_anchor_name(i), 100 * (notes->anchors[i] - 1),
-                   i + 1 < PB_SAVED_ANCHORS ? "," : "");
-    printf("\n");
+static void print_lines(const char *what, const pb_text *lines) {
+    for (const char *p = lines->data; p && *p; p += strcspn(p, "\n") + 1)
+        printf("%s%.*s\n", what, (int)strcspn(p, "\n"), p);
 }
 
 /* What this comparison could see: A's own spread and the slowdowns that it would have found. */
@@ -133,13 +126,13 @@ static pb_status print_text(const pb_comparison_of_builds *c, const told *t) {
     printf("programs: A %.12s, B %.12s\n", c->sha256[0], c->sha256[1]);
     if (*c->backend[0] || *c->backend[1])
         printf("CUDA backends: A %.12s, B %.12s\n", c->backend[0], c->backend[1]);
-    for (const char *p = c->differences.data; p && *p; p += strcspn(p, "\n") + 1)
-        printf("differs: %.*s\n", (int)strcspn(p, "\n"), p);
+    print_lines("differs: ", &c->differences);
     if (*c->gauge) printf("instructions: %s\n", c->gauge);
-    if (t->stored) print_stored(t->stored);
+    print_lines("", &c->stored);
     for (int i = 0; i < c->n; i++) print_kernel(&c->kernels[i]);
     PB_RETURN(print_power(c));
     PB_RETURN(pb_kernels_print_clock(c->cycles_by[0], c->mhz_least, c->mhz_most, &c->gpu));
+    print_lines("noise: ", &c->noise);
     return t->machine ? pb_kernels_print_machine(t->machine) : PB_OK;
 }
 
@@ -154,24 +147,19 @@ static int exit_code(const pb_comparison_of_builds *c, bool allow_unclear) {
 
 static pb_status tell(pb_cli *cli, const pb_kernels_request *q, const pb_comparison_of_builds *c,
                       const told *t) {
-    pb_status status = PB_OK;
+    pb_status written = t->written, made;
     pb_text text = {0};
     cli->exit_code = exit_code(c, q->allow_unclear);
     if (q->junit) {
-        PB_TRY(pb_compared_junit(c, q->allow_unclear, &text));
-        PB_TRY(write_file(q->junit, &text));
+        made = pb_compared_junit(c, q->allow_unclear, &text);
+        pb_kernels_written(&written, write_file(q->junit, made, &text));
     }
     if (q->markdown) {
-        PB_TRY(pb_compared_markdown(c, t->machine, cli->exit_code, &text));
-        PB_TRY(write_file(q->markdown, &text));
+        made = pb_compared_markdown(c, t->machine, cli->exit_code, &text);
+        pb_kernels_written(&written, write_file(q->markdown, made, &text));
     }
-    if (q->format != 0)
-        PB_TRY(print_json(c, t, cli->exit_code));
-    else
-        PB_TRY(print_text(c, t));
-done:
-    pb_text_free(&text);
-    return status;
+    PB_RETURN(q->format != 0 ? print_json(c, t, cli->exit_code) : print_text(c, t));
+    return pb_kernels_all_written(written);
 }
 
 /* A folder or a program as it is; anything else is the name of a revision. */
@@ -282,6 +270,7 @@ static pb_status like_saved(const pb_json *tree, const pb_saved_run *like, pb_ke
     now->cache = cache && strcmp(cache, "hot") == 0;
     now->all = now->all || was_all;
     if (dtype) now->dtype = strcmp(dtype, "bf16") == 0;
+    /* These two may be others: fewer kernels, or more time for them, are no other way to measure. */
     if (!now->filter && *pb_json_text(asked, "filter")) now->filter = pb_json_text(asked, "filter");
     double budget = pb_json_number(asked, "budget_s") * like->processes;
     if (!(now->budget_s > 0) && budget > 0) now->budget_s = budget;
@@ -299,7 +288,7 @@ static void narrow(pb_saved_run *run, const char *filter) {
 
 pb_status pb_kernels_compare_stored(pb_cli *cli, const pb_kernels_request *q, const char *a,
                                     const char *b) {
-    pb_status status = PB_OK;
+    pb_status status = PB_OK, written = PB_OK;
     pb_json *trees[2] = {NULL, NULL};
     pb_saved_run runs[2] = {{.n = 0}, {.n = 0}};
     pb_comparison_of_builds c = {0};
@@ -308,20 +297,24 @@ pb_status pb_kernels_compare_stored(pb_cli *cli, const pb_kernels_request *q, co
     pb_machine_report machine;
     PB_TRY(pb_json_load(a, MOST_BYTES, &trees[0]));
     PB_TRY(pb_saved_run_read(trees[0], a, &runs[0]));
+    narrow(&runs[0], q->filter);
+    if (runs[0].n == 0) PB_FAIL(PB_E_INPUT, "--filter %s: no kernel of %s has this in its name", q->filter, a);
     if (b) {
         PB_TRY(pb_json_load(b, MOST_BYTES, &trees[1]));
         PB_TRY(pb_saved_run_read(trees[1], b, &runs[1]));
     } else {
         PB_TRY(like_saved(trees[0], &runs[0], &now));
         PB_TRY(pb_kernels_measure(&now, &trees[1], &runs[1], &machine));
-        if (q->save) PB_TRY(pb_json_save(trees[1], q->save));
+        if (q->save) pb_kernels_written(&written, pb_json_save(trees[1], q->save));
+        runs[1].advice = NULL; /* the machine's own report tells it */
     }
-    for (int i = 0; i < 2; i++) narrow(&runs[i], q->filter);
+    narrow(&runs[1], q->filter);
     PB_TRY(pb_compare_stored(&runs[0], &runs[1], &c, &notes));
     const told t = {.budget_s = b ? 0 : now.budget_s,
                     .stored = &notes,
                     .machine = b ? NULL : &machine,
-                    .samples = q->save};
+                    .samples = q->save,
+                    .written = written};
     PB_TRY(tell(cli, q, &c, &t));
 done:
     pb_comparison_of_builds_free(&c);

@@ -167,18 +167,18 @@ static void tell_narrower(const pb_count_setup *counted) {
 }
 
 pb_status pb_kernels_count(pb_cli *cli, const pb_kernels_request *q) {
-    pb_status status = PB_OK;
+    pb_status status = PB_OK, written = PB_OK;
     pb_counts now = {.n = 0}, then = {.n = 0};
     pb_count_changes changes = {.n = 0};
     if (q->junit && !q->baseline)
         PB_FAIL(PB_E_INPUT, "count --junit tells verdicts: against which --baseline?");
     if (q->baseline) PB_TRY(pb_counts_read(q->baseline, &then));
     PB_TRY(count(q, q->baseline ? &then : NULL, &now));
-    if (q->save) PB_TRY(pb_counts_write(q->save, &now));
+    if (q->save) pb_kernels_written(&written, pb_counts_write(q->save, &now));
     if (q->baseline) {
         PB_TRY(pb_counts_compare(&then, &now, q->filter, &changes));
         cli->exit_code = pb_count_changes_exit(&changes);
-        if (q->junit) PB_TRY(write_junit(q->junit, &changes));
+        if (q->junit) pb_kernels_written(&written, write_junit(q->junit, &changes));
     }
     if (q->format != 0) {
         PB_TRY(print_json(&now, q->baseline ? &changes : NULL, cli->exit_code));
@@ -189,6 +189,7 @@ pb_status pb_kernels_count(pb_cli *cli, const pb_kernels_request *q) {
         PB_TRY(print_counts(&now));
         tell_narrower(&now.setup);
     }
+    status = pb_kernels_all_written(written);
 done:
     pb_count_changes_free(&changes);
     pb_counts_free(&then);

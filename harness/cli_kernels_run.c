@@ -191,6 +191,7 @@ static pb_status measure_here(const pb_kernels_request *q, pb_json *root) {
         pb_kernel_result_free(&r);
         if (status != PB_OK) goto done;
     }
+    fprintf(stderr, PB_KERNELS_MEASURED "\n");
 done:
     close_gauges(&beside);
     pb_device_close(ref);
@@ -266,7 +267,8 @@ static pb_status measure(const pb_kernels_request *q, pb_json **root, pb_machine
     if (q->processes > 1) {
         PB_TRY(pb_own_program(self, sizeof self));
         PB_TRY(measure_processes(q, self, (int)q->processes, root));
-        cJSON_DeleteItemFromObjectCaseSensitive(*root, "machine_state"); /* of the first alone */
+        cJSON_DeleteItemFromObjectCaseSensitive(*root, "machine_state"); /* of the first alone, */
+        cJSON_DeleteItemFromObjectCaseSensitive(*root, "advice");        /* as this */
     } else {
         *root = cJSON_CreateObject();
         PB_TRY(measure_here(q, *root));
@@ -281,31 +283,44 @@ done:
     return status;
 }
 
+static pb_status add_noise(pb_json *root, pb_saved_run *run, const pb_machine_report *machine) {
+    pb_text lines = {0};
+    pb_kernel_noise(run->mhz_least, run->mhz_most, &run->gpu, machine, &lines);
+    bool ok = pb_text_status(&lines) == PB_OK && pb_kernels_add_advice(root, &lines);
+    pb_text_free(&lines);
+    run->advice = pb_json_get(root, "advice");
+    return pb_cli_built(ok);
+}
+
 pb_status pb_kernels_measure(const pb_kernels_request *q, struct cJSON **root, pb_saved_run *run,
                              pb_machine_report *machine) {
     PB_RETURN(measure(q, root, machine));
     PB_RETURN(pb_saved_run_read(*root, "this run", run));
+    PB_RETURN(add_noise(*root, run, machine));
     return add_derived(*root, run);
 }
 
 pb_status pb_kernels_run(pb_cli *cli, const pb_kernels_request *q) {
-    pb_status status = PB_OK;
+    pb_status status = PB_OK, written = PB_OK;
     pb_saved_run run = {.n = 0};
     pb_machine_report machine;
     pb_json *root = NULL;
     PB_TRY(pb_kernels_measure(q, &root, &run, &machine));
-    if (q->save) PB_TRY(pb_json_save(root, q->save));
-    if (q->history) PB_TRY(pb_history_append(q->history, &run));
-    if (q->plots) PB_TRY(pb_kernels_draw(&run, q->plots));
+    if (q->save) pb_kernels_written(&written, pb_json_save(root, q->save));
+    if (q->history) pb_kernels_written(&written, pb_history_append(q->history, &run));
+    if (q->plots) pb_kernels_written(&written, pb_kernels_draw(&run, q->plots));
     for (int i = 0; i < run.n; i++)
         if (run.kernels[i].wrong) cli->exit_code = 5;
     if (q->format == 0) {
         PB_TRY(pb_kernels_print(q, &run));
+        PB_TRY(pb_kernels_print_clock(run.cycles_by, run.mhz_least, run.mhz_most, &run.gpu));
         PB_TRY(pb_kernels_print_machine(&machine));
-        goto done;
+    } else {
+        pb_json *told = root; /* which is freed */
+        root = NULL;
+        PB_TRY(pb_cli_print_json(told));
     }
-    status = pb_cli_print_json(root);
-    root = NULL;
+    status = pb_kernels_all_written(written);
 done:
     pb_saved_run_free(&run);
     pb_json_free(root);

@@ -84,6 +84,13 @@ static void print_above(const pb_saved_run *run) {
                n, run->n, 100 * most);
 }
 
+/* A table of outputs that nobody held against the reference must not look like one of right ones. */
+static void print_unchecked(const pb_saved_run *run) {
+    int n = 0;
+    for (int i = 0; i < run->n; i++) n += !run->kernels[i].checked;
+    if (n > 0) printf("%d of %d kernels were not checked against the reference\n", n, run->n);
+}
+
 static void print_roofs(const pb_saved_run *run) {
     static const char *const dtypes[] = {"f32", "bf16"};
     if (!(run->bytes_per_s > 0)) return;
@@ -121,13 +128,14 @@ pb_status pb_kernels_print(const pb_kernels_request *q, const pb_saved_run *run)
     }
     free(list);
     PB_RETURN(pb_table_end(&table, stdout));
+    print_unchecked(run);
     print_short_ones(run);
     if (q->below > 0)
         printf("%d of %d kernels below %g %% of their roof, %d wrong\n", n - wrong, run->n, q->below,
                wrong);
     print_roofs(run);
     print_above(run);
-    return pb_kernels_print_clock(run->cycles_by, run->mhz_least, run->mhz_most, &run->gpu);
+    return PB_OK;
 }
 
 /* ---- the machine ---- */
@@ -141,17 +149,38 @@ static pb_status print_noise(pb_text *advice) {
     return status;
 }
 
-pb_status pb_kernels_print_clock(const char *by, double mhz_least, double mhz_most,
-                                 const pb_gpu_report *gpu) {
-    pb_text advice = {0};
+bool pb_kernels_add_advice(pb_json *o, pb_text *lines) {
+    pb_json *list = pb_json_add_array(o, "advice");
+    char *save = NULL, *line = lines->data ? strtok_r(lines->data, "\n", &save) : NULL;
+    bool ok = list != NULL;
+    for (; ok && line; line = strtok_r(NULL, "\n", &save)) ok = pb_json_add_str(list, NULL, line);
+    return ok;
+}
+
+static void print_gauges(const char *by, double mhz_least, double mhz_most, const pb_gpu_report *gpu) {
     if (!isnan(mhz_least))
         printf("clock: %.0f to %.0f MHz while kernels ran (%s)\n", mhz_least, mhz_most, by);
     if (gpu->looks > 0)
         printf("gpu: driver %s, at most %.0f W of %.0f, %.0f degrees\n", gpu->driver, gpu->watts_most,
                gpu->watts_limit, gpu->celsius_most);
-    if (gpu->looks == 0) pb_kernel_clock_advice(mhz_least, mhz_most, &advice);
-    pb_gpu_advice(gpu, &advice);
+}
+
+pb_status pb_kernels_print_clock(const char *by, double mhz_least, double mhz_most,
+                                 const pb_gpu_report *gpu) {
+    pb_text advice = {0};
+    print_gauges(by, mhz_least, mhz_most, gpu);
+    pb_kernel_noise(mhz_least, mhz_most, gpu, NULL, &advice);
     return print_noise(&advice);
+}
+
+pb_status pb_kernels_print_saved(const pb_saved_run *run) {
+    const pb_json *line = NULL;
+    if (!run->advice)
+        return pb_kernels_print_clock(run->cycles_by, run->mhz_least, run->mhz_most, &run->gpu);
+    print_gauges(run->cycles_by, run->mhz_least, run->mhz_most, &run->gpu);
+    cJSON_ArrayForEach(line, run->advice)
+        if (cJSON_IsString(line)) printf("noise: %s\n", line->valuestring);
+    return PB_OK;
 }
 
 pb_status pb_kernels_print_machine(const pb_machine_report *machine) {

@@ -19,7 +19,8 @@ pb_status pb_kernels_draw(const pb_saved_run *run, const char *dir) {
     pb_figure figures[2 * PB_KERNEL_CHARTS];
     const pb_kernel_roofs roofs = {.bytes_per_s = run->bytes_per_s,
                                    .flops_per_s = {run->flops_per_s[0], run->flops_per_s[1]},
-                                   .ops_per_s = run->ops_per_s};
+                                   .ops_per_s = run->ops_per_s,
+                                   .hot = strcmp(pb_json_text(run->environment, "cache"), "hot") == 0};
     static const pb_kernel_bound bounds[] = {[PB_ROOF_COPY] = PB_BOUND_COPY,
                                              [PB_ROOF_PRODUCT] = PB_BOUND_PRODUCT,
                                              [PB_ROOF_VECTOR] = PB_BOUND_VECTOR};
@@ -68,6 +69,7 @@ pb_status pb_kernels_show(const pb_kernels_request *q, const char *path) {
     pb_saved_run run = {.n = 0};
     PB_TRY(load(path, &tree, &run));
     PB_TRY(pb_kernels_print(q, &run));
+    PB_TRY(pb_kernels_print_saved(&run));
 done:
     pb_saved_run_free(&run);
     pb_json_free(tree);
@@ -75,6 +77,16 @@ done:
 }
 
 /* ---- trends ---- */
+
+#define REVISION 48 /* characters, as in pb_history */
+
+/* Its first characters; the "+" of changes that were not committed stays. */
+static const char *shorten(const char *revision, int chars, char out[REVISION]) {
+    size_t n = strlen(revision);
+    bool cut_dirty = n > (size_t)chars && revision[n - 1] == '+';
+    snprintf(out, REVISION, "%.*s%s", chars, revision, cut_dirty ? "+" : "");
+    return out;
+}
 
 static const char *revision_of(const pb_history *h, const pb_history_series *s, int i) {
     return h->revisions[s->point[i]];
@@ -120,10 +132,11 @@ static pb_status trend_json(const pb_history *h) {
 /* What else is new at the revision where a series changed. */
 static pb_status print_differences(const pb_history *h, const pb_history_series *s, int change) {
     pb_text lines = {0};
+    char at[REVISION];
     pb_status status = pb_history_differences(h, s, change, &lines);
+    shorten(revision_of(h, s, s->changes[change].at), 12, at);
     for (const char *p = lines.data; status == PB_OK && p && *p; p += strcspn(p, "\n") + 1)
-        printf("%s at %.12s, differs too: %.*s\n", s->name,
-               revision_of(h, s, s->changes[change].at), (int)strcspn(p, "\n"), p);
+        printf("%s at %s, differs too: %.*s\n", s->name, at, (int)strcspn(p, "\n"), p);
     pb_text_free(&lines);
     return status;
 }
@@ -131,6 +144,7 @@ static pb_status print_differences(const pb_history *h, const pb_history_series 
 static pb_status trend_text(const pb_history *h) {
     static const char *const head[] = {"CASE", "CHANGE", "REVISION", "AFTER", "P", NULL};
     pb_table table = {0};
+    char revision[REVISION];
     int n = 0;
     pb_table_start(&table, head, 1);
     for (int i = 0; i < h->n; i++) {
@@ -140,8 +154,8 @@ static pb_status trend_text(const pb_history *h) {
             pb_table_row(&table);
             pb_table_cell(&table, 0, "%s", s->name);
             pb_table_cell(&table, 1, "%+.1f %%", 100 * (x->after / x->before - 1));
-            pb_table_cell(&table, 2, "%.12s", revision_of(h, s, x->at));
-            pb_table_cell(&table, 3, "%.12s", revision_of(h, s, x->at - 1));
+            for (int k = 0; k < 2; k++)
+                pb_table_cell(&table, 2 + k, "%s", shorten(revision_of(h, s, x->at - k), 12, revision));
             pb_table_cell(&table, 4, "%.4f", x->p);
         }
     }
@@ -163,12 +177,13 @@ static pb_status trend_text(const pb_history *h) {
 static pb_status draw_series(const pb_history *h, const pb_history_series *s, int number,
                              const char *dir) {
     double us[PB_CHANGE_MOST];
+    char names[PB_CHANGE_MOST][REVISION];
     const char *labels[PB_CHANGE_MOST];
     pb_trend_level levels[PB_CHANGE_MOST / PB_CHANGE_SEGMENT + 1] = {{0}};
     pb_figure figure;
     for (int i = 0; i < s->n; i++) {
         us[i] = s->seconds[i] * 1e6;
-        labels[i] = revision_of(h, s, i);
+        labels[i] = shorten(revision_of(h, s, i), 8, names[i]);
     }
     for (int i = 0; i <= s->n_changes; i++)
         levels[i] = (pb_trend_level){

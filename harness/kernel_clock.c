@@ -89,10 +89,16 @@ double pb_kernel_clock_end(pb_kernel_clock *c, double seconds) {
     return cycles;
 }
 
-void pb_kernel_clock_advice(double mhz_least, double mhz_most, pb_text *lines) {
-    if (isnan(mhz_least) || mhz_most <= PB_NOISY_CLOCK * mhz_least) return;
-    pb_text_add(lines,
-                "the clock moved by %.0f %%: see to governor, boost and temperature; what is slower by as "
-                "much is CLOCK\n",
-                100 * (mhz_most / mhz_least - 1));
+void pb_kernel_noise(double mhz_least, double mhz_most, const pb_gpu_report *gpu,
+                     const pb_machine_report *machine, pb_text *lines) {
+    if (gpu->looks == 0 && mhz_most > PB_NOISY_CLOCK * mhz_least)
+        pb_text_add(lines,
+                    "the clock moved by %.0f %%: see to governor, boost and temperature; what is slower by "
+                    "as much is CLOCK\n",
+                    100 * (mhz_most / mhz_least - 1));
+    pb_gpu_advice(gpu, lines);
+    if (!machine) return;
+    pb_machine_report nameless = *machine; /* others read this */
+    *nameless.busiest = 0;
+    pb_machine_advice(&nameless, lines);
 }

@@ -15,6 +15,7 @@
 
 #include "harness/gpu_state.h"
 #include "harness/kernel_counter.h"
+#include "harness/machine_state.h"
 
 typedef struct pb_kernel_clock pb_kernel_clock;
 
@@ -37,8 +38,10 @@ double pb_kernel_clock_end(pb_kernel_clock *c, double seconds);
  * somebody else's makes it slower and nothing makes it faster. */
 double pb_chain_hz(void);
 
-/* A line with what helps where the clock moved, in MHz, between processes that were measured; none where it
- * was not read (NaN). */
-void pb_kernel_clock_advice(double mhz_least, double mhz_most, pb_text *lines);
+/* A line with what helps for everything that made times differ between processes that were measured: a
+ * clock that moved, in MHz (NaN: not read; a GPU that was looked at tells its own), the GPU, the machine
+ * (or NULL), of which no other process is named. */
+void pb_kernel_noise(double mhz_least, double mhz_most, const pb_gpu_report *gpu,
+                     const pb_machine_report *machine, pb_text *lines);
 
 #endif

@@ -2,6 +2,7 @@
 #include "harness/kernel_compare.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -41,6 +42,11 @@ static pb_status find_program(const char *path, char out[1024]) {
 
 /* ---- the kernels ---- */
 
+pb_compared_side pb_compared_side_none(void) {
+    return (pb_compared_side){
+        .worst = NAN, .least = NAN, .flops = NAN, .flops_else = NAN, .bytes = NAN};
+}
+
 pb_status pb_compared_find(pb_comparison_of_builds *c, const char *name, bool add,
                            pb_compared **out) {
     *out = NULL;
@@ -52,8 +58,7 @@ pb_status pb_compared_find(pb_comparison_of_builds *c, const char *name, bool ad
     c->kernels = grown;
     *out = &grown[c->n++];
     **out = (pb_compared){.samples = 0};
-    for (int side = 0; side < 2; side++)
-        (*out)->side[side].worst = (*out)->side[side].least = NAN;
+    for (int side = 0; side < 2; side++) (*out)->side[side] = pb_compared_side_none();
     pb_copy((*out)->name, sizeof (*out)->name, name);
     return PB_OK;
 }
@@ -174,6 +179,9 @@ static pb_status take(work *w, const pb_json *o, int side, int stage, int proces
         copy_optional(o, "roof", s->roof, sizeof s->roof);
         read_optional(o, "error_of_allowed", &s->worst);
         read_optional(o, "least_s", &s->least);
+        read_optional(o, "flops", &s->flops);
+        read_optional(o, "flops_else", &s->flops_else);
+        read_optional(o, "bytes", &s->bytes);
     }
     take_samples(o, k);
     k->time[side][stage][process] = median;
@@ -224,6 +232,14 @@ static pb_status keep(const work *w, const pb_json *root, int side, int stage, i
 
 /* ---- processes ---- */
 
+/* Signals of a program's own fault; others (too little memory, a CI job at its end) come from outside. */
+static bool is_fault(int number) {
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        if (faults[i] == number) return true;
+    return false;
+}
+
 /* A process ended within a kernel: that kernel has its verdict and the others go on without it.
  * False when it is not known which one it was. */
 static bool blame_kernel(work *w, int side, int stage, int code) {
@@ -233,10 +249,14 @@ static bool blame_kernel(work *w, int side, int stage, int code) {
     if (code == 0 || !*name) return false;
     if (pb_compared_find(w->out, name, false, &k) != PB_OK || !k || !in_stage(k, stage))
         return false;
-    if (code > 128)
+    if (is_fault(code - 128))
         snprintf(k->wrong, sizeof k->wrong, "%s: ended its process with signal %d", sides[side],
                  code - 128);
-    snprintf(k->failed, sizeof k->failed, "%s: exit status %d: %.120s", sides[side], code, line);
+    if (code > 128)
+        snprintf(k->failed, sizeof k->failed, "%s: its process was ended by signal %d: %.100s",
+                 sides[side], code - 128, line);
+    else
+        snprintf(k->failed, sizeof k->failed, "%s: exit status %d: %.120s", sides[side], code, line);
     fprintf(stderr, "%s: %s\n", name, k->failed);
     return true;
 }
@@ -340,7 +360,7 @@ static pb_status forecast(const work *w) {
     if (power.n > 0)
         fprintf(stderr,
                 "after %d pairs: A's processes spread by %.1f %% (median of %d kernels), about "
-                "%.1f %% of slowdown will be found (%.1f to %.1f)\n",
+                "%.1f %% of slowdown will be found (%.1f to %.1f), by the spread of both sides\n",
                 FORECAST, 100 * power.spread[1], power.n, 100 * power.detectable[1],
                 100 * power.detectable[0], 100 * power.detectable[2]);
     if (power.n > 0 && power.detectable[1] > 2 * (PB_GATE_SLOWER - 1))
@@ -408,6 +428,8 @@ done:
 void pb_comparison_of_builds_free(pb_comparison_of_builds *c) {
     for (int side = 0; side < 2; side++) pb_json_free(c->environment[side]);
     pb_text_free(&c->differences);
+    pb_text_free(&c->stored);
+    pb_text_free(&c->noise);
     free(c->kernels);
     *c = (pb_comparison_of_builds){.n = 0};
 }

@@ -29,13 +29,15 @@ typedef struct pb_compare_request {
 /* What a side's first process, the checked one, says about a kernel. */
 typedef struct pb_compared_side {
     char sha256[65];         /* of the output; every process must have it */
-    char variant[64];        /* "" = not told */
+    char variant[64];        /* the forms that its op chooses from; "" = not told */
     char roof[16];           /* that binds, "" = not told */
     double worst, least;     /* error over what is allowed; seconds at the roof; or NaN */
+    double flops, flops_else, bytes; /* analytic work of a call; or NaN */
     double instructions;     /* of one call; 0 = not counted */
     int in;                  /* processes that had this case */
     bool listed;             /* the program's table has it */
 } pb_compared_side;
+pb_compared_side pb_compared_side_none(void); /* nothing is told */
 
 typedef struct pb_compared {
     char name[160];
@@ -65,13 +67,16 @@ typedef struct pb_comparison_of_builds {
     pb_gpu_report gpu;       /* of all processes; no looks on a CPU */
     pb_json *environment[2]; /* of their first processes; NULL when not told */
     pb_text differences;     /* of these, a line each ("build/compiler: X, then Y") */
+    pb_text stored;          /* saved runs: that they are, and their anchors, a line each; else empty */
+    pb_text noise;           /* saved runs: what their files say of it, "A: ..." or "B: ...", a line each */
 } pb_comparison_of_builds;
 
 /* Runs both. A kernel whose output is wrong, or differs between processes of a build, or that ends
- * its process with a signal, is WRONG; one that only one of them has, or cannot run, is
- * INCOMPARABLE. Fewer than 60 samples a process for want of budget are UNCLEAR at best. A budget is
- * divided: three quarters over the first stage's 20 processes, one over the second's; equally over
- * the kernels. After three pairs it says on stderr what slowdown can be expected to be found.
+ * its process by a fault (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT), is WRONG; one that only one of
+ * them has, or cannot run, or that another signal came to, is INCOMPARABLE. Fewer than 60 samples a
+ * process for want of budget are UNCLEAR at best. A budget is divided: three quarters over the first
+ * stage's 20 processes, one over the second's; equally over the kernels. After three pairs it says on
+ * stderr what slowdown can be expected to be found.
  * PB_E_ENV when a program does not run, with the end of what it said, or is not the same one
  * throughout. Free with pb_comparison_of_builds_free. */
 pb_status pb_compare_builds(const pb_compare_request *request, pb_comparison_of_builds *out);
@@ -101,8 +106,8 @@ pb_status pb_compared_power_of(const pb_comparison_of_builds *c, pb_compared_pow
 /* One test case per kernel, with the seconds of its samples: a failure whatever does not exit with
  * 0; an unclear one is skipped when that is allowed. */
 pb_status pb_compared_junit(const pb_comparison_of_builds *c, bool allow_unclear, pb_text *out);
-/* What made times differ between processes, and what helps, a line each; without names of processes.
- * machine: NULL when nothing was measured now. */
+/* What made times differ between processes, and what helps, a line each; without names of processes. Of
+ * saved runs what their files say too. machine: NULL when nothing was measured now. */
 pb_status pb_compared_advice(const pb_comparison_of_builds *c, const pb_machine_report *machine,
                              pb_text *lines);
 /* A table for a pull request, with both programs, the machine and its noise, what else differs and the

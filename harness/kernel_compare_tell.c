@@ -120,19 +120,14 @@ static void add_side(pb_text *out, const pb_comparison_of_builds *c, int side) {
 
 pb_status pb_compared_advice(const pb_comparison_of_builds *c, const pb_machine_report *machine,
                              pb_text *lines) {
-    if (c->gpu.looks == 0) pb_kernel_clock_advice(c->mhz_least, c->mhz_most, lines);
-    pb_gpu_advice(&c->gpu, lines);
-    if (machine) {
-        pb_machine_report nameless = *machine; /* others read this */
-        *nameless.busiest = 0;
-        pb_machine_advice(&nameless, lines);
-    }
+    pb_kernel_noise(c->mhz_least, c->mhz_most, &c->gpu, machine, lines);
+    if (c->noise.len > 0) pb_text_add_bytes(lines, c->noise.data, c->noise.len);
     return pb_text_status(lines);
 }
 
 static void add_lines(pb_text *out, const char *what, const pb_text *lines) {
     for (const char *p = lines->data; p && *p; p += strcspn(p, "\n") + 1)
-        pb_text_add(out, "- %s: %.*s\n", what, (int)strcspn(p, "\n"), p);
+        pb_text_add(out, "- %s%.*s\n", what, (int)strcspn(p, "\n"), p);
 }
 
 static void add_machine(pb_text *out, const pb_machine_report *m) {
@@ -155,8 +150,9 @@ static pb_status add_head(pb_text *out, const pb_comparison_of_builds *c,
     if (!isnan(c->mhz_least))
         pb_text_add(out, "- clock %.0f to %.0f MHz\n", c->mhz_least, c->mhz_most);
     if (machine) add_machine(out, machine);
-    add_lines(out, "noise", &noise);
-    add_lines(out, "differs", &c->differences);
+    add_lines(out, "", &c->stored);
+    add_lines(out, "noise: ", &noise);
+    add_lines(out, "differs: ", &c->differences);
     pb_text_add(out, "- exit status %d\n\n", code);
     pb_text_free(&noise);
     return status;
@@ -201,6 +197,9 @@ static bool add_side_json(const pb_compared *k, int side, pb_json *o) {
     bool ok = pb_json_add_str(o, "output_sha256", *s->sha256 ? s->sha256 : NULL) &&
               pb_json_add_str(o, "variant", *s->variant ? s->variant : NULL) &&
               pb_json_add_f64(o, "error_of_allowed", s->worst) &&
+              pb_json_add_f64(o, "flops", s->flops) &&
+              pb_json_add_f64(o, "flops_else", s->flops_else) &&
+              pb_json_add_f64(o, "bytes", s->bytes) &&
               pb_json_add_f64(o, "median_s", median) && pb_json_add_f64(o, "least_s", s->least) &&
               pb_json_add_f64(o, "roof_share", s->least / median) &&
               pb_json_add_str(o, "roof", *s->roof ? s->roof : NULL) &&

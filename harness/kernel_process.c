@@ -71,17 +71,19 @@ static void add_pair(command *c, const char *option, const char *value) {
     add(c, value);
 }
 
-static command start(const pb_kernel_process *p, const char *what) {
-    command c = {.argv = {p->program, "kernels", what}, .n = 3};
-    for (int i = 0; p->options && p->options[i]; i++) add(&c, p->options[i]);
-    return c;
+static void start(command *c, const pb_kernel_process *p, const char *what) {
+    add(c, p->program);
+    add(c, "kernels");
+    add(c, what);
+    for (int i = 0; p->options && p->options[i]; i++) add(c, p->options[i]);
 }
 
 pb_status pb_kernel_process_run(const pb_kernel_process *p, const pb_kernel_folder *f,
                                 pb_json **out) {
-    command c = start(p, "run");
+    command c = {.n = 0};
     char budget[PB_F64_CHARS];
     int code = 0;
+    start(&c, p, "run");
     add_pair(&c, "--save", f->samples);
     if (!p->check) add(&c, "--unchecked");
     if (p->anchors && !p->check) add(&c, "--anchors");
@@ -108,6 +110,7 @@ void pb_kernel_process_last(const pb_kernel_folder *f, char name[160], char line
     for (char *s = text ? strtok_r(text, "\n", &save) : NULL; s; s = strtok_r(NULL, "\n", &save)) {
         const char *of = announced(s);
         if (of) pb_copy(name, 160, of);
+        if (strcmp(s, PB_KERNELS_MEASURED) == 0) *name = 0;
         pb_copy(line, 160, s);
     }
     free(text);
@@ -115,18 +118,21 @@ void pb_kernel_process_last(const pb_kernel_folder *f, char name[160], char line
 
 pb_status pb_kernel_process_list(const pb_kernel_process *p, const pb_kernel_folder *f,
                                  pb_json **out) {
-    command c = start(p, "list");
+    /* Its stdout alone: what libraries warn of goes to stderr, and `list` has no --save. */
+    command c = {.argv = {"sh", "-c", "exec \"$@\" >\"$0\"", f->samples}, .n = 4};
     int code = 0;
+    start(&c, p, "list");
     add_pair(&c, "--format", "json");
     PB_RETURN(pb_process_run(c.argv, NULL, NULL, f->log, &code));
     if (code != 0) return complain(f, p->program, "list", code);
-    return pb_json_load(f->log, MOST_BYTES, out);
+    return pb_json_load(f->samples, MOST_BYTES, out);
 }
 
 pb_status pb_kernel_process_count(const pb_kernel_process *p, const char *gauge,
                                   const pb_kernel_folder *f) {
-    command c = start(p, "count");
+    command c = {.n = 0};
     int code = 0;
+    start(&c, p, "count");
     add_pair(&c, "--save", f->samples);
     add_pair(&c, "--gauge", gauge);
     add_pair(&c, "--filter", p->filter);

@@ -30,8 +30,10 @@ typedef struct pb_kernel_process {
  * fails. */
 pb_status pb_kernel_process_run(const pb_kernel_process *p, const pb_kernel_folder *f,
                                 pb_json **out);
+/* What `kernels run` says once no case is left: what fails from there on is no kernel's doing. */
+#define PB_KERNELS_MEASURED "all measured"
 /* After a failure: the case that the process had announced last ("3 of 10: NAME"), "" when it had
- * not come to one, and the last line that it said. */
+ * not come to one or was through with all, and the last line that it said. */
 void pb_kernel_process_last(const pb_kernel_folder *f, char name[160], char line[160]);
 /* Its table of cases, as `kernels list` prints it with the options: an array of objects with a
  * name. */

@@ -110,7 +110,7 @@ static void place_under_roof(const pb_saved_run *run, pb_saved_kernel *k) {
 static pb_status read_kernel(const pb_json *o, const char *where, pb_saved_run *run,
                              pb_saved_kernel *k) {
     const char *why = NULL;
-    *k = (pb_saved_kernel){.wrong = false};
+    *k = (pb_saved_kernel){.worst = pb_json_number(o, "error_of_allowed")};
     PB_RETURN(read_name(o, where, "name", k->name, sizeof k->name));
     PB_RETURN(read_name(o, where, "op", k->op, sizeof k->op));
     PB_RETURN(read_name(o, where, "shape", k->shape, sizeof k->shape));
@@ -210,6 +210,7 @@ pb_status pb_saved_run_read(const pb_json *root, const char *where, pb_saved_run
     PB_TRY(pb_json_read_i64(root, where, "processes", 1, PB_GATE_PROCESSES, &processes));
     out->processes = (int)processes;
     out->environment = pb_json_get(root, "environment");
+    out->advice = pb_json_get(root, "advice");
     PB_TRY(read_anchors(root, where, out));
     if (!cJSON_IsArray(list) || !list->child) PB_FAIL(PB_E_INPUT, "%s: no kernels", where);
     PB_TRY(read_limit(root, where, cJSON_GetArraySize(list), out));

@@ -28,6 +28,7 @@ typedef struct pb_saved_kernel {
     char name[160], op[32], shape[64], dtype[8], variant[64];
     char sha256[PB_SHA256_HEX], why[160]; /* why: of wrong */
     bool wrong, checked;
+    double worst; /* error over what is allowed, of the process that checked; NaN when none did */
     double flops, flops_else, bytes;
     pb_saved_times time;
     pb_saved_times cycles; /* of the same samples; n = 0 where a process did not read them */
@@ -47,7 +48,8 @@ typedef struct pb_saved_run {
     char binary[PB_SHA256_HEX], time_utc[32];
     char backend[PB_SHA256_HEX];        /* of the CUDA backend beside the program; "" on other devices */
     double limit_s; /* that a process could spend on a kernel's samples; 0 = not told */
-    const pb_json *environment; /* within the tree that was read */
+    const pb_json *environment; /* within the tree that was read, as the next */
+    const pb_json *advice;      /* lines of noise as they were saved; NULL where the program did not save them */
     double mhz_least, mhz_most; /* of the clock while kernels ran: of all processes' medians; NaN where
                                    cycles were not read or are those of one thread alone */
     pb_gpu_report gpu;          /* of all kernels and processes; no looks on a CPU */

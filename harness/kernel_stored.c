@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char *const sides[] = {"A", "B"};
+
 static const pb_saved_kernel *find(const pb_saved_run *run, const char *name) {
     for (int i = 0; i < run->n; i++)
         if (strcmp(run->kernels[i].name, name) == 0) return &run->kernels[i];
@@ -37,7 +39,6 @@ static int needed_anchors(const pb_saved_run *a, const pb_saved_run *b, pb_store
 }
 
 static void take(pb_compared *k, const pb_saved_kernel *from, int side) {
-    static const char *const sides[] = {"A", "B"};
     int n = 0;
     if (!from) return;
     if (from->wrong) snprintf(k->wrong, sizeof k->wrong, "%s: %.140s", sides[side], from->why);
@@ -48,8 +49,11 @@ static void take(pb_compared *k, const pb_saved_kernel *from, int side) {
                  sides[side]);
     pb_copy(s->sha256, sizeof s->sha256, from->sha256);
     pb_copy(s->variant, sizeof s->variant, from->variant);
-    s->worst = NAN;
+    s->worst = from->worst;
     s->least = from->least;
+    s->flops = from->flops;
+    s->flops_else = from->flops_else;
+    s->bytes = from->bytes;
     k->seconds += from->time.total;
     if (from->time.fewest > 0 && (k->samples == 0 || from->time.fewest < k->samples))
         k->samples = (int)from->time.fewest;
@@ -92,11 +96,50 @@ static pb_status collect(const pb_saved_run *a, const pb_saved_run *b,
         if (i >= a->n && find(a, here->name)) continue;
         pb_compared *k = &out->kernels[out->n++];
         pb_copy(k->name, sizeof k->name, here->name);
+        k->side[0] = k->side[1] = pb_compared_side_none();
         take(k, find(a, here->name), 0);
         take(k, find(b, here->name), 1);
         common = common || (k->side[0].in && k->side[1].in) || *k->wrong;
     }
     if (!common) return PB_ERROR(PB_E_INPUT, "the two runs have no kernel in common");
+    return PB_OK;
+}
+
+/* How the anchors moved, and what the files say of the noise. */
+static pb_status note(const pb_saved_run *const runs[2], const pb_stored_notes *notes,
+                      pb_comparison_of_builds *out) {
+    pb_text *t = &out->stored;
+    const char *comma = "", *then = runs[0]->time_utc, *now = runs[1]->time_utc;
+    pb_text_add(t,
+                "stored: A of %s, B of %s; without both programs side by side nothing is "
+                "REGRESSED\nanchors:",
+                *then ? then : "?", *now ? now : "?");
+    for (int i = 0; i < PB_SAVED_ANCHORS; i++) {
+        if (isnan(notes->anchors[i])) continue;
+        pb_text_add(t, "%s %s %+.1f %%", comma, pb_anchor_name(i), 100 * (notes->anchors[i] - 1));
+        comma = ",";
+    }
+    pb_text_add(t, "%s\n", *comma ? "" : " none in common");
+    for (int side = 0; side < 2; side++) {
+        const pb_json *line = NULL;
+        cJSON_ArrayForEach(line, runs[side]->advice)
+            if (cJSON_IsString(line)) pb_text_add(&out->noise, "%s: %s\n", sides[side], line->valuestring);
+    }
+    PB_RETURN(pb_text_status(t));
+    return pb_text_status(&out->noise);
+}
+
+/* The clock and the GPU of both. */
+static pb_status join_gauges(const pb_saved_run *const runs[2], pb_comparison_of_builds *out) {
+    out->mhz_least = fmin(runs[0]->mhz_least, runs[1]->mhz_least); /* leaves NaN out */
+    out->mhz_most = fmax(runs[0]->mhz_most, runs[1]->mhz_most);
+    for (int side = 0; side < 2; side++) {
+        pb_json *seen = cJSON_CreateObject();
+        pb_status status = pb_gpu_report_json(&runs[side]->gpu, seen);
+        if (status == PB_OK) status = pb_gpu_report_add(seen, sides[side], &out->gpu);
+        pb_json_free(seen);
+        PB_RETURN(status);
+    }
     return PB_OK;
 }
 
@@ -112,6 +155,7 @@ pb_status pb_compare_stored(const pb_saved_run *a, const pb_saved_run *b,
     pb_copy(out->cycles_by[0], sizeof out->cycles_by[0], a->cycles_by);
     pb_copy(out->cycles_by[1], sizeof out->cycles_by[1], b->cycles_by);
     *notes = (pb_stored_notes){.anchors = {NAN, NAN, NAN}};
+    const pb_saved_run *const runs[] = {a, b};
     const pb_json *environments[] = {a->environment, b->environment};
     for (int side = 0; side < 2; side++)
         if (environments[side]) out->environment[side] = cJSON_Duplicate(environments[side], true);
@@ -120,6 +164,8 @@ pb_status pb_compare_stored(const pb_saved_run *a, const pb_saved_run *b,
     memcpy(out->backend[0], a->backend, sizeof a->backend);
     memcpy(out->backend[1], b->backend, sizeof b->backend);
     int n = needed_anchors(a, b, notes, anchors);
+    PB_TRY(note(runs, notes, out));
+    PB_TRY(join_gauges(runs, out));
     PB_TRY(pb_environment_differences(a->environment, b->environment, &out->differences,
                                       other_machine));
     PB_TRY(collect(a, b, out));

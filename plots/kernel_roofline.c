@@ -224,11 +224,11 @@ pb_status pb_build_kernel_roofline(const pb_kernel_point *points, int n, const c
     snprintf(name, sizeof name, "roofline_%.30s", chart);
     pb_figure_caption(f, name, "",
                       "Work of each kernel per second against its work per byte of least traffic, "
-                      "from cold caches. Lines: a copy (%.3g GB/s), the library's products and the "
+                      "from %s. Lines: a copy (%.3g GB/s), the library's products and the "
                       "vector units. Green: the copy binds; blue: the product; orange: the vector "
                       "units. Discs: f32; squares: bf16. Numbers: those that take most time beyond "
                       "their roof.",
-                      roofs->bytes_per_s / 1e9);
+                      pb_caches_name(roofs), roofs->bytes_per_s / 1e9);
     snprintf(f->out.title, sizeof f->out.title, "Kernels of %.40s under the roofs", chart);
     f->template = "kernel_roofline";
 done:

@@ -21,6 +21,10 @@ const char *pb_bound_name(pb_kernel_bound bound) {
     return names[bound];
 }
 
+const char *pb_caches_name(const pb_kernel_roofs *roofs) {
+    return roofs->hot ? "hot caches" : "cold caches";
+}
+
 static bool belongs(const pb_kernel_point *p, const char *chart) {
     size_t n = strlen(chart);
     return strncmp(p->name, chart, n) == 0 && p->name[n] == '/' && isfinite(p->share) &&
@@ -50,7 +54,8 @@ pb_status pb_kernel_points_of(const pb_kernel_point *points, int n, const char *
 
 /* ---- share of the roof ---- */
 
-pb_status pb_build_roof_share(const pb_kernel_point *points, int n, const char *chart, figure *f) {
+pb_status pb_build_roof_share(const pb_kernel_point *points, int n, const char *chart,
+                              const pb_kernel_roofs *roofs, figure *f) {
     static const int marks[PB_BOUNDS] = {5, 5, 5};
     const char *names[PB_BOUNDS];
     unsigned colours[PB_BOUNDS];
@@ -93,8 +98,9 @@ pb_status pb_build_roof_share(const pb_kernel_point *points, int n, const char *
     snprintf(name, sizeof name, "roof_share_%.30s", chart);
     pb_figure_caption(f, name, "",
                       "The least time that the roof which binds allows, over the median time from "
-                      "cold caches. The line is at 80 %%. Small kernels cannot reach their roof: "
-                      "starting threads and the first misses take most of their time.");
+                      "%s. The line is at 80 %%. Small kernels cannot reach their roof: "
+                      "starting threads and the first misses take most of their time.",
+                      pb_caches_name(roofs));
     snprintf(f->out.title, sizeof f->out.title, "Share of the roof: kernels of %.40s", chart);
     f->template = "roof_share";
     return PB_OK;

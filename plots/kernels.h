@@ -20,6 +20,7 @@ typedef struct pb_kernel_roofs {
     double bytes_per_s;    /* of a copy */
     double flops_per_s[2]; /* of products in f32 and bf16; 0 = none */
     double ops_per_s;      /* of vector units; 0 = none */
+    bool hot;              /* the points are from hot caches; else from cold ones */
 } pb_kernel_roofs;
 
 #define PB_KERNEL_CHARTS 8 /* at most: one a model */
@@ -51,7 +52,7 @@ struct figure;
 pb_status pb_build_kernel_roofline(const pb_kernel_point *points, int n, const char *chart,
                                    const pb_kernel_roofs *roofs, struct figure *f);
 pb_status pb_build_roof_share(const pb_kernel_point *points, int n, const char *chart,
-                              struct figure *f);
+                              const pb_kernel_roofs *roofs, struct figure *f);
 pb_status pb_build_trend(const pb_trend_line *line, int number, struct figure *f);
 /* The chart's points in an order (as of qsort, of pointers); *out is malloc'ed. */
 pb_status pb_kernel_points_of(const pb_kernel_point *points, int n, const char *chart,
@@ -60,5 +61,6 @@ pb_status pb_kernel_points_of(const pb_kernel_point *points, int n, const char *
 /* Of a roof: its colour, and its name in legends ("the copy binds"). */
 unsigned pb_bound_colour(pb_kernel_bound bound);
 const char *pb_bound_name(pb_kernel_bound bound);
+const char *pb_caches_name(const pb_kernel_roofs *roofs); /* "cold caches" */
 
 #endif

@@ -346,7 +346,7 @@ pb_status pb_plots_draw_kernels(const pb_kernel_point *points, int n, const pb_k
         figure roofline = {.width = 760}, share = {0};
         PB_TRY(pb_build_kernel_roofline(points, n, chart, roofs, &roofline));
         PB_TRY(finish(&w, &roofline, figures, n_figures));
-        PB_TRY(pb_build_roof_share(points, n, chart, &share));
+        PB_TRY(pb_build_roof_share(points, n, chart, roofs, &share));
         PB_TRY(finish(&w, &share, figures, n_figures));
     }
 done:

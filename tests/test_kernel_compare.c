@@ -24,6 +24,7 @@ static char *build(const char *kernels) {
                 "[ $what != run ] || n=$(wc -l <'%s/calls')\n"
                 "j=$((n %% 7))\n"
                 "%s\n"
+                "[ $what != list ] || echo 'a warning of a library' >&2\n"
                 "case $what in\n"
                 "list) echo \"[$out]\" ;;\n"
                 "run) echo \"{\\\"kernels\\\": [$out]$top}\" >\"$save\" ;;\n"
@@ -202,7 +203,7 @@ END_TEST
 START_TEST(builds_that_do_not_run_are_named) {
     pb_comparison_of_builds c;
     char *good = build(KERNEL("k", "1", "s", "false")), *empty = pb_test_dir();
-    char *fails = build("echo no such option; exit 2"), *odd = build(KERNEL("k", "0", "s", "false"));
+    char *fails = build("echo no such option >&2; exit 2"), *odd = build(KERNEL("k", "0", "s", "false"));
     pb_compare_request q = {.a = good, .b = empty};
     pb_assert_fails(pb_compare_builds(&q, &c), PB_E_INPUT, "no program peftbench there");
     q.b = fails;
@@ -220,22 +221,41 @@ END_TEST
 
 /* What ends its process in one build has a verdict, and so have the others. */
 START_TEST(a_kernel_that_ends_its_process_is_named) {
-    char *good = build(KERNEL("crash", "1.00$j", "s", "false") KERNEL("stops", "1.00$j", "s", "false")
-                       KERNEL("other", "1.00$j", "s", "false"));
-    char *bad = build(KERNEL("crash", "1.00$j", "s", "false") KERNEL("stops", "1.00$j", "s", "false")
-                      KERNEL("other", "1.00$j", "s", "false")
-                      "case $what:$all in\n"
-                      "run:*'--filter stops|other') echo '1 of 2: stops'; echo 'no memory'; exit 3 ;;\n"
-                      "run:*'--filter other') ;;\n"
-                      "run:*) echo '1 of 3: crash'; kill -SEGV $$ ;;\n"
-                      "esac\n");
+    static const char kernels[] =
+        KERNEL("crash", "1.00$j", "s", "false") KERNEL("stops", "1.00$j", "s", "false")
+        KERNEL("killed", "1.00$j", "s", "false") KERNEL("other", "1.00$j", "s", "false");
+    pb_text faults = {0};
+    pb_text_add(&faults, "%s%s", kernels,
+                "case $what:$all in\n"
+                "run:*'--filter stops|killed|other') echo '1 of 3: stops'; echo 'no memory'; exit 3 ;;\n"
+                "run:*'--filter killed|other') echo '1 of 2: killed'; kill -KILL $$ ;;\n"
+                "run:*'--filter other') ;;\n"
+                "run:*) echo '1 of 4: crash'; kill -SEGV $$ ;;\n"
+                "esac\n");
+    char *good = build(kernels), *bad = build(faults.data);
     pb_comparison_of_builds c = compare(good, bad);
     assert_verdict(&c, "crash", PB_GATE_WRONG, "B: ended its process with signal 11");
     assert_verdict(&c, "stops", PB_GATE_INCOMPARABLE, "B: exit status 3: no memory");
+    /* The system had too little memory, or somebody ended it: no kernel's fault as far as anybody knows. */
+    assert_verdict(&c, "killed", PB_GATE_INCOMPARABLE, "B: its process was ended by signal 9: 1 of 2: killed");
     assert_verdict(&c, "other", PB_GATE_SAME, "");
+    pb_text_free(&faults);
     pb_comparison_of_builds_free(&c);
     free(good);
     free(bad);
+}
+END_TEST
+
+/* What fails once all was measured is no kernel's doing. */
+START_TEST(a_process_that_cannot_save_accuses_no_kernel) {
+    pb_comparison_of_builds c;
+    char *good = build(KERNEL("k", "1.00$j", "s", "false"));
+    char *full = build(KERNEL("k", "1.00$j", "s", "false")
+                       "[ $what != run ] || { echo '1 of 1: k'; echo 'all measured'; echo 'no space'; exit 3; }\n");
+    pb_compare_request q = {.a = good, .b = full};
+    pb_assert_fails(pb_compare_builds(&q, &c), PB_E_ENV, "kernels run: exit status 3: 1 of 1: k");
+    free(good);
+    free(full);
 }
 END_TEST
 
@@ -400,7 +420,7 @@ END_TEST
 START_TEST(json_holds_what_decided) {
     char *a = build(KERNEL("k", "1.00$j", "s", "false")
                     "out=\"${out%?},\\\"variant\\\":\\\"vector\\\",\\\"least_s\\\":0.5,\\\"roof\\\":\\\"copy\\\","
-                    "\\\"error_of_allowed\\\":0.25}\"\n");
+                    "\\\"error_of_allowed\\\":0.25,\\\"flops\\\":4e6,\\\"flops_else\\\":0,\\\"bytes\\\":3e5}\"\n");
     char *b = build(KERNEL("k", "1.05$j", "t", "false"));
     pb_comparison_of_builds c = compare(a, b);
     pb_json *o = cJSON_CreateObject();
@@ -409,6 +429,8 @@ START_TEST(json_holds_what_decided) {
     ck_assert_str_eq(pb_json_get(x, "variant")->valuestring, "vector");
     ck_assert_str_eq(pb_json_get(x, "roof")->valuestring, "copy");
     ck_assert(pb_json_get(x, "error_of_allowed")->valuedouble == 0.25);
+    ck_assert(pb_json_number(x, "flops") == 4e6 && pb_json_number(x, "flops_else") == 0);
+    ck_assert(pb_json_number(x, "bytes") == 3e5 && cJSON_IsNull(pb_json_get(y, "bytes")));
     double share = pb_json_get(x, "roof_share")->valuedouble, want = 0.5 / 1.003; /* median of 1.000 ... 1.006 */
     pb_assert_close(&share, &want, 1, 0, 1e-2, "share of the roof");
     ck_assert(cJSON_IsNull(pb_json_get(y, "roof_share")) && cJSON_IsNull(pb_json_get(y, "variant")));
@@ -475,6 +497,7 @@ int main(void) {
     tcase_add_test(t, unclear_is_skipped_only_when_allowed);
     tcase_add_test(t, builds_that_do_not_run_are_named);
     tcase_add_test(t, a_kernel_that_ends_its_process_is_named);
+    tcase_add_test(t, a_process_that_cannot_save_accuses_no_kernel);
     tcase_add_test(t, a_program_must_stay_what_it_is);
     tcase_add_test(t, a_backend_must_stay_what_it_is);
     tcase_add_test(t, a_budget_is_divided_and_few_samples_are_written_down);

@@ -170,7 +170,7 @@ START_TEST(figures_of_kernels_are_drawn) {
         {"one/gather/it's/f32", 0, 5e4, 2e-5, 0.25, PB_BOUND_COPY, false}, /* no work: bars only */
         {"two/axpby/64 x 64/f32", 1e4, 5e4, 2e-5, 0.25, PB_BOUND_COPY, false},
         {"three/axpby/64 x 64/f32", 1e4, 5e4, 2e-5, NAN, PB_BOUND_COPY, false}};
-    const pb_kernel_roofs roofs = {1e10, {1e11, 3e11}, 5e10};
+    const pb_kernel_roofs roofs = {1e10, {1e11, 3e11}, 5e10, false};
     pb_figure figures[2 * PB_KERNEL_CHARTS];
     int n = 0;
     pb_assert_ok(pb_plots_draw_kernels(points, 6, &roofs, dir, figures, &n));
@@ -182,9 +182,11 @@ START_TEST(figures_of_kernels_are_drawn) {
         assert_image(dir, figures[i].svg);
         assert_image(dir, figures[i].png);
     }
-    const pb_kernel_roofs copy = {.bytes_per_s = 1e10}; /* no roof of arithmetic */
+    for (int i = 0; i < 2; i++) ck_assert_ptr_nonnull(strstr(figures[i].caption, "from cold caches"));
+    const pb_kernel_roofs copy = {.bytes_per_s = 1e10, .hot = true}; /* no roof of arithmetic */
     pb_assert_ok(pb_plots_draw_kernels(points, 2, &copy, dir, figures, &n));
     ck_assert_int_eq(n, 2);
+    for (int i = 0; i < 2; i++) ck_assert_ptr_nonnull(strstr(figures[i].caption, "from hot caches"));
     const double us[] = {10, 10.1, 12, 12.2};
     const char *const labels[] = {"a", "b", "c", "d"};
     const pb_trend_level levels[] = {{0, 2, 10.05}, {2, 4, 12.1}};
