@@ -19,9 +19,9 @@ static void collect(const pb_json *o, const pb_json **terms, int *n) {
     if (cJSON_IsObject(o) || cJSON_IsArray(o)) cJSON_ArrayForEach (e, o) collect(e, terms, n);
 }
 
-/* Times and bytes: threads and micro-batches move them, too. */
+/* Times, their ratios and bytes: threads and micro-batches move them, too. */
 static bool is_cost(const pb_json *term) {
-    static const char *const starts[] = {"time/", "memory/"};
+    static const char *const starts[] = {"time/", "ratio/infer/", "memory/"};
     const char *tags[] = {pb_json_text(term, "metric"), pb_json_text(term, "over"), pb_json_text(term, "sample")};
     if (pb_json_get(term, "memory")) return true;
     for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++)

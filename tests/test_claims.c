@@ -782,6 +782,7 @@ START_TEST(suites_may_share_runs) {
 END_TEST
 
 #define TIME(l) "{\"suite\":\"s\",\"label\":\"" l "\",\"metric\":\"time/step/median\"}"
+#define BESIDE(l) "{\"suite\":\"s\",\"label\":\"" l "\",\"metric\":\"ratio/infer/merged/median@shape=1x16\"}"
 #define ALIKE "{\"method\":\"dora\",\"params\":{\"scale\":2,\"rank\":3},\"lr\":1,\"train\":{\"steps\":16}}"
 #define SHORTER "{\"method\":\"dora\",\"params\":{\"scale\":2},\"train\":{\"steps\":8}}"
 #define WEAKER "{\"method\":\"dora\",\"params\":{\"scale\":0.25},\"train\":{\"steps\":8}}"
@@ -800,6 +801,7 @@ static pb_json *checked_with(const char *claim, const char *b_config, const char
                                   : strcmp(records[i].label, "b") == 0 ? b_environment
                                                                      : "{\"threads\":2}";
         pb_assert_ok(pb_record_metric(&records[i], "time/step/median", 1, "s", -1, 1, ""));
+        pb_assert_ok(pb_record_metric(&records[i], "ratio/infer/merged/median@shape=1x16", 1, "1", -1, 1, ""));
         pb_assert_ok(pb_json_parse("test", config, strlen(config), &records[i].config));
         pb_assert_ok(pb_json_parse("test", environment, strlen(environment), &records[i].environment));
     }
@@ -838,13 +840,14 @@ START_TEST(claims_are_held_to_parity) {
         pb_json_free(results);
         pb_text_free(&text);
     }
-    /* Times hang on the threads, however deep they stand; what is not there is still "not run". */
+    /* Times and their ratios hang on the threads, however deep they stand; what is not there is still "not run". */
     static const struct {
         const char *assertion, *finding, *note;
     } costs[] = {
         {"\"op\":\"less\",\"left\":" TIME("a") ",\"right\":" TIME("b"), "not comparable", "threads"},
         {"\"op\":\"within\",\"low\":0,\"of\":{\"ratio\":[" TIME("a") ",{\"sum\":[" ROW("a") "," TIME("b") "]}]}",
          "not comparable", "threads"},
+        {"\"op\":\"less\",\"left\":" BESIDE("a") ",\"right\":" BESIDE("b"), "not comparable", "threads"}, /* over a time of its own */
         {"\"op\":\"less\",\"left\":" TIME("a") ",\"right\":" TIME("a"), "unclear", ""},
         {"\"op\":\"less\",\"left\":" TIME("a") ",\"right\":" TIME("z"), "missing", "s: z"},
     };
