@@ -135,46 +135,6 @@ static pb_status list_text(const selection *s) {
 
 /* ---- check ---- */
 
-static pb_status print_verdicts(const pb_json *results) {
-    static const char *const head[] = {"CLAIM", "VERDICT", "SCALE", "SEEN", NULL};
-    pb_table t;
-    const pb_json *c = NULL, *a = NULL;
-    pb_table_start(&t, head, 15);
-    cJSON_ArrayForEach (c, pb_json_get(results, "claims")) {
-        bool first = true;
-        cJSON_ArrayForEach (a, pb_json_get(c, "assertions")) {
-            pb_table_row(&t);
-            if (first) {
-                pb_table_cell(&t, 0, "%s", pb_json_text(c, "id"));
-                pb_table_cell(&t, 1, "%s", pb_json_text(c, "verdict"));
-                pb_table_cell(&t, 2, "%s", pb_json_text(c, "scale"));
-            }
-            const pb_json *decides = pb_json_get(a, "decides");
-            pb_table_cell(&t, 3, "%s: %s, wanted %s%s%s", pb_json_text(a, "finding"), pb_json_text(a, "seen"),
-                          pb_json_text(a, "wanted"),
-                          cJSON_IsFalse(decides)     ? " (reported only)"
-                          : !cJSON_IsString(decides) ? ""
-                          : strcmp(decides->valuestring, "in part") == 0 ? " (a part of it)" : " (the condition)",
-                          cJSON_IsTrue(pb_json_get(a, "optional")) ? " (optional)" : "");
-            first = false;
-        }
-        if (!first) continue;
-        pb_table_row(&t);
-        pb_table_cell(&t, 0, "%s", pb_json_text(c, "id"));
-        pb_table_cell(&t, 1, "%s", pb_json_text(c, "verdict"));
-        pb_table_cell(&t, 2, "%s", pb_json_text(c, "scale"));
-        const char *why = pb_json_text(c, "why");
-        pb_table_cell(&t, 3, "%.*s", fitting(why, PB_TABLE_CELL - 1), why);
-    }
-    PB_RETURN(pb_table_end(&t, stdout));
-    printf("\n");
-    for (int v = 0; v < PB_CLAIM_VERDICTS; v++)
-        printf("%d %s%s", pb_claims_count(results, (pb_verdict_of_claim)v),
-               pb_claim_verdict_name((pb_verdict_of_claim)v),
-               v + 1 < PB_CLAIM_VERDICTS ? ", " : "\n");
-    return PB_OK;
-}
-
 static pb_status print_markdown(const pb_json *results) {
     pb_text text = {0};
     pb_status status = pb_claims_markdown(results, &text);
@@ -278,7 +238,7 @@ static pb_status check(const selection *s, const claims_request *q, const char *
     PB_TRY(pb_claims_check(k.claims, k.n, records, n, facts, &results));
     PB_TRY(pb_claims_select(results, s->chosen, s->n, &shown));
     PB_TRY(write_verdicts(results, &k, n, out));
-    if (q->format == 0) PB_TRY(print_verdicts(shown));
+    if (q->format == 0) PB_TRY(pb_claims_print(shown, stdout));
     if (q->format == 2) PB_TRY(print_markdown(shown));
     status = q->fail_on == 1 ? check_gate(shown, s->n) : PB_OK;
     if (q->format == 1) {
@@ -403,8 +363,8 @@ const pb_command pb_command_claims = {
         "  list               what is claimed, at which scale it can be tested, which suites it needs\n"
         "  run ID...          makes the runs that these claims need and that are missing, then checks\n"
         "  run --scale small  the same for every claim of that kind\n"
-        "  check DIR...       verdicts from the records under DIR, to stdout and DIR/claims.*; of several\n"
-        "                     folders they go into the first\n"
+        "  check DIR...       verdicts from the records under DIR, to stdout (with what each part says, saw and\n"
+        "                     wanted) and to DIR/claims.*; of several folders they go into the first\n"
         "  table DIR          DIR/claims.json in brief: a Markdown table, as in README.md\n\n"
         "run and check print the claims that were asked for. Other claims that claims.* of the folder hold\n"
         "stay there, renewed from the same records; where these are fewer than before, the files stay as\n"

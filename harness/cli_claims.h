@@ -21,4 +21,8 @@ typedef struct selection {
  * all_rows: of the whole suite, else of the rows they read. *any: a suite was there to run. */
 pb_status pb_claims_run_missing(pb_cli *cli, const selection *s, const claims_request *q, bool all_rows, bool *any);
 
+/* Verdicts for a terminal (cli_claims_print.c): of each claim its verdict and why, of each part the finding, what it
+ * says, what was seen and wanted, and notes. results: as pb_claims_check gives them. */
+pb_status pb_claims_print(const pb_json *results, FILE *out);
+
 #endif

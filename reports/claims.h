@@ -77,6 +77,9 @@ pb_status pb_claims_check(const pb_claim_file *const *claims, int n, const pb_re
                           int n_records, const pb_json *facts, pb_json **out);
 /* How many claims of a result have the verdict. */
 int pb_claims_count(const pb_json *results, pb_verdict_of_claim verdict);
+/* The verdict on a claim of a result that remains over the family of all parts (Holm), where it is another one than
+ * its own; else NULL. */
+const char *pb_claim_family_verdict(const pb_json *claim);
 /* How many were judged: a part that decides held, failed or had an interval across its bound. Not those that did not
  * run, are not testable, have a condition that does not hold, or nothing but too few seeds and rows that are not
  * comparable. */
@@ -86,7 +89,8 @@ int pb_claims_judged(const pb_json *results);
 pb_status pb_claims_select(const pb_json *results, const pb_claim_file *const *claims, int n, pb_json **out);
 
 /* The same in brief, as it stands in README.md: the counts and a Markdown table, one row for each claim that can be
- * tested here, with the part that decided. PB_E_INPUT: no such result. The caller frees *out. */
+ * tested here, with the part that decided; marked are verdicts that are others over the family. PB_E_INPUT: no such
+ * result. The caller frees *out. */
 pb_status pb_claims_table(const pb_json *results, pb_text *out);
 
 /* claims.md. The caller frees *out. */

@@ -55,9 +55,8 @@ static void claims_table(const pb_json *results, rp_doc *doc) {
         rp_cell_add(doc, NAN, "%s", pb_json_text(c, "scale"));
         rp_cell_add(doc, place_of(verdict), "%s", verdict);
         rp_cell_strong(doc);
-        const char *corrected = pb_json_text(c, "verdict_family");
-        rp_cell_add(doc, place_of(corrected), "%s",
-                    strcmp(corrected, verdict) == 0 ? "the same" : corrected);
+        const char *family = pb_claim_family_verdict(c);
+        rp_cell_add(doc, place_of(pb_json_text(c, "verdict_family")), "%s", family ? family : "the same");
         seen_cell(c, doc);
     }
 }

@@ -22,6 +22,11 @@ int pb_claims_count(const pb_json *results, pb_verdict_of_claim verdict) {
     return n;
 }
 
+const char *pb_claim_family_verdict(const pb_json *claim) {
+    const char *family = pb_json_text(claim, "verdict_family");
+    return *family && strcmp(family, pb_json_text(claim, "verdict")) != 0 ? family : NULL;
+}
+
 /* An interval or a number was held against what the claim says, whatever came of it, and its conditions hold. */
 static bool is_judged(const pb_json *claim) {
     const pb_json *a = NULL;

@@ -5,6 +5,8 @@
 
 #include "reports/claims_impl.h"
 
+#define MARK "\xe2\x80\xa0" /* a dagger */
+
 static void add_cell(pb_text *t, const char *cell) {
     for (; *cell; cell++) pb_text_add(t, *cell == '|' ? "\\%c" : "%c", *cell);
 }
@@ -42,7 +44,16 @@ static void add_seen(pb_text *t, const pb_json *part) {
     pb_text_add(t, "]");
 }
 
-/* The first part that made the verdict what it is; where all hold, the first that decides. */
+/* A count that must come out to the last digit: that the shape is the source's, seldom what is claimed of it. */
+static bool is_count(const pb_json *part) {
+    return strcmp(pb_json_text(part, "op"), "equal") == 0 &&
+           strncmp(pb_json_text(part, "wanted"), "equal to ", 9) == 0; /* not "0.127 to 3 digits" */
+}
+
+static int weight(const pb_json *part) { return 2 * (cl_role_of(part) == CL_DECIDES) + !is_count(part); }
+
+/* The first part that made the verdict what it is; where all hold, the first of those that decide wholly, and no count
+ * unless all of them are. */
 static const pb_json *deciding(const pb_json *claim) {
     const pb_json *a = NULL, *first = NULL, *failed = NULL, *open = NULL;
     cJSON_ArrayForEach (a, pb_json_get(claim, "assertions")) {
@@ -54,7 +65,7 @@ static const pb_json *deciding(const pb_json *claim) {
             if (strcmp(finding, cl_finding_name(CL_HOLDS)) != 0) return a;
             continue;
         }
-        if (!first) first = a;
+        if (!first || weight(a) > weight(first)) first = a;
         /* A part that fails alone decides only where nothing worse does. */
         if (fails && (!failed || (cl_role_of(failed) == CL_IN_PART && cl_role_of(a) == CL_DECIDES))) failed = a;
         if (fails || strcmp(finding, cl_finding_name(CL_HOLDS)) == 0) continue;
@@ -62,6 +73,27 @@ static const pb_json *deciding(const pb_json *claim) {
     }
     if (failed && (cl_role_of(failed) == CL_DECIDES || !open)) return failed;
     return open ? open : first;
+}
+
+/* What Holm's correction over the parts of all claims leaves of the verdicts. */
+static void add_family(pb_text *t, const pb_json *results) {
+    const pb_json *c = NULL;
+    double parts = pb_json_number(pb_json_get(results, "family"), "parts");
+    int others = 0, open = 0;
+    if (!(parts > 0)) return;
+    cJSON_ArrayForEach (c, pb_json_get(results, "claims")) {
+        const char *family = pb_claim_family_verdict(c);
+        others += family != NULL;
+        open += family && strcmp(family, pb_claim_verdict_name(PB_CLAIM_INCONCLUSIVE)) == 0;
+    }
+    pb_text_add(t,
+                "Each interval stands by itself: when the chance of any false decision over all %.0f parts that data "
+                "decide is held at\n5 %% (Holm), ",
+                parts);
+    if (others)
+        pb_text_add(t, "%d verdict%s (" MARK ") become%s another, %d of them inconclusive.\n", others,
+                    others == 1 ? "" : "s", others == 1 ? "s" : "", open);
+    else pb_text_add(t, "every verdict stays.\n");
 }
 
 static void add_counts(pb_text *t, const pb_json *results) {
@@ -76,8 +108,10 @@ static void add_counts(pb_text *t, const pb_json *results) {
     if (n[PB_CLAIM_NOT_RUN]) pb_text_add(t, ", %d not run", n[PB_CLAIM_NOT_RUN]);
     pb_text_add(t,
                 "; %d need a larger model, another task or a method that is not here. For each claim the part\nthat "
-                "decided, with its 95 %% interval (90 %% where the question is whether two are equal):\n\n",
+                "decided, with its 95 %% interval (90 %% where it is whether two are equal, or one no worse).\n",
                 n[PB_CLAIM_NOT_TESTABLE]);
+    add_family(t, results);
+    pb_text_add(t, "\n");
 }
 
 pb_status pb_claims_table(const pb_json *results, pb_text *out) {
@@ -91,7 +125,7 @@ pb_status pb_claims_table(const pb_json *results, pb_text *out) {
         if (!part) continue; /* not testable here */
         pb_text_add(out, "| %s | ", pb_json_text(c, "id"));
         add_cell(out, pb_json_text(c, "statement"));
-        pb_text_add(out, " | %s | ", pb_json_text(c, "verdict"));
+        pb_text_add(out, " | %s%s | ", pb_json_text(c, "verdict"), pb_claim_family_verdict(c) ? " " MARK : "");
         add_cell(out, pb_json_text(part, "says"));
         pb_text_add(out, ": ");
         add_seen(out, part);

@@ -397,6 +397,8 @@ START_TEST(a_row_shows_the_part_that_decided) {
 #define BRIEF_OPEN BRIEF_PART("open", "true", "unclear", "difference", "\"n\":1,\"value\":-2,\"low\":null,\"high\":null")
 #define BRIEF_LOST BRIEF_PART("lost", "true", "missing", "", "\"n\":0,\"value\":null,\"low\":null,\"high\":null")
 #define BRIEF_FAILS BRIEF_PART("no GB", "true", "fails", "value", "\"n\":0,\"value\":50465865728,\"low\":1,\"high\":2")
+#define BRIEF_COUNT "{\"says\":\"count\",\"op\":\"equal\",\"wanted\":\"equal to 1\",\"decides\":true,\"finding\":\"holds\",\"what\":\"value\",\"n\":0,\"value\":1}"
+#define BRIEF_HELD_PART BRIEF_PART("part", "\"in part\"", "holds", "value", "\"n\":0,\"value\":1,\"low\":1,\"high\":1")
     assert_part(BRIEF("supported", BRIEF_ASIDE "," BRIEF_HOLDS), "| x | a \\| b | supported | first: ratio 1.23 [1.1, 2] |");
     assert_part(BRIEF("supported in part", BRIEF_HOLDS "," BRIEF_LESSER), "| part: 5.05e+10 |");
     assert_part(BRIEF("inconclusive", BRIEF_HOLDS "," BRIEF_LESSER "," BRIEF_OPEN), "| open: difference -2 |");
@@ -404,8 +406,46 @@ START_TEST(a_row_shows_the_part_that_decided) {
     assert_part(BRIEF("not run", BRIEF_LOST), ", 1 not run;");
     assert_part(BRIEF("contradicted", BRIEF_LESSER "," BRIEF_OPEN "," BRIEF_FAILS), "| no GB: 47.0 GiB |");
     assert_part(BRIEF("not testable at this scale", ""), "1 need a larger model");
+    /* where all hold: no count that must be met, and nothing that decides in part alone, before what is claimed */
+    assert_part(BRIEF("supported", BRIEF_COUNT "," BRIEF_HELD_PART "," BRIEF_HOLDS), "| first: ratio");
+    assert_part(BRIEF("supported", BRIEF_COUNT "," BRIEF_HELD_PART), "| count: 1 |");
     assert_part(BRIEF("supported", BRIEF_PART("n", "true", "holds", "value", "\"n\":0,\"value\":37748736,\"low\":1,\"high\":1")),
                 "| n: 37,748,736 |");
+}
+END_TEST
+
+/* A verdict that falls with the correction over all parts is marked, and their number is told. */
+START_TEST(a_row_shows_that_its_verdict_falls) {
+    static const struct {
+        const char *a, *b, *told; /* the verdicts over all parts; NULL: a result without any */
+    } cases[] = {{"supported", "contradicted", "all 7 parts that data decide is held at\n5 % (Holm), every verdict stays.\n\n|"},
+                 {"inconclusive", "contradicted", "1 verdict (\xe2\x80\xa0) becomes another, 1 of them inconclusive.\n\n|"},
+                 {"supported in part", "inconclusive", "2 verdicts (\xe2\x80\xa0) become another, 1 of them inconclusive.\n\n|"},
+                 {NULL, NULL, "or one no worse).\n\n|"}};
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        pb_text text = {0}, table = {0}, row = {0};
+        pb_json *results = NULL;
+        pb_text_add(&text, "{\"records\":3,");
+        if (cases[i].a) pb_text_add(&text, "\"family\":{\"parts\":7,\"decided\":5},");
+        pb_text_add(&text, "\"claims\":[");
+        for (int k = 0; k < 2; k++) {
+            const char *verdict = k ? "contradicted" : "supported", *family = k ? cases[i].b : cases[i].a;
+            pb_text_add(&text, "%s{\"id\":\"x%d\",\"statement\":\"s\",\"verdict\":\"%s\",", k ? "," : "", k, verdict);
+            if (family) pb_text_add(&text, "\"verdict_family\":\"%s\",", family);
+            pb_text_add(&text, "\"assertions\":[" BRIEF_HOLDS "]}");
+            pb_text_add(&row, "| x%d | s | %s%s | first: ratio 1.23 [1.1, 2] |\n", k, verdict,
+                        family && strcmp(family, verdict) != 0 ? " \xe2\x80\xa0" : "");
+        }
+        pb_text_add(&text, "]}");
+        pb_assert_ok(pb_json_parse("test", text.data, text.len, &results));
+        pb_assert_ok(pb_claims_table(results, &table));
+        ck_assert_msg(strstr(table.data, cases[i].told) != NULL, "%s\nwanted: %s", table.data, cases[i].told);
+        ck_assert_msg(strstr(table.data, row.data) != NULL, "%s\nwanted: %s", table.data, row.data);
+        pb_text_free(&text);
+        pb_text_free(&table);
+        pb_text_free(&row);
+        pb_json_free(results);
+    }
 }
 END_TEST
 
@@ -1324,6 +1364,7 @@ int main(void) {
     tcase_add_test(files, the_committed_verdicts_are_of_these_claims);
     tcase_add_test(files, the_readme_shows_the_committed_verdicts);
     tcase_add_test(files, a_row_shows_the_part_that_decided);
+    tcase_add_test(files, a_row_shows_that_its_verdict_falls);
     tcase_add_loop_test(files, faults_are_named, 0, (int)COUNT(faults));
     tcase_add_test(files, a_claim_is_called_as_its_file);
     tcase_add_test(files, a_verdict_names_the_claim_by_its_sum);
