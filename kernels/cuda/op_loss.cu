@@ -11,7 +11,7 @@
  * among the logits that all threads have read, once they have all read those of this turn. */
 #include "kernels/cuda/chunk.cuh"
 
-#define LOSS_THREADS 1024
+#define LOSS_THREADS 512
 
 /* A running maximum with the lowest index that has it, and sum of exp(x - most). */
 struct online {
