@@ -254,18 +254,21 @@ static const char *device_of(const pb_bench_step_options *o) {
 
 /* --- memory --- */
 
-/* Workspace held while head and loss run; an op's own scratch is taken behind its begin. */
+/* Workspace that head and loss take to what is held already; an op's own scratch is taken behind its begin. */
 typedef struct head_watch {
     pb_device *dev;
-    uint64_t most;
+    uint64_t before, most;
 } head_watch;
 
 static void watch_head(void *user, const char *op, bool begin, const pb_work *work) {
     head_watch *w = user;
     (void)op, (void)work;
-    if (!begin || strcmp(pb_device_scope_name(w->dev, PB_SCOPE_SITE), "head") != 0) return;
     uint64_t now = pb_device_mem_now(w->dev, PB_MEM_WORK);
-    if (now > w->most) w->most = now;
+    if (strcmp(pb_device_scope_name(w->dev, PB_SCOPE_SITE), "head") != 0) {
+        if (!begin) w->before = now;
+    } else if (begin && now > w->before && now - w->before > w->most) {
+        w->most = now - w->before;
+    }
 }
 
 /* One step on the plan of the device. */

@@ -57,7 +57,7 @@ typedef struct pb_bench_step_result {
     uint64_t peak[PB_MEM_COUNT], peak_total;
     uint64_t predicted_total; /* of one step on the device's plan */
     uint64_t device_bytes;    /* of a GPU's memory, as its driver says, since the device was opened; 0 = nobody says */
-    uint64_t head_bytes, logits_bytes; /* of a decoder: workspace that head and loss hold at most, without what a product may
+    uint64_t head_bytes, logits_bytes; /* of a decoder: workspace that head and loss take at most, without what a product may
                                         * use; all logits of a step in f32 */
     int64_t params_total, params_trainable;
     uint64_t growths; /* arena growths in the timed steps: 0 */
